@@ -1,0 +1,243 @@
+"""WebSocket frames (RFC 6455 section 5): bytes <-> messages, without any I/O.
+
+This is the hot path of the library. :class:`FrameReader` owns the incoming bytes and parses every complete
+frame that one large read brought; :func:`encode_frame` builds an outgoing frame in one buffer and masks it in
+place (``_mask.py``).
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from typing import Any
+
+from ._mask import mask_in_place
+
+__all__ = [
+    "BINARY",
+    "CLOSE",
+    "PING",
+    "PONG",
+    "TEXT",
+    "FrameError",
+    "FrameReader",
+    "encode_close",
+    "encode_frame",
+    "parse_close",
+]
+
+CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
+
+FIN = 0x80
+FIN_BINARY = FIN | BINARY
+MASKED = 0x80
+
+#: What one ``recv`` may bring. 128 KiB is about 1 000 small events: enough to make the system call negligible,
+#: little enough that consumers get the first of them within a millisecond or two.
+READ_SIZE = 128 * 1024
+
+#: The resting size of the buffer: one chunk message (256 KiB and its header) and one read.
+BUFFER_SIZE = 512 * 1024
+
+#: Bytes or a view of them. ``Any`` because Python 3.9 has no name for the buffer protocol.
+Buffer = Any
+
+
+class FrameError(Exception):
+    """The peer broke RFC 6455, or sent more than it may.
+
+    Attributes:
+        code: the close code to tell it with (RFC 6455 section 7.4.1).
+    """
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+class FrameReader:
+    """Turns the bytes that a server sends into messages.
+
+    Use: ``n = sock.recv_into(reader.buffer())`` and then ``for opcode, payload in reader.received(n)``.
+
+    One bytearray holds the bytes between ``_start`` and ``_end``. Payloads are handed out as views into it, so
+    that msgpack can read them where they are; they are valid until the next call of :meth:`buffer`. What is
+    left of an incomplete frame is moved to the front only when there's no room for a read behind it, which
+    costs less than one copied byte per byte received, since at least ``READ_SIZE`` bytes come in between.
+
+    Attributes:
+        error: why reading stopped, or None. Messages that came before the fault are handed out first.
+    """
+
+    def __init__(self, max_message_size: int) -> None:
+        self.error: FrameError | None = None
+        self._max_message_size = max_message_size
+        self._allocate(BUFFER_SIZE)
+        self._start = 0
+        self._end = 0
+        self._needed = 0  # how many bytes the incomplete frame at _start takes in all, once that is known
+        self._fragments: bytearray | None = None
+        self._fragments_opcode = 0
+
+    def _allocate(self, size: int) -> None:
+        self._buffer = bytearray(size)
+        self._view = memoryview(self._buffer)
+
+    def buffer(self) -> memoryview:
+        """Return the memory to receive into. Invalidates the payloads handed out before."""
+        used = self._end - self._start
+        wanted = max(self._needed, used + READ_SIZE)
+        if used == 0:
+            self._start = self._end = 0
+            if len(self._buffer) > BUFFER_SIZE and wanted <= BUFFER_SIZE:
+                self._allocate(BUFFER_SIZE)
+        if self._start + wanted > len(self._buffer):
+            source = self._view[self._start : self._end]
+            if wanted > len(self._buffer):
+                self._allocate(wanted)
+            self._view[:used] = source
+            self._start, self._end = 0, used
+        return self._view[self._end : self._end + max(READ_SIZE, self._needed - used)]
+
+    def received(self, count: int) -> list[tuple[int, Buffer]]:
+        """Take note of ``count`` bytes written into :meth:`buffer`, and return the messages they complete.
+
+        Returns:
+            (opcode, payload) pairs: ``BINARY``, ``PING``, ``PONG`` and ``CLOSE`` with bytes or a view of
+            them, ``TEXT`` with a str. Nothing more once :attr:`error` is set.
+        """
+        messages: list[tuple[int, Buffer]] = []
+        if self.error is not None:
+            return messages
+        buffer, view = self._buffer, self._view
+        position = self._start
+        self._end = end = self._end + count
+        self._needed = 0
+        # The loop below parses the frames of a healthy stream; whatever isn't a whole, unfragmented binary
+        # message goes through _unusual(). 0.25 us a frame, against 18 us for the plain way of reading two
+        # header bytes, then the rest, with a system call each.
+        try:
+            while end - position >= 2:
+                first = buffer[position]
+                length = buffer[position + 1]
+                payload = position + 2
+                if length >= 126:
+                    length_size = 2 if length == 126 else 8
+                    payload += length_size
+                    if length >= MASKED:
+                        raise FrameError(1002, "the server sent a masked frame")
+                    if payload > end:
+                        break
+                    length = int.from_bytes(buffer[position + 2 : payload], "big")
+                if length > self._max_message_size:
+                    raise self._too_big(length)
+                stop = payload + length
+                if stop > end:
+                    self._check_start(first, length)
+                    self._needed = stop - position
+                    break
+                if first == FIN_BINARY and self._fragments is None:
+                    messages.append((BINARY, view[payload:stop]))
+                else:
+                    self._unusual(first, view[payload:stop], messages)
+                position = stop
+        except FrameError as error:
+            self.error = error
+        self._start = position
+        return messages
+
+    def _check_start(self, first: int, length: int) -> None:
+        """Refuse what the first two bytes already show to be wrong, rather than wait for the rest of it."""
+        opcode = first & 0x0F
+        if first & 0x70:
+            raise FrameError(1002, "the server set reserved bits")
+        if opcode >= CLOSE:
+            if opcode > PONG:
+                raise FrameError(1002, f"the server sent a frame with opcode {opcode:#x}")
+            if length > 125 or not first & FIN:
+                raise FrameError(1002, "the server sent a control frame that is too long or fragmented")
+        elif opcode > BINARY:
+            raise FrameError(1002, f"the server sent a frame with opcode {opcode:#x}")
+        elif opcode == CONTINUATION and self._fragments is None:
+            raise FrameError(1002, "the server continued a message that it had not begun")
+        elif opcode != CONTINUATION and self._fragments is not None:
+            raise FrameError(1002, "the server began a message inside another one")
+
+    def _unusual(self, first: int, payload: memoryview, messages: list[tuple[int, Buffer]]) -> None:
+        """Take one frame that isn't a whole binary message: control frames, fragments, text."""
+        self._check_start(first, len(payload))
+        opcode = first & 0x0F
+        if opcode >= CLOSE:
+            if opcode == CLOSE:
+                parse_close(payload)
+            messages.append((opcode, payload))
+            return
+        whole: Buffer = payload
+        if opcode != CONTINUATION:
+            if not first & FIN:
+                self._fragments = bytearray(payload)
+                self._fragments_opcode = opcode
+                return
+        else:
+            assert self._fragments is not None
+            if len(self._fragments) + len(payload) > self._max_message_size:
+                raise self._too_big(len(self._fragments) + len(payload))
+            self._fragments += payload
+            if not first & FIN:
+                return
+            opcode, whole, self._fragments = self._fragments_opcode, self._fragments, None
+        messages.append((opcode, _decode_text(whole) if opcode == TEXT else whole))
+
+    def _too_big(self, length: int) -> FrameError:
+        limit = self._max_message_size
+        return FrameError(1009, f"the server sent a message of {length} bytes, more than max_message_size={limit}")
+
+
+def _decode_text(payload: Buffer) -> str:
+    try:
+        return str(payload, "utf-8")
+    except UnicodeDecodeError as error:
+        raise FrameError(1007, "the server sent text that is not UTF-8") from error
+
+
+def parse_close(payload: Buffer) -> tuple[int, str]:
+    """Return code and reason of a close frame; 1005, "no code", for an empty one (RFC 6455 section 7.1.5)."""
+    if not payload:
+        return 1005, ""
+    if len(payload) == 1:
+        raise FrameError(1002, "the server sent a close frame of one byte")
+    (code,) = struct.unpack_from("!H", payload)
+    # Section 7.4: 1004-1006 and 1015 never travel; 3000-4999 are for libraries and applications.
+    if not (1000 <= code <= 1014 and code not in (1004, 1005, 1006)) and not 3000 <= code <= 4999:
+        raise FrameError(1002, f"the server closed with code {code}, which must not be sent")
+    return code, _decode_text(payload[2:])
+
+
+def encode_close(code: int, reason: str = "") -> bytes:
+    """Return the payload of a close frame; a reason that is too long is cut at a character."""
+    return struct.pack("!H", code) + reason.encode()[:123].decode(errors="ignore").encode()
+
+
+def encode_frame(opcode: int, *parts: Buffer) -> bytearray:
+    """Build one masked frame whose payload is ``parts``, one after the other.
+
+    Args:
+        opcode: ``BINARY``, ``CLOSE``, ``PING`` or ``PONG``.
+        parts: bytes-like objects of bytes. Each is copied once, into the frame, and masked there.
+    """
+    length = 0
+    for part in parts:
+        length += len(part)
+    key = os.urandom(4)
+    if length < 126:
+        frame = bytearray((FIN | opcode, MASKED | length))
+    elif length < 65536:
+        frame = bytearray(struct.pack("!BBH", FIN | opcode, MASKED | 126, length))
+    else:
+        frame = bytearray(struct.pack("!BBQ", FIN | opcode, MASKED | 127, length))
+    frame += key
+    start = len(frame)
+    for part in parts:
+        frame += part
+    mask_in_place(frame, start, key)
+    return frame

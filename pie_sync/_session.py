@@ -1,0 +1,436 @@
+"""One connection and everything that goes on over it.
+
+A session owns the reader thread, which connects, reads, and does three things with what the server says: it
+hands answers to the calls that wait for them, puts events into the queues of their instances, and puts blobs
+together. All other threads only send, and wait.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, Callable
+
+from ._call import Call
+from ._deadline import deadline_after
+from ._frames import BINARY
+from ._protocol.messages import Answer, BadMessage, BlobChunk, InstanceList, Notice
+from ._queue import EventQueue
+from ._transfer import BlobAssembler, TransferError
+from ._upload import Uploader
+from ._websocket import Connector, WebSocket
+from .errors import (
+    InstanceEnded,
+    PieConnectionError,
+    PieConnectTimeoutError,
+    PieTimeoutError,
+    ProtocolError,
+)
+from .events import Event
+
+if TYPE_CHECKING:
+    from ._frames import Buffer
+    from ._protocol.instance import InstanceProtocol
+
+__all__ = ["Session"]
+
+logger = logging.getLogger("pie_sync.protocol")
+
+#: How many calls that were given up are remembered, in case their answer comes after all.
+_MAX_ABANDONED = 256
+
+#: How many seconds close() waits for the closing handshake, and then for the reader thread.
+_CLOSE_TIMEOUT = 1.0
+
+#: How many seconds the reader thread has to end when connecting is given up. It may be in a system call that
+#: can't be interrupted (a look-up of names); then it ends by itself later.
+_GIVE_UP_TIMEOUT = 0.1
+
+
+class Session:
+    """A connection with its reader thread. Everything may be called from any thread.
+
+    Args:
+        connector: makes the connection.
+        protocol: the generation of the protocol to speak.
+        websocket_options: for :class:`WebSocket`.
+        max_blob_size: the most bytes of a blob from the server.
+    """
+
+    def __init__(
+        self,
+        connector: Connector,
+        protocol: InstanceProtocol,
+        *,
+        websocket_options: dict[str, Any],
+        max_blob_size: int,
+    ) -> None:
+        self.protocol = protocol
+        self.uploader = Uploader(self)
+        self._connector = connector
+        self._websocket_options = websocket_options
+        self._websocket: WebSocket | None = None
+        self._process_id = os.getpid()
+        self._blobs = BlobAssembler(max_blob_size)
+        # Events go to the queues in here. Only the reader thread adds; taking out is atomic.
+        self._queues: dict[str, EventQueue] = {}
+        # Serialises: a call is registered, or the connection is lost, but a call is never overlooked.
+        self._lock = threading.Lock()
+        self._calls: dict[int, Call] = {}
+        self._abandoned: OrderedDict[int, Call] = OrderedDict()
+        self._unclaimed: dict[str, EventQueue] = {}
+        self._last_corr_id = 0
+        self._lost: PieConnectionError | None = None
+        self._closing = False
+        self._opened = Call("connect", ())
+        self._thread = threading.Thread(target=self._run, name=f"pie-sync reader {connector.uri}", daemon=True)
+
+    # --- the connection's life --------------------------------------------------------------------------
+
+    def open(self, timeout: float | None) -> None:
+        """Connect; block for at most ``timeout`` seconds.
+
+        Raises:
+            PieConnectionError: it can't be connected.
+            PieConnectTimeoutError: not in time.
+        """
+        self._thread.start()
+        try:
+            if not self._opened.wait(deadline_after(timeout)):
+                raise PieConnectTimeoutError(
+                    f"no connection to {self._connector.uri} within {timeout} s (connect_timeout)"
+                )
+        except BaseException:  # the time limit, Ctrl-C
+            self.abort()
+            self._thread.join(_GIVE_UP_TIMEOUT)
+            raise
+        if self._opened.error is not None:
+            self._thread.join()
+            raise self._opened.error
+
+    @property
+    def lost(self) -> PieConnectionError | None:
+        """Why there is no connection any more; None while there is one."""
+        return self._lost
+
+    def close(self) -> None:
+        """Say good-bye and end the connection: within 2 s, whatever the server does. Idempotent."""
+        if self._process_id != os.getpid():
+            return  # the connection belongs to the parent process, and goes on there
+        self._closing = True
+        if self._websocket is not None:
+            self._websocket.send_close()
+            if threading.current_thread() is not self._thread:
+                self._thread.join(_CLOSE_TIMEOUT)
+        self.abort()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(_CLOSE_TIMEOUT)
+
+    def abort(self) -> None:
+        """End the connection at once, without waiting for anything."""
+        if self._process_id != os.getpid():
+            return
+        self._closing = True
+        self._connector.abort()
+        if self._websocket is not None:
+            self._websocket.abort()
+
+    def _run(self) -> None:
+        """The reader thread."""
+        try:
+            self._websocket = websocket = WebSocket(self._connector.connect(), **self._websocket_options)
+        except PieConnectionError as error:
+            self._lose(error)
+            self._opened.finish(None, error)
+            return
+        if self._closing:  # open() gave up in the very last moment
+            websocket.abort()
+        self._opened.finish(None)
+        try:
+            while True:
+                self._dispatch(websocket.read())
+        except PieConnectionError as error:
+            self._lose(PieConnectionError("the client was closed") if self._closing else error)
+        except BaseException as error:
+            # A defect of this library. Whoever waits must hear of it rather than wait for ever.
+            logger.exception("the reader thread failed")
+            failure = PieConnectionError(f"the reader thread failed: {error!r}")
+            failure.__cause__ = error
+            self._lose(failure)
+        finally:
+            websocket.finish()
+
+    def _lose(self, error: PieConnectionError) -> None:
+        """End everything that waits for something from the server."""
+        with self._lock:
+            self._lost = error
+            calls, self._calls = self._calls, {}
+            self._abandoned.clear()
+        if not self._closing:
+            logger.info("%s: %s", self._connector.uri, error)
+        for call in calls.values():
+            call.finish(None, _again(error))
+        for events in list(self._queues.values()):
+            events.end(lambda: _again(error))
+        self._queues.clear()
+
+    def check(self) -> None:
+        """Raise what keeps this session from being used, if anything does.
+
+        Raises:
+            PieConnectionError: the connection is lost, or was made before a fork.
+        """
+        self.check_process()
+        if self._lost is not None:
+            raise _again(self._lost)
+
+    def check_process(self) -> None:
+        """Raise unless this is the process that made the connection.
+
+        A child that was forked has neither the reader thread nor a right to the socket, which it shares with
+        its parent.
+
+        Raises:
+            PieConnectionError: it isn't.
+        """
+        if self._process_id != os.getpid():
+            raise PieConnectionError(
+                f"this client belongs to process {self._process_id} and can't be used in a child that was forked"
+                " from it: make a new PieClient in the child"
+            )
+
+    # --- requests ---------------------------------------------------------------------------------------
+
+    def call(
+        self,
+        name: str,
+        encode: Callable[[int], bytes],
+        timeout: float | None,
+        *,
+        kinds: tuple[str, ...] = ("response",),
+        on_granted: Callable[[Answer], None] | None = None,
+    ) -> Answer | InstanceList:
+        """Send a request and wait for its answer, ``timeout`` seconds for both.
+
+        Args:
+            name: the client's method, for error messages.
+            encode: makes the message from a correlation id.
+            timeout: seconds; None is without limit.
+            kinds: see :class:`Call`.
+            on_granted: see :class:`Call`.
+
+        Raises:
+            PieTimeoutError: no answer in time. The answer is ignored if it comes later, except that an
+                instance which it brings can still be claimed (:meth:`claim`).
+            PieConnectionError: the connection is lost.
+            ProtocolError: the answer makes no sense.
+        """
+        deadline = deadline_after(timeout)
+        with self.register(Call(name, kinds, on_granted)) as (corr_id, call):
+            self.send(encode(corr_id), deadline=deadline)
+            if not call.wait(deadline):
+                raise PieTimeoutError(f"{name}: no answer from the server within {timeout} s")
+            return call.result()
+
+    def register(self, call: Call) -> _Registration:
+        """Return a context in which ``call`` has a correlation id and can be answered."""
+        return _Registration(self, call)
+
+    def add(self, call: Call) -> int:
+        """Give a call its correlation id: an unsigned 32-bit integer that no other waiting call has."""
+        with self._lock:
+            self.check()
+            corr_id = self._last_corr_id
+            while True:
+                corr_id = (corr_id + 1) % 2**32
+                if corr_id not in self._calls and corr_id not in self._abandoned:
+                    break
+            self._last_corr_id = corr_id
+            self._calls[corr_id] = call
+            return corr_id
+
+    def remove(self, corr_id: int, call: Call) -> None:
+        """Take back what :meth:`add` did. An answer that comes later is still granted, see :meth:`claim`."""
+        with self._lock:
+            if self._calls.pop(corr_id, None) is None or call.on_granted is None:
+                return
+            self._abandoned[corr_id] = call
+            if len(self._abandoned) > _MAX_ABANDONED:
+                self._abandoned.popitem(last=False)
+
+    def send(self, *parts: Buffer, deadline: float | None) -> None:
+        """Send one message. Blocks while the server does not read, until the deadline.
+
+        Raises:
+            PieTimeoutError: it could not be sent in time.
+            PieConnectionError: the connection is lost.
+        """
+        self.check()
+        assert self._websocket is not None
+        try:
+            self._websocket.send(*parts, deadline=deadline)
+        except PieConnectionError as error:
+            # The reader thread knows better why: a close frame may say it.
+            if self._thread is not threading.current_thread():
+                self._thread.join(_CLOSE_TIMEOUT)
+            raise (error if self._lost is None else _again(self._lost)) from error
+
+    # --- instances --------------------------------------------------------------------------------------
+
+    def add_instance(self, instance_id: str) -> None:
+        """Give an instance its queue. For ``on_granted``: called by the reader thread.
+
+        Raises:
+            ProtocolError: there is an instance of this id already, whose events must not go to another.
+        """
+        if instance_id in self._queues:
+            raise ProtocolError(f"the server used the id of instance {instance_id} twice")
+        self._queues[instance_id] = self._unclaimed[instance_id] = EventQueue()
+
+    def claim(self, instance_id: str) -> EventQueue | None:
+        """Take over the queue of an instance which the server attached to this connection.
+
+        It's there after a launch or an attach, also after one whose caller gave up too early: nothing that
+        arrived since is lost. None if there is no such instance, or somebody has it already.
+        """
+        return self._unclaimed.pop(instance_id, None)
+
+    def forget(self, instance_id: str, events: EventQueue) -> None:
+        """Drop the events of an instance that nobody holds any more. Safe in a finalizer: takes no lock."""
+        if self._queues.get(instance_id) is events:
+            self._queues.pop(instance_id, None)
+
+    # --- what the server says ---------------------------------------------------------------------------
+
+    def _dispatch(self, messages: list[tuple[int, Buffer]]) -> None:
+        """Handle what one read brought. The events of an instance reach its queue as one batch.
+
+        Batches are handed over before anything else is done, so that everybody sees things in the order in
+        which the server said them.
+        """
+        decode = self.protocol.decode
+        queues = self._queues
+        staged: list[EventQueue] = []
+        for opcode, payload in messages:
+            try:
+                if opcode != BINARY:
+                    self._handle_text(payload)
+                    continue
+                decoded = decode(payload)
+                if type(decoded) is tuple:
+                    instance_id, item = decoded
+                    events = queues.get(instance_id)
+                    if events is None:
+                        continue  # nobody holds this instance any more
+                    if not events.staged:
+                        staged.append(events)
+                    events.staged.append(item)
+                    if item[0].terminal:
+                        _hand_over(staged)
+                        self._end_instance(instance_id, events, item)
+                else:
+                    _hand_over(staged)
+                    self._handle(decoded)
+            except BadMessage as bad:
+                _hand_over(staged)
+                self._complain(bad)
+            except TypeError as error:  # an instance id that can't be the key of a dictionary
+                _hand_over(staged)
+                self._complain(BadMessage(f"an event with a wrong instance id: {error}"))
+        _hand_over(staged)
+
+    def _end_instance(self, instance_id: str, events: EventQueue, item: tuple[Event, str]) -> None:
+        event, text = item
+        events.terminal = item
+        events.end(lambda: InstanceEnded(f"instance {instance_id} has ended: {event.name}: {text[:200]}"))
+        self._queues.pop(instance_id, None)
+        self._blobs.forget(instance_id)
+
+    def _handle(self, decoded: Any) -> None:
+        if isinstance(decoded, (Answer, InstanceList)):
+            self._handle_answer(decoded)
+        elif isinstance(decoded, BlobChunk):
+            self._handle_chunk(decoded)
+        elif isinstance(decoded, Notice):
+            logger.info("the server says: %s", decoded.text[:1000])
+
+    def _handle_text(self, text: str) -> None:
+        logger.warning("ignored a text frame of %d characters", len(text))
+
+    def _handle_answer(self, answer: Answer | InstanceList) -> None:
+        with self._lock:
+            call = self._calls.pop(answer.corr_id, None) or self._abandoned.pop(answer.corr_id, None)
+        if call is None:
+            # Expected: a failed upload is answered once for each of its chunks, and calls time out.
+            logger.debug("ignored a %r for correlation id %d: nobody waits", answer.kind, answer.corr_id)
+            return
+        refused = isinstance(answer, Answer) and not answer.ok
+        if answer.kind not in call.kinds and not (refused and answer.kind == "response"):
+            call.finish(None, ProtocolError(f"{call.name}: the server answered with a {answer.kind!r} message"))
+            return
+        try:
+            if call.on_granted is not None and isinstance(answer, Answer) and answer.ok:
+                call.on_granted(answer)
+        except ProtocolError as error:
+            call.finish(None, error)
+        else:
+            call.finish(answer)
+
+    def _handle_chunk(self, chunk: BlobChunk) -> None:
+        events = self._queues.get(chunk.instance_id)
+        if events is None:
+            return
+        try:
+            blob = self._blobs.add(
+                chunk.instance_id, chunk.blob_hash, chunk.index, chunk.total, chunk.data, chunk.name
+            )
+        except TransferError as error:
+            events.put_error(ProtocolError(f"instance {chunk.instance_id}: {error}"))
+            return
+        if blob is not None:
+            events.put_batch([(Event.Blob, blob[0])])
+
+    def _complain(self, bad: BadMessage) -> None:
+        """Tell of a message that makes no sense: to whom it concerns, else to the log."""
+        error = ProtocolError(f"the server sent {bad}")
+        with self._lock:
+            call = self._calls.pop(bad.corr_id, None) if bad.corr_id is not None else None
+        if call is not None:
+            call.finish(None, error)
+            return
+        events = self._queues.get(bad.instance_id) if bad.instance_id is not None else None
+        if events is not None:
+            events.put_error(error)
+            return
+        logger.warning("ignored: %s", error)
+
+
+class _Registration:
+    """The time during which a call waits for its answer."""
+
+    def __init__(self, session: Session, call: Call) -> None:
+        self._session = session
+        self._call = call
+
+    def __enter__(self) -> tuple[int, Call]:
+        self._corr_id = self._session.add(self._call)
+        return self._corr_id, self._call
+
+    def __exit__(self, *_: object) -> None:
+        self._session.remove(self._corr_id, self._call)
+
+
+def _hand_over(staged: list[EventQueue]) -> None:
+    for events in staged:
+        events.put_batch(events.staged)
+        events.staged = []
+    staged.clear()
+
+
+def _again(error: PieConnectionError) -> PieConnectionError:
+    """A new exception for each one who gets it: a raised one collects the traceback of every thread."""
+    copy = type(error)(*error.args)
+    copy.__cause__ = error
+    return copy

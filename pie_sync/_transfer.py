@@ -1,0 +1,256 @@
+"""Programs and blobs on their way: chunking, BLAKE3 hashes, reassembly with limits. No sockets, no threads.
+
+The protocol cuts a payload into chunks of at most 256 KiB, each of which carries the hash of the whole: so a
+payload is read twice, once to hash it and once to send it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, Any, Protocol, Union
+
+from blake3 import blake3
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["CHUNK_SIZE", "BlobAssembler", "Payload", "PayloadSource", "TransferError", "open_payload"]
+
+#: The most bytes that one chunk may carry (protocol, common rules).
+CHUNK_SIZE = 256 * 1024
+
+#: How much of a file is read at once for hashing.
+_READ_SIZE = 1024 * 1024
+
+#: Above this size several threads hash faster than one; below, starting them costs more than it saves.
+_PARALLEL_HASH_FROM = 4 * 1024 * 1024
+
+#: What ``upload_program`` and ``upload_blob`` take: bytes-like, a path, or a binary file object.
+PayloadSource = Union[bytes, bytearray, memoryview, str, "os.PathLike[str]", IO[bytes]]
+
+
+class Payload(Protocol):
+    """Something to be sent in chunks.
+
+    Attributes:
+        size: its length in bytes.
+        hash: the BLAKE3 hash of all of it, in hex.
+    """
+
+    size: int
+    hash: str
+
+    def chunks(self) -> Iterator[Any]:
+        """Yield the chunks in order, each a bytes-like object of bytes; one empty chunk if there's nothing."""
+
+
+def count_chunks(size: int) -> int:
+    """Return how many chunks ``size`` bytes take: at least one (protocol, common rules)."""
+    return max(1, -(-size // CHUNK_SIZE))
+
+
+class _MemoryPayload:
+    def __init__(self, data: Any) -> None:
+        view = memoryview(data)
+        # A view with gaps, or of items larger than a byte, can't be cut at byte positions as it is.
+        self._view = view.cast("B") if view.c_contiguous else memoryview(view.tobytes())
+        self.size = self._view.nbytes
+        threads = blake3.AUTO if self.size >= _PARALLEL_HASH_FROM else 1
+        self.hash: str = blake3(self._view, max_threads=threads).hexdigest()
+
+    def chunks(self) -> Iterator[Any]:
+        for position in range(0, max(1, self.size), CHUNK_SIZE):
+            yield self._view[position : position + CHUNK_SIZE]
+
+
+class _FilePayload:
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._begin = file.tell()
+        hasher = blake3()
+        while block := file.read(_READ_SIZE):
+            if not isinstance(block, bytes):
+                raise TypeError("the file object gives text: open it with mode 'rb'")
+            hasher.update(block)
+        self.size = file.tell() - self._begin
+        self.hash: str = hasher.hexdigest()
+
+    def chunks(self) -> Iterator[Any]:
+        self._file.seek(self._begin)
+        left = self.size
+        while True:
+            chunk = _read_exactly(self._file, min(left, CHUNK_SIZE))
+            left -= len(chunk)
+            yield chunk
+            if left == 0:
+                return
+
+
+def _read_exactly(file: IO[bytes], size: int) -> bytes:
+    """Read ``size`` bytes; raw (unbuffered) files may give fewer at a time."""
+    data = file.read(size)
+    while len(data) < size:
+        more = file.read(size - len(data))
+        if not more:
+            raise OSError("the file became shorter while it was being uploaded")
+        data += more
+    return data
+
+
+@contextmanager
+def open_payload(source: PayloadSource) -> Iterator[Payload]:
+    """Make a :class:`Payload` of whatever the user gave, and hash it. Blocks while it is read.
+
+    A file object is read from its current position to its end. One that can't seek (a pipe, a decompressing
+    stream) is copied to an unnamed temporary file first, since it must be read twice.
+
+    Raises:
+        TypeError: it is nothing that can be uploaded.
+        OSError: the file can't be read.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        with open(source, "rb") as file:
+            yield _FilePayload(file)
+    elif not isinstance(source, (bytes, bytearray, memoryview)) and hasattr(source, "read"):
+        if _can_seek(source):
+            yield _FilePayload(source)
+        else:
+            with tempfile.TemporaryFile() as copy:
+                _copy(source, copy)
+                yield _FilePayload(copy)
+    else:
+        try:
+            payload = _MemoryPayload(source)
+        except TypeError as error:
+            raise TypeError(
+                f"expected bytes, a path or a binary file object to upload, not {type(source).__name__}"
+            ) from error
+        yield payload
+
+
+def _can_seek(file: IO[bytes]) -> bool:
+    seekable = getattr(file, "seekable", None)
+    return seekable is not None and seekable()
+
+
+def _copy(source: IO[bytes], copy: IO[bytes]) -> None:
+    try:
+        shutil.copyfileobj(source, copy, _READ_SIZE)
+    except TypeError as error:
+        raise TypeError("the file object gives text: open it with mode 'rb'") from error
+    copy.seek(0)
+
+
+class TransferError(Exception):
+    """A blob that the server sends can't be put together; the text says why."""
+
+
+class _Download:
+    """One blob that is coming in. ``data`` is None once it was given up: the rest of its chunks is ignored."""
+
+    __slots__ = ("data", "name", "next_index", "total")
+
+    def __init__(self, total: int, name: str | None) -> None:
+        self.total = total
+        self.name = name
+        self.next_index = 0
+        self.data: bytearray | None = bytearray()
+
+
+class BlobAssembler:
+    """Puts the blobs together that arrive in chunks, for all instances of a client.
+
+    Not thread-safe: only the reader thread uses it.
+
+    Args:
+        max_blob_size: the most bytes of one blob, and of all incomplete blobs together.
+    """
+
+    #: How many incomplete blobs an instance may have: more than any program needs, few enough to be harmless.
+    MAX_INCOMPLETE = 64
+
+    def __init__(self, max_blob_size: int) -> None:
+        self._max_blob_size = max_blob_size
+        self._downloads: dict[str, dict[str, _Download]] = {}
+        self._buffered = 0
+
+    def add(
+        self, instance_id: str, blob_hash: str, index: int, total: int, data: bytes, name: str | None = None
+    ) -> tuple[bytes, str | None] | None:
+        """Take one chunk.
+
+        Returns:
+            The blob and its name, if this chunk completes it, else None.
+
+        Raises:
+            TransferError: the blob is given up: once, at its first bad chunk; later chunks are ignored.
+        """
+        download = self._downloads.get(instance_id, {}).get(blob_hash)
+        given_up = download is not None and download.data is None
+        if given_up and index != 0:
+            if index >= total - 1:
+                self._remove(instance_id, blob_hash)
+            return None
+        try:
+            if download is None or given_up:
+                download = self._begin(instance_id, blob_hash, total, name)
+            self._append(download, blob_hash, index, total, data)
+        except TransferError:
+            self._give_up(instance_id, blob_hash, total, last=index >= total - 1)
+            raise
+        if download.next_index < download.total:
+            return None
+        self._remove(instance_id, blob_hash)
+        blob = bytes(download.data or b"")
+        threads = blake3.AUTO if len(blob) >= _PARALLEL_HASH_FROM else 1
+        if blake3(blob, max_threads=threads).hexdigest() != blob_hash:
+            raise TransferError(f"blob {blob_hash}: its {len(blob)} bytes do not match this hash")
+        return blob, download.name
+
+    def forget(self, instance_id: str) -> None:
+        """Drop what is incomplete of an instance that has ended."""
+        for download in self._downloads.pop(instance_id, {}).values():
+            self._buffered -= len(download.data or b"")
+
+    def _begin(self, instance_id: str, blob_hash: str, total: int, name: str | None) -> _Download:
+        self._remove(instance_id, blob_hash)
+        downloads = self._downloads.setdefault(instance_id, {})
+        if len(downloads) >= self.MAX_INCOMPLETE:
+            raise TransferError(f"blob {blob_hash}: {len(downloads)} others of this instance are incomplete")
+        download = downloads[blob_hash] = _Download(total, name)
+        return download
+
+    def _append(self, download: _Download, blob_hash: str, index: int, total: int, data: bytes) -> None:
+        if total < 1 or total != download.total:
+            raise TransferError(f"blob {blob_hash}: total_chunks is {total}, was {download.total} before")
+        if index != download.next_index:
+            raise TransferError(f"blob {blob_hash}: chunk {index} of {total}, expected {download.next_index}")
+        assert download.data is not None
+        if self._buffered + len(data) > self._max_blob_size:
+            raise TransferError(
+                f"blob {blob_hash}: more than max_blob_size={self._max_blob_size} bytes"
+                " (counting other incomplete blobs)"
+            )
+        download.data += data
+        download.next_index += 1
+        self._buffered += len(data)
+
+    def _give_up(self, instance_id: str, blob_hash: str, total: int, *, last: bool) -> None:
+        self._remove(instance_id, blob_hash)
+        downloads = self._downloads.setdefault(instance_id, {})
+        if not last and len(downloads) < self.MAX_INCOMPLETE:
+            given_up = downloads[blob_hash] = _Download(total, None)
+            given_up.data = None
+
+    def _remove(self, instance_id: str, blob_hash: str) -> None:
+        downloads = self._downloads.get(instance_id)
+        if downloads is None:
+            return
+        download = downloads.pop(blob_hash, None)
+        if download is not None and download.data is not None:
+            self._buffered -= len(download.data)
+        if not downloads:
+            del self._downloads[instance_id]

@@ -1,0 +1,144 @@
+"""Uploads: cutting a payload into chunks and sending them, one upload at a time where the server wants that."""
+
+from __future__ import annotations
+
+import threading
+from time import monotonic
+from typing import TYPE_CHECKING, Callable, Optional
+
+from ._call import Call
+from ._deadline import deadline_after
+from ._protocol.messages import Answer
+from ._transfer import count_chunks
+from .errors import PieTimeoutError, UploadError
+
+if TYPE_CHECKING:
+    from ._session import Session
+    from ._transfer import Payload
+
+__all__ = ["ChunkHead", "Progress", "Uploader"]
+
+#: Makes the head of a chunk from correlation id, index, number of chunks and size.
+ChunkHead = Callable[[int, int, int, int], bytes]
+
+#: Told the bytes sent so far and the bytes in all.
+Progress = Optional[Callable[[int, int], None]]
+
+
+class _Limit:
+    """The time limit of an upload: for the whole call, or (``stall``) for the time without progress."""
+
+    def __init__(self, timeout: float | None, *, stall: bool) -> None:
+        self._timeout = timeout
+        self._stall = stall
+        self._deadline = deadline_after(timeout)
+
+    def deadline(self) -> float | None:
+        return deadline_after(self._timeout) if self._stall else self._deadline
+
+    def expired(self, name: str, where: str) -> PieTimeoutError:
+        how = f"no progress for {self._timeout} s" if self._stall else f"not done within {self._timeout} s"
+        return PieTimeoutError(f"{name}: {how}, {where}")
+
+
+class Uploader:
+    """The uploads of one session. Thread-safe: uploads that would disturb each other take turns."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        # Guards the three below and is notified when a turn is over.
+        self._turns = threading.Condition()
+        self._running: set[str] = set()
+        self._last_progress = 0.0
+        # Uploads that were given up half-way, by turn: the server still waits for the rest of them.
+        self._half_done: dict[str, tuple[ChunkHead, int]] = {}
+
+    def upload(
+        self,
+        name: str,
+        payload: Payload,
+        head: ChunkHead,
+        *,
+        turn: str,
+        timeout: float | None,
+        stall: bool,
+        progress: Progress,
+    ) -> None:
+        """Send ``payload`` and wait until the server has confirmed it.
+
+        Args:
+            name: the client's method, for error messages.
+            payload: what to send.
+            head: makes the heads of its chunks.
+            turn: uploads of the same turn wait for each other: the server has one place for them.
+            timeout: seconds; None is without limit.
+            stall: whether ``timeout`` is for the time without progress, rather than for the whole call.
+            progress: called after each chunk.
+
+        Raises:
+            UploadError: the server refused it.
+            PieTimeoutError: it was not done in time.
+            PieConnectionError: the connection is lost.
+        """
+        limit = _Limit(timeout, stall=stall)
+        self._take_turn(name, turn, limit)
+        try:
+            self._clear_half_done(name, turn, limit)
+            self._send(name, payload, head, turn, limit, progress)
+        finally:
+            with self._turns:
+                self._running.discard(turn)
+                self._turns.notify_all()
+
+    def _take_turn(self, name: str, turn: str, limit: _Limit) -> None:
+        with self._turns:
+            deadline = limit.deadline()
+            while turn in self._running:
+                seen = self._last_progress
+                left = None if deadline is None else deadline - monotonic()
+                if left is not None and left <= 0:
+                    raise limit.expired(name, "waiting for another upload to end")
+                self._turns.wait(left)
+                if self._last_progress != seen:
+                    deadline = limit.deadline()  # what we wait for goes on
+            self._running.add(turn)
+            self._last_progress = monotonic()
+
+    def _clear_half_done(self, name: str, turn: str, limit: _Limit) -> None:
+        """Make the server forget an upload that was given up, by a chunk that it must refuse."""
+        half_done = self._half_done.get(turn)
+        if half_done is None:
+            return
+        head, total = half_done
+        with self._session.register(Call(name, ("response",))) as (corr_id, call):
+            self._session.send(head(corr_id, total, total, 0), deadline=limit.deadline())
+            if not call.wait(limit.deadline()):
+                raise limit.expired(name, "making the server forget an earlier upload")
+        self._half_done.pop(turn, None)
+
+    def _send(
+        self, name: str, payload: Payload, head: ChunkHead, turn: str, limit: _Limit, progress: Progress
+    ) -> None:
+        total = count_chunks(payload.size)
+        sent_bytes = index = 0
+        with self._session.register(Call(name, ("response",))) as (corr_id, call):
+            try:
+                for index, chunk in enumerate(payload.chunks()):
+                    # The server answers early only to refuse; it would answer every further chunk as well.
+                    if call.finished:
+                        break
+                    self._session.send(head(corr_id, index, total, len(chunk)), chunk, deadline=limit.deadline())
+                    self._last_progress = monotonic()
+                    sent_bytes += len(chunk)
+                    if progress is not None:
+                        progress(sent_bytes, payload.size)
+                if not call.wait(limit.deadline()):
+                    raise limit.expired(name, f"{sent_bytes} of {payload.size} bytes sent")
+            except BaseException:
+                if not call.finished and index < total - 1:
+                    self._half_done[turn] = (head, total)
+                raise
+            answer = call.result()
+        assert isinstance(answer, Answer)
+        if not answer.ok:
+            raise UploadError(name, answer.text)

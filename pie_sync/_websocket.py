@@ -1,0 +1,344 @@
+"""One WebSocket connection: handshake, frames both ways, keep-alive, close.
+
+websocket-client makes the connection (TCP, proxies, TLS, the HTTP upgrade). From then on the socket is ours:
+one thread reads (:meth:`WebSocket.read`), any thread writes.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections import deque
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import websocket
+
+from ._deadline import remaining
+from ._duplex import Duplex, WouldBlock, shut_down
+from ._frames import (
+    BINARY,
+    CLOSE,
+    PING,
+    PONG,
+    Buffer,
+    FrameReader,
+    encode_close,
+    encode_frame,
+    parse_close,
+)
+from .errors import PieConnectionError, PieTimeoutError
+
+if TYPE_CHECKING:
+    import socket
+    import ssl
+    from collections.abc import Mapping
+
+__all__ = ["Connector", "WebSocket"]
+
+logger = logging.getLogger("pie_sync.connection")
+
+#: How many seconds the server has to end the TCP connection once both sides have sent their close frame.
+_LINGER = 1.0
+
+
+class Connector:
+    """Makes one connection. Its thread can be told to give up by :meth:`abort`, from another thread.
+
+    Args:
+        uri: ``ws://`` or ``wss://``.
+        timeout: seconds for each network operation; the limit for all of them together is the caller's, who
+            calls :meth:`abort` when it is over.
+        headers: more HTTP headers for the upgrade request.
+        ssl_context: for ``wss://``; None verifies certificate and host name against the system's authorities.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        *,
+        timeout: float | None,
+        headers: Mapping[str, str],
+        ssl_context: ssl.SSLContext | None,
+    ) -> None:
+        self.uri = uri
+        self._timeout = timeout
+        self._headers = dict(headers)
+        self._websocket = websocket.WebSocket(
+            sslopt={} if ssl_context is None else {"context": ssl_context}, enable_multithread=False
+        )
+
+    def connect(self) -> socket.socket:
+        """Connect, and return the socket with the handshake behind it.
+
+        Raises:
+            PieConnectionError: it can't be made.
+        """
+        try:
+            self._websocket.connect(  # type: ignore[no-untyped-call]
+                self.uri,
+                timeout=self._timeout,
+                header=self._headers,
+                suppress_origin=True,  # the Origin header is a browser's
+                redirect_limit=0,  # see _redirected
+            )
+        except websocket.WebSocketBadStatusException as error:
+            body = (error.resp_body or b"").decode(errors="replace").strip()[:200]
+            answer = f"{error.status_code} {error.args[0].split(' -+-+- ')[0].partition(' ')[2]}"
+            raise PieConnectionError(
+                f"{self.uri} refused the WebSocket upgrade: {answer}{': ' if body else ''}{body}"
+            ) from error
+        except Exception as error:  # OSError, ValueError, WebSocketException, and those of SOCKS proxies
+            raise self._redirected() or PieConnectionError(f"can't connect to {self.uri}: {error}") from error
+        sock = self._websocket.sock
+        self._websocket.sock = None  # it's ours now: websocket-client must not close it when it's collected
+        assert sock is not None
+        return sock
+
+    def _redirected(self) -> PieConnectionError | None:
+        """A redirect is not followed: the user would authenticate to a host that the user did not name."""
+        response = self._websocket.handshake_response
+        if response is None or not 300 <= response.status < 400:
+            return None
+        target = response.headers.get("location")
+        return PieConnectionError(
+            f"{self.uri} redirects to {target}, which is not followed; if you trust it, connect to it instead"
+        )
+
+    def abort(self) -> None:
+        """Make :meth:`connect` in another thread fail soon: at once when it waits for the HTTP answer."""
+        sock = self._websocket.sock
+        if sock is not None:
+            shut_down(sock)
+
+
+class WebSocket:
+    """An open connection. :meth:`read` belongs to one thread; everything else may be called from any.
+
+    Args:
+        sock: a connected socket, the handshake done.
+        max_message_size: the most bytes of one message from the server.
+        ping_interval: after how many seconds of silence a ping is sent; None: never.
+        ping_timeout: how many seconds of silence after a ping mean that the connection is lost; None: for ever.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        *,
+        max_message_size: int,
+        ping_interval: float | None = None,
+        ping_timeout: float | None = None,
+    ) -> None:
+        self._duplex = Duplex(sock)
+        self._frames = FrameReader(max_message_size)
+        self._ping_interval = ping_interval
+        self._ping_timeout = ping_timeout
+        self._last_received = monotonic()
+        self._ping_sent: float | None = None
+        # Serialises frames: held while a frame is being written, at the longest until the writer's deadline.
+        self._send_lock = threading.Lock()
+        # What a frame left unwritten at its deadline: it must come first, or the stream makes no sense.
+        self._unsent = memoryview(b"")
+        # Control frames of the reading thread, which must not wait for the send lock.
+        self._control: deque[bytearray] = deque()
+        # Serialises the decision who sends the one close frame.
+        self._close_lock = threading.Lock()
+        self._close_sent = False
+        self._ending: PieConnectionError | None = None
+
+    # --- writing ----------------------------------------------------------------------------------------
+
+    def send(self, *parts: Buffer, deadline: float | None) -> None:
+        """Send one binary message, made of ``parts``. Blocks while others send, and while the peer doesn't read.
+
+        Args:
+            parts: bytes-like objects of bytes.
+            deadline: until when, by ``time.monotonic``; None is without limit.
+
+        Raises:
+            PieTimeoutError: it could not be sent in time. What was begun is finished before the next message.
+            PieConnectionError: the connection is lost.
+        """
+        frame = encode_frame(BINARY, *parts)
+        if not self._send_lock.acquire(timeout=remaining(deadline)):
+            raise PieTimeoutError("the connection is busy with other messages: nothing was sent")
+        try:
+            if self._close_sent:
+                raise PieConnectionError("the connection is being closed")
+            if not self._write_left_overs(deadline):
+                raise PieTimeoutError("the server does not read: nothing was sent")
+            if not self._write(frame, deadline):
+                raise PieTimeoutError("the server does not read: the message was not sent in time")
+        finally:
+            self._send_lock.release()
+            self._flush_control()
+
+    def _write(self, frame: Buffer, deadline: float | None) -> bool:
+        """Write bytes, with the send lock held. False if the deadline came first: the rest is kept."""
+        try:
+            self._unsent = self._duplex.send_all(memoryview(frame), deadline)
+        except OSError as error:
+            raise PieConnectionError(f"the connection is lost: {error}") from error
+        except BaseException:
+            # Ctrl-C in the middle of a frame: nobody knows how much of it is written. End the connection,
+            # cleanly for everybody else, rather than send something that the server must misunderstand.
+            self._duplex.shut_down()
+            raise
+        return not self._unsent
+
+    def _write_left_overs(self, deadline: float | None) -> bool:
+        if self._unsent and not self._write(self._unsent, deadline):
+            return False
+        while self._control:
+            if not self._write(self._control.popleft(), deadline):
+                return False
+        return True
+
+    def _send_control(self, opcode: int, payload: Buffer) -> None:
+        """Send a control frame without ever waiting: whoever holds the send lock sends it along."""
+        self._control.append(encode_frame(opcode, payload))
+        self._flush_control()
+
+    def _flush_control(self) -> None:
+        # Whoever releases the lock looks again, so that a frame appended just before is not left lying.
+        while self._control and self._send_lock.acquire(blocking=False):
+            try:
+                if not self._write_left_overs(deadline=0):
+                    return  # the peer does not read; read() goes on with it as soon as there's room
+            except PieConnectionError:
+                return  # read() finds out, and tells
+            finally:
+                self._send_lock.release()
+
+    # --- reading ----------------------------------------------------------------------------------------
+
+    def read(self) -> list[tuple[int, Buffer]]:
+        """Block until at least one message is there, and return all that are.
+
+        Pings are answered and sent here, and a close is answered; none of these is returned.
+
+        Returns:
+            (opcode, payload) pairs: ``BINARY`` with a view that is valid until the next call, ``TEXT`` with a
+            str.
+
+        Raises:
+            PieConnectionError: the connection is lost, or closed by the server, or it broke the WebSocket
+                protocol. Messages that came before are returned first.
+        """
+        while True:
+            if self._ending is None and self._frames.error is not None:
+                self._end(self._frames.error.code, str(self._frames.error), self._frames.error)
+            if self._ending is not None:
+                raise self._ending
+            try:
+                count = self._duplex.recv_into(self._frames.buffer())
+            except WouldBlock as blocked:
+                self._wait(blocked.want_write)
+                continue
+            except OSError as error:
+                raise PieConnectionError(f"the connection is lost: {error}") from error
+            if count == 0:
+                raise PieConnectionError("the server ended the connection without a close frame")
+            self._last_received = monotonic()
+            self._ping_sent = None
+            messages = self._frames.received(count)
+            if any(opcode >= CLOSE for opcode, _ in messages):
+                messages = self._handle_control(messages)
+            if messages:
+                return messages
+
+    def _handle_control(self, messages: list[tuple[int, Buffer]]) -> list[tuple[int, Buffer]]:
+        """Answer the control frames and return the rest: up to a close, after which nothing counts."""
+        data = []
+        for opcode, payload in messages:
+            if opcode == PING:
+                self._send_control(PONG, payload)
+            elif opcode == CLOSE:
+                code, reason = parse_close(payload)
+                self._end(
+                    1000 if code == 1005 else code,
+                    f"the server closed the connection: {code}{' ' if reason else ''}{reason}",
+                )
+                break
+            elif opcode != PONG:
+                data.append((opcode, payload))
+        return data
+
+    def _end(self, code: int, reason: str, cause: Exception | None = None) -> None:
+        """Let :meth:`read` raise once the messages before this moment are handed out; say good-bye."""
+        self._ending = PieConnectionError(reason)
+        self._ending.__cause__ = cause
+        self.send_close(code, reason if cause else "")
+
+    def _wait(self, want_write: bool) -> None:
+        """Wait for input, at most until the keep-alive has something to do."""
+        unsent = bool(self._control or self._unsent) and not self._send_lock.locked()
+        self._duplex.wait(read=not want_write, write=want_write or unsent, timeout=self._keep_alive())
+        if unsent:
+            self._flush_control()
+
+    def _keep_alive(self) -> float | None:
+        """Send a ping if it's time, and return in how many seconds to look again."""
+        if self._ping_interval is None:
+            return None
+        now = monotonic()
+        if self._ping_sent is not None:
+            if self._ping_timeout is None:
+                return None
+            left = self._ping_sent + self._ping_timeout - now
+            if left <= 0:
+                raise PieConnectionError(
+                    f"the connection is lost: nothing came for {now - self._last_received:.1f} s,"
+                    " not even an answer to a ping"
+                )
+            return left
+        left = self._last_received + self._ping_interval - now
+        if left > 0:
+            return left
+        self._ping_sent = now
+        self._send_control(PING, os.urandom(4))
+        return self._ping_timeout
+
+    # --- the end ----------------------------------------------------------------------------------------
+
+    def send_close(self, code: int = 1000, reason: str = "") -> None:
+        """Begin the closing handshake, or answer the server's. Never waits; messages can't be sent any more.
+
+        The reading thread sees the server's answer, and :meth:`read` raises.
+        """
+        with self._close_lock:
+            if self._close_sent:
+                return
+            self._close_sent = True
+        self._send_control(CLOSE, encode_close(code, reason))
+
+    def finish(self) -> None:
+        """Give the socket back, when :meth:`read` has raised. For the reading thread; blocks for ``_LINGER`` s.
+
+        After the closing handshake it is the server that ends the TCP connection (RFC 6455 section 7.1.1): the
+        side that does it first is left with the port in TIME_WAIT.
+        """
+        deadline = monotonic() + _LINGER
+        discarded = memoryview(bytearray(65536))
+        while self._ending is not None and monotonic() < deadline:
+            try:
+                if self._duplex.recv_into(discarded) == 0:
+                    break
+            except WouldBlock as blocked:
+                self._flush_control()
+                left = deadline - monotonic()
+                self._duplex.wait(read=not blocked.want_write, write=blocked.want_write, timeout=left)
+            except OSError:
+                break
+        # Writers wait for room with the send lock held: shutting down wakes them, and the lock says that they
+        # are out of the socket before its file descriptor can be given to somebody else.
+        self._duplex.shut_down()
+        with self._send_lock:
+            self._close_sent = True
+            self._duplex.close()
+
+    def abort(self) -> None:
+        """End the connection without a handshake: :meth:`read` raises at once. Never waits."""
+        self._duplex.shut_down()

@@ -1,0 +1,281 @@
+"""A running program, as its client sees it."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Union
+
+from ._deadline import DEFAULT, Timeout, check_timeout, deadline_after, remaining
+from .errors import AttachError, InstanceEnded, InstanceFailed, PieTimeoutError
+from .events import Event
+
+if TYPE_CHECKING:
+    from ._queue import EventQueue
+    from ._session import Session
+    from ._transfer import PayloadSource
+    from ._upload import Progress
+    from .client import PieClient
+
+__all__ = ["CompletedInstance", "Instance"]
+
+#: What comes with an event: bytes for :attr:`Event.Blob`, else text.
+Data = Union[str, bytes]
+
+
+@dataclass(frozen=True)
+class CompletedInstance:
+    """All that an instance sent, after its end: what :meth:`Instance.wait` returns.
+
+    Attributes:
+        event: how it ended: a terminal :class:`Event`.
+        message: the text of that event: the program's result, or the reason why there is none.
+        stdout: everything that it printed.
+        stderr: everything that it printed to its standard error.
+        messages: the texts that it sent, in order.
+        blobs: the bytes that it sent, in order.
+    """
+
+    event: Event
+    message: str
+    stdout: str = ""
+    stderr: str = ""
+    messages: tuple[str, ...] = ()
+    blobs: tuple[bytes, ...] = ()
+
+
+class Instance:
+    """A running program. Made by :meth:`PieClient.launch_instance` and its siblings, not by hand.
+
+    Iterate over it to get everything that it sends, up to its end::
+
+        for event, data in instance:
+            ...
+
+    All methods may be called from any thread. Several threads may receive from one instance: each event goes to
+    exactly one of them.
+
+    When the connection is lost, everything that had arrived is handed out first; then receiving raises
+    :exc:`PieConnectionError`. The server keeps the program running and its output: connect again and call
+    :meth:`PieClient.attach_instance` with its :attr:`id`. (Losing the connection does not end an instance:
+    instance protocol, "Life of an instance".)
+    """
+
+    def __init__(self, client: PieClient, session: Session, instance_id: str, events: EventQueue | None) -> None:
+        self._client = client
+        self._session = session
+        self._id = instance_id
+        self._events = events
+        # What wait() has received so far: kept when it times out, so that the next wait() goes on from there.
+        self._collected: list[tuple[Event, Data]] = []
+        # Serialises wait(): two at once get the same result.
+        self._wait_lock = threading.Lock()
+
+    def __del__(self) -> None:
+        # Nobody can receive its events any more: without this they'd be kept until the connection ends.
+        if self._events is not None:
+            self._session.forget(self._id, self._events)
+
+    def __repr__(self) -> str:
+        state = "detached" if self._events is None else "finished" if self.finished else "attached"
+        return f"<Instance {self._id} {state}>"
+
+    @property
+    def id(self) -> str:
+        """The instance's UUID, by which other connections can attach to it."""
+        return self._id
+
+    @property
+    def finished(self) -> bool:
+        """Whether the terminal event has been received: nothing more will come.
+
+        As long as events are waiting to be received it is False, so that ``while not instance.finished:
+        instance.recv()`` misses nothing.
+        """
+        return self._events is not None and self._events.terminal is not None and self._events.exhausted
+
+    def recv(self, timeout: float | None = None) -> tuple[Event, Data]:
+        """Receive the next event. Blocks until there is one.
+
+        Args:
+            timeout: for how many seconds at the most. None, the default, waits without limit; 0 polls.
+
+        Returns:
+            The kind of event and its data: bytes for :attr:`Event.Blob`, else text.
+
+        Raises:
+            PieTimeoutError: nothing came in time.
+            InstanceEnded: the terminal event was received already.
+            ProtocolError: the server sent something senseless of this instance; receiving can go on.
+            PieConnectionError: the connection is lost, and everything that had arrived was received.
+            AttachError: the instance was launched detached.
+        """
+        events = self._attached("recv") if self._events is None else self._events
+        try:
+            # What is there already is taken without further ado: see EventQueue.get.
+            item: tuple[Event, Data] = events.queue.popleft()
+            return item
+        except IndexError:
+            pass
+        self._session.check_process()
+        return self._recv_slowly(events, check_timeout(timeout))
+
+    def _recv_slowly(self, events: EventQueue, timeout: float | None) -> tuple[Event, Data]:
+        try:
+            item: tuple[Event, Data] = events.get(timeout=timeout)
+        except queue.Empty:
+            raise PieTimeoutError(f"instance {self._id}: no event within {timeout} s") from None
+        return item
+
+    def __iter__(self) -> Iterator[tuple[Event, Data]]:
+        """Receive every event in order, the terminal one included; then stop. See :meth:`events`."""
+        return self.events()
+
+    def events(self, timeout: float | None = None) -> Iterator[tuple[Event, Data]]:
+        """Iterate over the events, up to and with the terminal one.
+
+        Each step blocks like :meth:`recv` and raises what it raises, but for ``InstanceEnded``, which ends the
+        iteration. Iterating again, after a ``break`` or an error, goes on with the next event.
+
+        Args:
+            timeout: for how many seconds at the most to wait for *each* event. None waits without limit.
+        """
+        events = self._attached("events") if self._events is None else self._events
+        return self._iterate(events, check_timeout(timeout))
+
+    def _iterate(self, events: EventQueue, timeout: float | None) -> Iterator[tuple[Event, Data]]:
+        # The hot path of the library: one event costs a popleft and a yield here.
+        popleft = events.queue.popleft
+        while True:
+            try:
+                item = popleft()
+            except IndexError:
+                self._session.check_process()
+                try:
+                    item = self._recv_slowly(events, timeout)
+                except InstanceEnded:
+                    return
+            yield item
+
+    def wait(self, timeout: float | None = None, *, check: bool = False) -> CompletedInstance:
+        """Receive everything up to the end. Blocks until the instance has ended.
+
+        After a time-out nothing is lost: call it again. Called after the end, it returns the same result. Events
+        that were received otherwise (:meth:`recv`, iteration) are not part of the result.
+
+        Args:
+            timeout: for how many seconds at the most, in all. None waits without limit.
+            check: raise ``InstanceFailed`` unless the instance has ``Completed``.
+
+        Raises:
+            PieTimeoutError: it has not ended in time.
+            InstanceFailed: see ``check``. Its ``completed`` has the result.
+            ProtocolError: the server sent something senseless of this instance; waiting can go on.
+            PieConnectionError: the connection was lost before the end.
+            AttachError: the instance was launched detached.
+        """
+        events = self._attached("wait")
+        deadline = deadline_after(check_timeout(timeout))
+        if not self._wait_lock.acquire(timeout=remaining(deadline)):
+            raise PieTimeoutError(f"instance {self._id}: not ended within {timeout} s")
+        try:
+            while True:
+                left = remaining(deadline)
+                self._collected.append(self._recv_slowly(events, None if left < 0 else left))
+        except InstanceEnded:
+            completed = self._completed(events)
+        except PieTimeoutError:
+            raise PieTimeoutError(f"instance {self._id}: not ended within {timeout} s") from None
+        finally:
+            self._wait_lock.release()
+        if check and completed.event is not Event.Completed:
+            raise InstanceFailed(self._id, completed)
+        return completed
+
+    def _completed(self, events: EventQueue) -> CompletedInstance:
+        assert events.terminal is not None
+        event, message = events.terminal
+
+        def all_of(kind: Event) -> Iterator[Data]:
+            return (data for event, data in self._collected if event is kind)
+
+        return CompletedInstance(
+            event,
+            message,
+            stdout="".join(map(str, all_of(Event.Stdout))),
+            stderr="".join(map(str, all_of(Event.Stderr))),
+            messages=tuple(map(str, all_of(Event.Message))),
+            blobs=tuple(data for data in all_of(Event.Blob) if isinstance(data, bytes)),
+        )
+
+    def send(self, message: str, *, timeout: Timeout = DEFAULT) -> None:
+        """Send a text to the program. Blocks only while the server does not read.
+
+        The server does not confirm it: a message that it gets after the end of the instance is lost.
+
+        Args:
+            message: the text.
+            timeout: for how many seconds at the most; None is without limit; default: the client's ``timeout``.
+
+        Raises:
+            InstanceEnded: the instance has ended.
+            PieTimeoutError: it could not be sent in time.
+            PieConnectionError: the connection is lost.
+            AttachError: the instance was launched detached.
+        """
+        self._check_running("send")
+        self._client._send_to_instance(self._session, self._id, message, timeout)
+
+    def upload_blob(self, blob: PayloadSource, *, progress: Progress = None, timeout: Timeout = DEFAULT) -> None:
+        """Send bytes to the program. Blocks until the server has them all.
+
+        Args:
+            blob: bytes-like, a path, or a binary file object (sent from its position to its end). Files are
+                read piecewise: twice, the first time for their hash.
+            progress: called as ``progress(sent_bytes, total_bytes)`` after each chunk of 256 KiB.
+            timeout: seconds for the whole call; None is without limit. Default: the client's ``timeout``, as
+                the longest time *without progress*.
+
+        Raises:
+            UploadError: the server refused it.
+            InstanceEnded: the instance has ended.
+            PieTimeoutError: it was not done in time.
+            PieConnectionError: the connection is lost.
+            AttachError: the instance was launched detached.
+            OSError: the file can't be read.
+        """
+        self._check_running("upload_blob")
+        self._client._upload_blob(self._session, self._id, blob, progress, timeout)
+
+    def terminate(self, *, timeout: Timeout = DEFAULT) -> None:
+        """Ask the server to end the program: its last event will be :attr:`Event.Aborted`.
+
+        Blocks until the server has taken note, not until that event. An instance that has ended already is no
+        error.
+
+        Args:
+            timeout: seconds; None is without limit; default: the client's ``timeout``.
+
+        Raises:
+            TerminateError: the server refused.
+            PieTimeoutError: no answer in time.
+            PieConnectionError: the connection is lost.
+        """
+        self._client._terminate(self._session, self._id, timeout)
+
+    def _attached(self, method: str) -> EventQueue:
+        if self._events is None:
+            raise AttachError(
+                method,
+                f"instance {self._id} was launched detached;"
+                " attach to it first: instance = client.attach_instance(instance.id)",
+            )
+        return self._events
+
+    def _check_running(self, method: str) -> None:
+        terminal = self._attached(method).terminal
+        if terminal is not None:
+            event, message = terminal
+            raise InstanceEnded(f"{method}: instance {self._id} has ended: {event.name}: {message[:200]}")
