@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
-    load_pem_private_key,
+    load_der_private_key,
 )
 from paramiko import ECDSAKey, Ed25519Key, Message, PKey, RSAKey
 
@@ -50,6 +50,7 @@ _STILL_LOCKED = (
     "wrong password for the private key; if it is the right one, then the file is damaged, or encrypted "
     "with a cipher that can't be read: `ssh-keygen -p -f FILE` encrypts it afresh"
 )
+_MISMATCH = "the public and the private key in the file don't belong together"
 
 
 def load_private_key(text: str, password: bytes | None) -> PKey:
@@ -95,8 +96,7 @@ def _load(block: PemBlock, password: bytes | None) -> PKey:
         return rsa_key
     if block.label == "EC PRIVATE KEY":
         ecdsa_key = _load_by_paramiko(ECDSAKey, block, password)
-        _check_curve(ecdsa_key.verifying_key.curve.name)
-        return ecdsa_key
+        return _checked_ecdsa(ecdsa_key)
     if block.label in {"PRIVATE KEY", "ENCRYPTED PRIVATE KEY"}:
         return _load_pkcs8(block, password)
     if block.label == "DSA PRIVATE KEY":
@@ -108,10 +108,11 @@ def _load(block: PemBlock, password: bytes | None) -> PKey:
 
 
 def _load_openssh(block: PemBlock, password: bytes | None) -> PKey:
-    key_class = _OPENSSH_CLASSES[_read_openssh_header(block).key_type]
-    key = _load_by_paramiko(key_class, block, password)
-    if isinstance(key, RSAKey):  # the header is not protected: what counts is the key
-        _check_rsa_size(key.get_bits())
+    header = _read_openssh_header(block)
+    key = _load_by_paramiko(_OPENSSH_CLASSES[header.key_type], block, password)
+    # paramiko takes what the private part says, even if damage has made another key of it.
+    if key.asbytes() != header.public_key:
+        raise ValueError(_MISMATCH)
     return key
 
 
@@ -121,14 +122,15 @@ def _load_by_paramiko(key_class: type[_Key], block: PemBlock, password: bytes | 
 
 
 def _load_pkcs8(block: PemBlock, password: bytes | None) -> PKey:
-    # Unchecked at first, since checking the primes of an RSA key that is too large can take a minute.
-    key = load_pem_private_key(block.text.encode(), password, unsafe_skip_rsa_key_validation=True)
+    # Not by load_pem_private_key(), which quotes lines of the file in its errors. Unchecked at first, since
+    # checking the primes of an RSA key that is too large can take a minute.
+    data = binascii.a2b_base64(block.body)
+    key = load_der_private_key(data, password, unsafe_skip_rsa_key_validation=True)
     if isinstance(key, RSAPrivateKey):
         _check_rsa_size(key.key_size)
         return RSAKey(key=key.private_numbers().private_key())
     if isinstance(key, EllipticCurvePrivateKey):
-        _check_curve(key.curve.name)
-        return ECDSAKey(vals=(key, key.public_key()))
+        return _checked_ecdsa(ECDSAKey(vals=(key, key.public_key())))
     if isinstance(key, Ed25519PrivateKey):
         # paramiko makes an Ed25519 key from nothing but a file in OpenSSH's format.
         text = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
@@ -141,6 +143,7 @@ class _OpenSSHHeader(NamedTuple):
 
     encrypted: bool
     key_type: str
+    public_key: bytes
 
 
 def _read_openssh_header(block: PemBlock) -> _OpenSSHHeader:
@@ -153,16 +156,17 @@ def _read_openssh_header(block: PemBlock) -> _OpenSSHHeader:
     header.get_binary()  # the name of the key derivation function
     header.get_binary()  # its parameters
     header.get_int()  # how many keys
-    public_key = Message(header.get_binary())
-    key_type = public_key.get_binary().decode("ascii", "replace")
+    public_key = header.get_binary()
+    fields = Message(public_key)
+    key_type = fields.get_binary().decode("ascii", "replace")
     if key_type in _OPENSSH_REFUSED:
         raise _not_accepted(_OPENSSH_REFUSED[key_type])
     if key_type not in _OPENSSH_CLASSES:
         raise ValueError("the type of the key is not known")  # in a damaged file it can be any of its bytes
     if key_type == "ssh-rsa":
-        public_key.get_mpint()  # the public exponent
-        _check_rsa_size(public_key.get_mpint().bit_length())
-    return _OpenSSHHeader(encrypted=cipher != b"none", key_type=key_type)
+        fields.get_mpint()  # the public exponent
+        _check_rsa_size(fields.get_mpint().bit_length())
+    return _OpenSSHHeader(cipher != b"none", key_type, public_key)
 
 
 def _is_encrypted(block: PemBlock) -> bool:
@@ -178,9 +182,14 @@ def _check_rsa_size(bits: int) -> None:
         raise _not_accepted(f"RSA (of {bits} bits, which is too large)")
 
 
-def _check_curve(name: str) -> None:
-    if name not in _CURVES:
-        raise _not_accepted("ECDSA P-521" if name == "secp521r1" else f"ECDSA {name}")
+def _checked_ecdsa(key: ECDSAKey) -> ECDSAKey:
+    curve = key.verifying_key.curve.name
+    if curve not in _CURVES:
+        raise _not_accepted("ECDSA P-521" if curve == "secp521r1" else f"ECDSA {curve}")
+    # Not every release of cryptography notices that damage has made another key of the private part.
+    if not key.verify_ssh_sig(b"", Message(key.sign_ssh_data(b"").asbytes())):
+        raise ValueError(_MISMATCH)
+    return key
 
 
 def _not_accepted(kind: str) -> InvalidKeyError:

@@ -315,7 +315,8 @@ class PieClient:
         with self._authentication_lock:
             if self._authenticated_as is not None:
                 raise AuthenticationError(
-                    f"this connection is already authenticated as {self._authenticated_as!r}: use another PieClient"
+                    f"this connection is already authenticated as {self._authenticated_as!r}:"
+                    " use another PieClient"
                 )
             answer = self._request(
                 session,

@@ -213,19 +213,23 @@ class Instance:
     def send(self, message: str, *, timeout: Timeout = DEFAULT) -> None:
         """Send a text to the program. Blocks only while the server does not read.
 
-        The server does not confirm it: a message that it gets after the end of the instance is lost.
+        The server does not confirm it (protocol: ``signal_instance``). A message that comes after the program's
+        end is lost, and so is one sent when that end has arrived here but was not received yet: whether the two
+        cross on the line or in a queue makes no difference, and the next :meth:`recv` tells of the end.
 
         Args:
             message: the text.
             timeout: for how many seconds at the most; None is without limit; default: the client's ``timeout``.
 
         Raises:
-            InstanceEnded: the instance has ended.
+            InstanceEnded: the terminal event was received already.
             PieTimeoutError: it could not be sent in time.
             PieConnectionError: the connection is lost.
             AttachError: the instance was launched detached.
         """
-        self._check_running("send")
+        self._attached("send")
+        if self.finished:
+            self._check_running("send")
         self._client._send_to_instance(self._session, self._id, message, timeout)
 
     def upload_blob(self, blob: PayloadSource, *, progress: Progress = None, timeout: Timeout = DEFAULT) -> None:

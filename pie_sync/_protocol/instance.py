@@ -210,8 +210,10 @@ def _live_instances(message: dict[str, Any]) -> Decoded:
     return InstanceList(_typed(message, "corr_id", int), instances)
 
 
-def _instance_info(fields: dict[str, Any]) -> InstanceInfo:
-    arguments = fields.get("arguments") or []
+def _instance_info(fields: Any) -> InstanceInfo:
+    if not isinstance(fields, dict):
+        raise TypeError
+    arguments = _optional(fields, "arguments", list) or ()
     return InstanceInfo(
         id=_typed(fields, "id", str),
         arguments=tuple(str(argument) for argument in arguments),

@@ -1,0 +1,40 @@
+# Everything a person types here works on a fresh checkout: the environment is made when it's needed.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+
+.PHONY: help demo test check format clean
+
+help:  ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+# Made anew whenever what has to be installed changes.
+$(VENV)/.demo: setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[testing]'
+	touch $@
+
+$(VENV)/.dev: setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+demo: $(VENV)/.demo  ## run the quickstart against a server of its own
+	$(BIN)/python examples/quickstart.py
+
+test: $(VENV)/.dev  ## run the whole test-suite; ARGS="-k name" for a part of it
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.dev  ## check style, types and the oldest Python version
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/vermin --quiet --no-tips --eval-annotations --target=3.9- --violations pie_sync
+
+format: $(VENV)/.dev  ## put the source into the project's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove what the commands above made
+	rm -rf $(VENV) .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info

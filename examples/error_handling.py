@@ -1,0 +1,66 @@
+"""What can go wrong, and how to tell it apart."""
+
+from pie_sync import InstanceFailed, LaunchError, PieClient, PieError, PieTimeoutError
+from pie_sync.testing import LocalServer, ProgramContext
+
+
+def fail(context: ProgramContext) -> str:
+    """Stand in for a program on a real server that fails."""
+    raise RuntimeError("out of flour")
+
+
+def dawdle(context: ProgramContext) -> str:
+    """Stand in for a program on a real server that waits for a message which nobody sends."""
+    return context.receive()
+
+
+def main() -> None:
+    with LocalServer() as server:
+        server.program("fail")(fail)
+        server.program("dawdle")(dawdle)
+
+        # Two roots: PieError for what the server refuses or breaks, ConnectionError for when there is none.
+        try:
+            with PieClient(server.uri) as client:
+                client.authenticate("alice")
+                client.launch_instance_from_registry("no-such-program")
+        except PieError as error:
+            print(f"the server says no: {error}")
+        except ConnectionError as error:
+            print(f"no server: {error}")
+
+        with PieClient(server.uri) as client:
+            client.authenticate("alice")
+
+            # Each refusal has a type of its own, with the request and the server's reason.
+            try:
+                client.launch_instance_from_registry("no-such-program")
+            except LaunchError as error:
+                print(f"{error.request}: {error.reason}")
+
+            # A program that fails is an event like any other, unless you ask for an exception.
+            print(client.launch_instance_from_registry("fail").wait(timeout=10).event.name)
+            try:
+                client.launch_instance_from_registry("fail").wait(timeout=10, check=True)
+            except InstanceFailed as error:
+                print(error.completed.message.splitlines()[-1])
+
+            # Everything has a time limit. After one, the connection and the instance can still be used.
+            instance = client.launch_instance_from_registry("dawdle")
+            try:
+                instance.recv(timeout=0.1)
+            except PieTimeoutError as error:
+                print(f"nothing yet: {type(error).__name__}")
+                instance.terminate()
+                print(instance.wait(timeout=10).event.name)
+
+        # A server that is not there. The built-in ConnectionError, whatever the reason.
+        try:
+            with PieClient("ws://127.0.0.1:9", connect_timeout=5):
+                pass
+        except ConnectionError as error:
+            print(f"no server: {type(error).__name__}")
+
+
+if __name__ == "__main__":
+    main()

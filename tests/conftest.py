@@ -1,0 +1,60 @@
+"""Fixtures that every test may use, and the check that no test leaves a thread behind."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pie_sync import ParsedPrivateKey, PieClient
+from pie_sync.testing import LocalServer
+from tests.programs import add_programs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: How long a thread may take to end after its test. It is waited for, not slept through.
+THREAD_GRACE = 5.0
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    deadline = time.monotonic() + THREAD_GRACE
+    for thread in set(threading.enumerate()) - before:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    left = [thread.name for thread in set(threading.enumerate()) - before if thread.is_alive()]
+    assert not left, f"threads left behind: {left}"
+
+
+@pytest.fixture
+def server() -> Iterator[LocalServer]:
+    with LocalServer() as server:
+        add_programs(server)
+        yield server
+
+
+@pytest.fixture
+def client(server: LocalServer) -> Iterator[PieClient]:
+    """A client of ``server``, authenticated as alice."""
+    with PieClient(server.uri) as client:
+        client.authenticate("alice")
+        yield client
+
+
+@pytest.fixture(scope="session")
+def key_file(tmp_path_factory: pytest.TempPathFactory):
+    """An Ed25519 key made by ssh-keygen; the public half is beside it, with the ending .pub."""
+    import subprocess
+
+    path = tmp_path_factory.mktemp("keys") / "id_ed25519"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
+    return path
+
+
+@pytest.fixture(scope="session")
+def private_key(key_file) -> ParsedPrivateKey:
+    return ParsedPrivateKey.from_file(key_file)

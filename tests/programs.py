@@ -1,0 +1,57 @@
+"""Programs for LocalServer: Python functions, and one WebAssembly program."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import wasmtime
+
+from pie_sync.testing import LocalServer, ProgramContext
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+HELLO = bytes(wasmtime.wat2wasm((EXAMPLES / "hello.wat").read_text()))
+
+
+def add_programs(server: LocalServer) -> None:
+    """Register every function below under its name."""
+    for function in (echo, blob_echo, talk, fail, sleep_until_told, flood):
+        server.program(function.__name__.replace("_", "-"))(function)
+
+
+def echo(context: ProgramContext) -> str:
+    """Send back each message until "stop"."""
+    while (message := context.receive()) != "stop":
+        context.send(message)
+    return "stopped"
+
+
+def blob_echo(context: ProgramContext) -> str:
+    """Send back one blob."""
+    context.send_blob(context.receive_blob())
+    return ""
+
+
+def talk(context: ProgramContext) -> str:
+    """Send one of everything."""
+    context.stdout("out 1\n")
+    context.stderr("err 1\n")
+    context.send("message 1")
+    context.send_blob(b"blob 1")
+    context.stdout("out 2\n")
+    context.send("message 2")
+    return " ".join(context.args)
+
+
+def fail(context: ProgramContext) -> str:
+    raise RuntimeError("the oven is cold")
+
+
+def sleep_until_told(context: ProgramContext) -> str:
+    return context.receive()
+
+
+def flood(context: ProgramContext) -> str:
+    """Send as many messages as the first argument says."""
+    for number in range(int(context.args[0])):
+        context.send(str(number))
+    return "done"

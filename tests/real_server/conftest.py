@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from . import harness
+
+TEST_LIMIT = 120.0  # seconds
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # The first test of a fresh checkout installs the server's environment: a step with a limit of its own,
+    # longer than a test's.
+    for item in items:
+        if "real_server" in getattr(item, "fixturenames", ()) and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(TEST_LIMIT, func_only=True))
+
+
+@pytest.fixture(scope="session")
+def real_server() -> Iterator[harness.RealServer]:
+    """The real pie-server 0.5.2, one for all tests; a skip, or a failure, where it can't run."""
+    try:
+        server = harness.RealServer()
+    except harness.UnavailableError as error:
+        message = f"the real Pie server can't run here: {error}"
+        if harness.required():
+            pytest.fail(message, pytrace=False)
+        pytest.skip(message)
+    with server:
+        yield server

@@ -1,0 +1,85 @@
+"""A server that says what a test tells it to: for faults that no real server can be made to show.
+
+Its WebSocket is real (the ``websockets`` library), only the conversation is scripted.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from typing import Any, Callable
+
+import msgpack
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.server import ServerConnection, serve
+
+AUTHENTICATED = "Authenticated (Engine disabled authentication)"
+
+
+class Peer:
+    """The server's end of one connection, with the messages that a script needs."""
+
+    def __init__(self, connection: ServerConnection) -> None:
+        self.connection = connection
+
+    def receive(self, timeout: float = 10) -> dict[str, Any]:
+        return msgpack.unpackb(self.connection.recv(timeout))
+
+    def send(self, **message: Any) -> None:
+        self.connection.send(msgpack.packb(message))
+
+    def send_raw(self, data: bytes | str) -> None:
+        self.connection.send(data)
+
+    def respond(self, request: dict[str, Any], result: str = "", successful: bool = True) -> None:
+        self.send(type="response", corr_id=request["corr_id"], successful=successful, result=result)
+
+    def authenticate(self) -> None:
+        """Let the client in, whoever it says it is."""
+        request = self.receive()
+        assert request["type"] == "identification"
+        self.respond(request, AUTHENTICATED)
+
+    def launch(self, instance_id: str = "instance-1") -> None:
+        """Answer the launch that comes next."""
+        request = self.receive()
+        assert request["type"].startswith("launch_instance")
+        self.send(type="instance_launch_result", corr_id=request["corr_id"], successful=True, message=instance_id)
+
+    def event(self, event: int, message: str, instance_id: str = "instance-1") -> None:
+        self.send(type="instance_event", instance_id=instance_id, event=event, message=message)
+
+
+@contextmanager
+def scripted_server(script: Callable[[Peer], None], **options: Any):
+    """Serve every connection by ``script``; yield the URI. What a script raises fails the test."""
+    failures: list[BaseException] = []
+
+    def handler(connection: ServerConnection) -> None:
+        try:
+            script(Peer(connection))
+        except ConnectionClosed:
+            pass
+        except BaseException as failure:
+            failures.append(failure)
+            raise
+
+    with serve(handler, "127.0.0.1", 0, compression=None, ping_interval=None, **options) as server:
+        thread = threading.Thread(target=server.serve_forever, name="scripted server")
+        thread.start()
+        try:
+            yield f"ws://127.0.0.1:{server.socket.getsockname()[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+    if failures:
+        raise failures[0]
+
+
+def wait_for_close(peer: Peer) -> None:
+    """End a script by waiting until the client goes."""
+    try:
+        while True:
+            peer.connection.recv(30)
+    except ConnectionClosed:
+        pass

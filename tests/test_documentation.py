@@ -1,0 +1,66 @@
+"""Every code block of the README and of docs/ runs.
+
+The Python blocks of a page run one after the other in one process, from the repository's root, as a reader would
+type them. Of shell blocks, every line must be a known command: make's targets are looked up in the Makefile, and
+what can be tried without installing anything is tried.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def blocks(page: Path, *languages: str) -> list[str]:
+    return [text for language, text in BLOCK.findall(page.read_text()) if language in languages]
+
+
+def name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=name)
+def test_python_blocks(page):
+    program = "\n\n".join(blocks(page, "python"))
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "sh")], ids=name)
+def test_shell_blocks(page):
+    for line in "".join(blocks(page, "sh")).splitlines():
+        command, *arguments = shlex.split(line, comments=True)
+        if command == "make":
+            # -n: say what would be done. The tests run inside "make test", and must not start themselves.
+            subprocess.run(["make", "-n", *arguments], cwd=ROOT, check=True, capture_output=True, timeout=60)
+        elif command == "pip":
+            extras = re.findall(r"\[(.*?)\]", line)
+            assert arguments[0] == "install"
+            for extra in extras:
+                assert re.search(rf"^{extra} =", (ROOT / "setup.cfg").read_text(), re.MULTILINE)
+        else:
+            pytest.fail(f"{page.name}: don't know how to try {line!r}")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_block_says_its_language(page):
+    assert all(language in ("python", "sh", "text") for language, _ in BLOCK.findall(page.read_text()))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_between_pages(page):
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
