@@ -29,13 +29,14 @@ from .errors import (
     TerminateError,
     UploadError,
 )
-from .events import Event, InstanceInfo, QueryResult
+from .events import Blob, Event, InstanceInfo, QueryResult
 from .instance import CompletedInstance, Instance
 from .keys import ParsedPrivateKey
 
 __all__ = [
     "AttachError",
     "AuthenticationError",
+    "Blob",
     "CompletedInstance",
     "Event",
     "Instance",

@@ -5,15 +5,23 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import Any
 from urllib.parse import urlsplit
 
 from .errors import ProtocolError
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-__all__ = ["check_args", "check_challenge", "check_hash", "check_headers", "check_size", "check_uri"]
+__all__ = [
+    "check_args",
+    "check_challenge",
+    "check_hash",
+    "check_headers",
+    "check_identity",
+    "check_protocol",
+    "check_size",
+    "check_text",
+    "check_uri",
+]
 
 #: Challenges of any other length are not signed. The server chooses the bytes: a hostile one could have an SSH
 #: login or a TLS handshake signed, which are both longer than 100 bytes. (Protocol: "Challenge and signature".)
@@ -23,6 +31,7 @@ _HASH = re.compile("[0-9a-fA-F]{64}")
 
 
 def check_uri(uri: str) -> str:
+    """Return the URI of a WebSocket server."""
     if not isinstance(uri, str):
         raise TypeError(f"server_uri must be a str, not {type(uri).__name__}")
     parts = urlsplit(uri)
@@ -32,6 +41,7 @@ def check_uri(uri: str) -> str:
 
 
 def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return HTTP headers that contain nothing but themselves."""
     for name, value in headers.items():
         if not isinstance(name, str) or not isinstance(value, str):
             raise TypeError("headers must map str to str")
@@ -41,6 +51,7 @@ def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def check_size(size: int, name: str) -> int:
+    """Return a number of bytes."""
     if isinstance(size, bool) or not isinstance(size, int):
         raise TypeError(f"{name} must be a number of bytes, not {type(size).__name__}")
     if size <= 0:
@@ -49,6 +60,7 @@ def check_size(size: int, name: str) -> int:
 
 
 def check_hash(program_hash: str) -> str:
+    """Return a BLAKE3 hash, in lower case."""
     if not isinstance(program_hash, str):
         raise TypeError(f"program_hash must be a str, not {type(program_hash).__name__}")
     if not _HASH.fullmatch(program_hash):
@@ -59,7 +71,10 @@ def check_hash(program_hash: str) -> str:
     return program_hash.lower()
 
 
-def check_args(args: Sequence[str]) -> list[str]:
+def check_args(args: Sequence[str] | Mapping[str, Any]) -> list[str] | dict[str, Any]:
+    """Return a program's arguments: a list of strings, or a mapping."""
+    if isinstance(args, Mapping):
+        return dict(args)
     if isinstance(args, (str, bytes)):
         raise TypeError(f"args must be a list of strings, not one {type(args).__name__}: did you mean [{args!r}]?")
     arguments = list(args)
@@ -69,7 +84,30 @@ def check_args(args: Sequence[str]) -> list[str]:
     return arguments
 
 
+def check_text(text: str, name: str, cure: str = "") -> str:
+    """Return ``text`` if it is one."""
+    if not isinstance(text, str):
+        raise TypeError(f"{name} must be a str, not {type(text).__name__}{': ' if cure else ''}{cure}")
+    return text
+
+
+def check_protocol(protocol: str) -> str:
+    """Return the name of a generation of the protocol."""
+    if protocol not in ("auto", "instance", "process"):
+        raise ValueError(f"protocol must be 'auto', 'instance' or 'process', got {protocol!r}")
+    return protocol
+
+
+def check_identity(identity: str) -> str:
+    """Return what is to be the value of a header."""
+    check_text(identity, "identity")
+    if not identity or not identity.isprintable() or not identity.isascii():
+        raise ValueError(f"identity must be printable ASCII, like 'tenant/name', got {identity!r}")
+    return identity
+
+
 def check_challenge(text: str) -> bytes:
+    """Return the challenge that a server sent, if it is one."""
     try:
         challenge = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:

@@ -41,9 +41,10 @@ class Call:
         return not self._unfinished.locked()
 
     def finish(self, answer: Answer | InstanceList | None, error: Exception | None = None) -> None:
-        """Wake the caller."""
-        self.answer, self.error = answer, error
-        self._unfinished.release()
+        """Wake the caller. The first time counts: a call may be known under several correlation ids."""
+        if self.answer is None and self.error is None:
+            self.answer, self.error = answer, error
+            self._unfinished.release()
 
     def wait(self, deadline: float | None) -> bool:
         """Block until the call is finished, or the deadline; say which."""

@@ -32,8 +32,8 @@ FIN = 0x80
 FIN_BINARY = FIN | BINARY
 MASKED = 0x80
 
-#: What one ``recv`` may bring. 128 KiB is about 1 000 small events: enough to make the system call negligible,
-#: little enough that consumers get the first of them within a millisecond or two.
+#: What one ``recv`` may bring. Over loopback anything from 64 KiB to 1 MiB is equally fast, within 10 %; with
+#: 128 KiB, about 600 small events, consumers get the first of them within a millisecond or two.
 READ_SIZE = 128 * 1024
 
 #: The resting size of the buffer: one chunk message (256 KiB and its header) and one read.
@@ -62,8 +62,8 @@ class FrameReader:
 
     One bytearray holds the bytes between ``_start`` and ``_end``. Payloads are handed out as views into it, so
     that msgpack can read them where they are; they are valid until the next call of :meth:`buffer`. What is
-    left of an incomplete frame is moved to the front only when there's no room for a read behind it, which
-    costs less than one copied byte per byte received, since at least ``READ_SIZE`` bytes come in between.
+    there of an incomplete frame is moved to the front only when the rest of it has no room behind it: once at
+    the most, since from then on there's room for all of it.
 
     Attributes:
         error: why reading stopped, or None. Messages that came before the fault are handed out first.
@@ -86,15 +86,16 @@ class FrameReader:
     def buffer(self) -> memoryview:
         """Return the memory to receive into. Invalidates the payloads handed out before."""
         used = self._end - self._start
-        wanted = max(self._needed, used + READ_SIZE)
         if used == 0:
             self._start = self._end = 0
-            if len(self._buffer) > BUFFER_SIZE and wanted <= BUFFER_SIZE:
-                self._allocate(BUFFER_SIZE)
-        if self._start + wanted > len(self._buffer):
+        # Never more than the incomplete frame takes: a buffer that must grow while a big frame comes in small
+        # pieces would be copied with each of them.
+        wanted = self._needed or used + READ_SIZE
+        size = max(BUFFER_SIZE, wanted)
+        if self._start + wanted > len(self._buffer) or len(self._buffer) > size:
             source = self._view[self._start : self._end]
-            if wanted > len(self._buffer):
-                self._allocate(wanted)
+            if len(self._buffer) != size:
+                self._allocate(size)
             self._view[:used] = source
             self._start, self._end = 0, used
         return self._view[self._end : self._end + max(READ_SIZE, self._needed - used)]
@@ -110,36 +111,39 @@ class FrameReader:
         if self.error is not None:
             return messages
         buffer, view = self._buffer, self._view
+        limit = self._max_message_size
+        whole = FIN_BINARY if self._fragments is None else -1
         position = self._start
         self._end = end = self._end + count
         self._needed = 0
         # The loop below parses the frames of a healthy stream; whatever isn't a whole, unfragmented binary
-        # message goes through _unusual(). 0.25 us a frame, against 18 us for the plain way of reading two
-        # header bytes, then the rest, with a system call each.
+        # message goes through _unusual(). It takes 0.35 us for a frame of 200 bytes; the plain way, reading two
+        # bytes, the length, then the rest with a system call each, takes 12 us.
         try:
             while end - position >= 2:
                 first = buffer[position]
                 length = buffer[position + 1]
                 payload = position + 2
                 if length >= 126:
-                    length_size = 2 if length == 126 else 8
-                    payload += length_size
                     if length >= MASKED:
                         raise FrameError(1002, "the server sent a masked frame")
+                    payload += 2 if length == 126 else 8
                     if payload > end:
                         break
-                    length = int.from_bytes(buffer[position + 2 : payload], "big")
-                if length > self._max_message_size:
-                    raise self._too_big(length)
+                    if length == 126:  # the form of most events; int.from_bytes would take 0.2 us more
+                        length = buffer[position + 2] << 8 | buffer[position + 3]
+                    else:
+                        length = int.from_bytes(buffer[position + 2 : payload], "big")
                 stop = payload + length
                 if stop > end:
                     self._check_start(first, length)
                     self._needed = stop - position
                     break
-                if first == FIN_BINARY and self._fragments is None:
+                if first == whole and length <= limit:
                     messages.append((BINARY, view[payload:stop]))
                 else:
                     self._unusual(first, view[payload:stop], messages)
+                    whole = FIN_BINARY if self._fragments is None else -1
                 position = stop
         except FrameError as error:
             self.error = error
@@ -147,7 +151,7 @@ class FrameReader:
         return messages
 
     def _check_start(self, first: int, length: int) -> None:
-        """Refuse what the first two bytes already show to be wrong, rather than wait for the rest of it."""
+        """Refuse what the head of a frame already shows to be wrong, rather than wait for the rest of it."""
         opcode = first & 0x0F
         if first & 0x70:
             raise FrameError(1002, "the server set reserved bits")
@@ -156,12 +160,18 @@ class FrameReader:
                 raise FrameError(1002, f"the server sent a frame with opcode {opcode:#x}")
             if length > 125 or not first & FIN:
                 raise FrameError(1002, "the server sent a control frame that is too long or fragmented")
-        elif opcode > BINARY:
+            return
+        if opcode > BINARY:
             raise FrameError(1002, f"the server sent a frame with opcode {opcode:#x}")
-        elif opcode == CONTINUATION and self._fragments is None:
+        if opcode == CONTINUATION and self._fragments is None:
             raise FrameError(1002, "the server continued a message that it had not begun")
-        elif opcode != CONTINUATION and self._fragments is not None:
+        if opcode != CONTINUATION and self._fragments is not None:
             raise FrameError(1002, "the server began a message inside another one")
+        total, limit = len(self._fragments or b"") + length, self._max_message_size
+        if total > limit:
+            raise FrameError(
+                1009, f"the server sent a message of {total} bytes, more than max_message_size={limit}"
+            )
 
     def _unusual(self, first: int, payload: memoryview, messages: list[tuple[int, Buffer]]) -> None:
         """Take one frame that isn't a whole binary message: control frames, fragments, text."""
@@ -180,17 +190,11 @@ class FrameReader:
                 return
         else:
             assert self._fragments is not None
-            if len(self._fragments) + len(payload) > self._max_message_size:
-                raise self._too_big(len(self._fragments) + len(payload))
             self._fragments += payload
             if not first & FIN:
                 return
             opcode, whole, self._fragments = self._fragments_opcode, self._fragments, None
         messages.append((opcode, _decode_text(whole) if opcode == TEXT else whole))
-
-    def _too_big(self, length: int) -> FrameError:
-        limit = self._max_message_size
-        return FrameError(1009, f"the server sent a message of {length} bytes, more than max_message_size={limit}")
 
 
 def _decode_text(payload: Buffer) -> str:

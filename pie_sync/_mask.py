@@ -5,9 +5,9 @@ Three ways to the same result, since Python has no XOR for bytes. Measured on a 
 ===================  ==============  ==============  ================  ========================================
 way                  128 bytes       4 KiB           256 KiB (a chunk)  used
 ===================  ==============  ==============  ================  ========================================
-one big integer      100             340             290               up to ``INTEGER_LIMIT`` bytes
-four translations    94              700             930               above, while numpy isn't there
-numpy                34              1 040           24 600            above ``NUMPY_FROM`` bytes, with numpy
+one big integer      105             340             270               up to ``INTEGER_LIMIT`` bytes
+four translations    97              710             920               above, while numpy isn't there
+numpy                54              1 570           26 700            above ``NUMPY_FROM`` bytes, with numpy
                                                                        (extra ``speedups``)
 ===================  ==============  ==============  ================  ========================================
 """
@@ -27,7 +27,7 @@ __all__ = ["mask_in_place"]
 INTEGER_LIMIT = 128
 
 #: Above this many bytes numpy beats the four translations.
-NUMPY_FROM = 3072
+NUMPY_FROM = 1536
 
 #: ``import numpy`` takes about 0.1 s: as long as it takes to mask this many bytes without it. So it's imported
 #: once that many have been masked, or used at once if the program has imported it anyway.
@@ -63,14 +63,15 @@ def _xor_table(key_byte: int) -> bytes:
 
 
 def _mask_by_numpy(numpy: Any, frame: bytearray, start: int, key: bytes) -> None:
-    # Eight bytes at a time, from the first address divisible by eight on: an unaligned array is 30 % slower.
+    # Eight bytes at a time, from the first address divisible by eight on: an unaligned array takes
+    # 2.5 times as long.
     head = -start % 8
     body = start + head
     words = (len(frame) - body) // 8
     tail = body + 8 * words
     turned = key[head % 4 :] + key[: head % 4]
     view = numpy.frombuffer(frame, dtype=numpy.uint64, count=words, offset=body)
-    view ^= numpy.frombuffer(turned * 2, dtype=numpy.uint64)[0]
+    view ^= int.from_bytes(turned * 2, sys.byteorder)  # a Python int is cheaper here than a numpy scalar
     del view  # it would keep the bytearray from being resized
     for index in range(start, body):
         frame[index] ^= key[(index - start) % 4]

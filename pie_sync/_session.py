@@ -15,24 +15,28 @@ from typing import TYPE_CHECKING, Any, Callable
 
 from ._call import Call
 from ._deadline import deadline_after
+from ._early import EarlyEvents
 from ._frames import BINARY
-from ._protocol.messages import Answer, BadMessage, BlobChunk, InstanceList, Notice
+from ._protocol import UndetectedProtocol
+from ._protocol.messages import Answer, BadMessage, BlobChunk, InstanceList, Notice, Refusal
 from ._queue import EventQueue
 from ._transfer import BlobAssembler, TransferError
 from ._upload import Uploader
-from ._websocket import Connector, WebSocket
+from ._websocket import WebSocket
 from .errors import (
     InstanceEnded,
     PieConnectionError,
     PieConnectTimeoutError,
     PieTimeoutError,
     ProtocolError,
+    RequestError,
 )
 from .events import Event
 
 if TYPE_CHECKING:
+    from ._endpoint import Endpoint
     from ._frames import Buffer
-    from ._protocol.instance import InstanceProtocol
+    from ._protocol import Protocol
 
 __all__ = ["Session"]
 
@@ -53,23 +57,20 @@ class Session:
     """A connection with its reader thread. Everything may be called from any thread.
 
     Args:
-        connector: makes the connection.
-        protocol: the generation of the protocol to speak.
+        endpoint: makes the connection.
         websocket_options: for :class:`WebSocket`.
         max_blob_size: the most bytes of a blob from the server.
+
+    Attributes:
+        endpoint: what is known of the server once there is a connection.
+        uploader: for what is sent in chunks.
     """
 
-    def __init__(
-        self,
-        connector: Connector,
-        protocol: InstanceProtocol,
-        *,
-        websocket_options: dict[str, Any],
-        max_blob_size: int,
-    ) -> None:
-        self.protocol = protocol
+    def __init__(self, endpoint: Endpoint, *, websocket_options: dict[str, Any], max_blob_size: int) -> None:
+        self.endpoint = endpoint
         self.uploader = Uploader(self)
-        self._connector = connector
+        self._protocol: Protocol | None = None
+        self._decoder: Protocol | UndetectedProtocol = UndetectedProtocol()
         self._websocket_options = websocket_options
         self._websocket: WebSocket | None = None
         self._process_id = os.getpid()
@@ -80,12 +81,30 @@ class Session:
         self._lock = threading.Lock()
         self._calls: dict[int, Call] = {}
         self._abandoned: OrderedDict[int, Call] = OrderedDict()
+        # How many of _calls bring an instance: while there are any, events may come before its id is known.
+        self._expected = 0
+        self._early = EarlyEvents()
         self._unclaimed: dict[str, EventQueue] = {}
         self._last_corr_id = 0
         self._lost: PieConnectionError | None = None
         self._closing = False
         self._opened = Call("connect", ())
-        self._thread = threading.Thread(target=self._run, name=f"pie-sync reader {connector.uri}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"pie-sync reader {endpoint.uri}", daemon=True)
+
+    @property
+    def protocol(self) -> Protocol:
+        """The generation of the protocol that the server speaks. Only to be asked for once it is known."""
+        assert self._protocol is not None
+        return self._protocol
+
+    @protocol.setter
+    def protocol(self, protocol: Protocol) -> None:
+        self._protocol = self._decoder = protocol
+
+    @property
+    def protocol_name(self) -> str | None:
+        """The name of that generation, or None while it isn't known."""
+        return self._decoder.name
 
     # --- the connection's life --------------------------------------------------------------------------
 
@@ -100,7 +119,7 @@ class Session:
         try:
             if not self._opened.wait(deadline_after(timeout)):
                 raise PieConnectTimeoutError(
-                    f"no connection to {self._connector.uri} within {timeout} s (connect_timeout)"
+                    f"no connection to {self.endpoint.uri} within {timeout} s (connect_timeout)"
                 )
         except BaseException:  # the time limit, Ctrl-C
             self.abort()
@@ -133,18 +152,20 @@ class Session:
         if self._process_id != os.getpid():
             return
         self._closing = True
-        self._connector.abort()
+        self.endpoint.abort()
         if self._websocket is not None:
             self._websocket.abort()
 
     def _run(self) -> None:
         """The reader thread."""
         try:
-            self._websocket = websocket = WebSocket(self._connector.connect(), **self._websocket_options)
+            self._websocket = websocket = WebSocket(self.endpoint.connect(), **self._websocket_options)
         except PieConnectionError as error:
             self._lose(error)
             self._opened.finish(None, error)
             return
+        if len(self.endpoint.candidates) == 1:
+            self.protocol = self.endpoint.candidates[0]
         if self._closing:  # open() gave up in the very last moment
             websocket.abort()
         self._opened.finish(None)
@@ -168,8 +189,10 @@ class Session:
             self._lost = error
             calls, self._calls = self._calls, {}
             self._abandoned.clear()
+            self._expected = 0
+            self._early.clear()
         if not self._closing:
-            logger.info("%s: %s", self._connector.uri, error)
+            logger.info("%s: %s", self.endpoint.uri, error)
         for call in calls.values():
             call.finish(None, _again(error))
         for events in list(self._queues.values()):
@@ -209,30 +232,39 @@ class Session:
         encode: Callable[[int], bytes],
         timeout: float | None,
         *,
-        kinds: tuple[str, ...] = ("response",),
+        kind: str = "response",
         on_granted: Callable[[Answer], None] | None = None,
-    ) -> Answer | InstanceList:
-        """Send a request and wait for its answer, ``timeout`` seconds for both.
+        refused: type[RequestError] = RequestError,
+    ) -> Any:
+        """Send a request and wait until it is granted, ``timeout`` seconds for both.
 
         Args:
             name: the client's method, for error messages.
             encode: makes the message from a correlation id.
             timeout: seconds; None is without limit.
-            kinds: see :class:`Call`.
+            kind: see :class:`Call`.
             on_granted: see :class:`Call`.
+            refused: what to raise if the server says no.
+
+        Returns:
+            The :class:`Answer`, or :class:`InstanceList`.
 
         Raises:
+            RequestError: the server says no.
             PieTimeoutError: no answer in time. The answer is ignored if it comes later, except that an
                 instance which it brings can still be claimed (:meth:`claim`).
             PieConnectionError: the connection is lost.
             ProtocolError: the answer makes no sense.
         """
         deadline = deadline_after(timeout)
-        with self.register(Call(name, kinds, on_granted)) as (corr_id, call):
+        with self.register(Call(name, (kind,), on_granted)) as (corr_id, call):
             self.send(encode(corr_id), deadline=deadline)
             if not call.wait(deadline):
                 raise PieTimeoutError(f"{name}: no answer from the server within {timeout} s")
-            return call.result()
+            answer = call.result()
+        if isinstance(answer, Answer) and not answer.ok:
+            raise refused(name, answer.text)
+        return answer
 
     def register(self, call: Call) -> _Registration:
         """Return a context in which ``call`` has a correlation id and can be answered."""
@@ -249,16 +281,27 @@ class Session:
                     break
             self._last_corr_id = corr_id
             self._calls[corr_id] = call
+            self._expected += call.on_granted is not None
             return corr_id
 
     def remove(self, corr_id: int, call: Call) -> None:
         """Take back what :meth:`add` did. An answer that comes later is still granted, see :meth:`claim`."""
         with self._lock:
-            if self._calls.pop(corr_id, None) is None or call.on_granted is None:
+            if self._calls.pop(corr_id, None) is None:
+                return
+            self._settle(call)
+            if call.on_granted is None:
                 return
             self._abandoned[corr_id] = call
             if len(self._abandoned) > _MAX_ABANDONED:
                 self._abandoned.popitem(last=False)
+
+    def _settle(self, call: Call) -> None:
+        """Take note, with the lock held, that a call has got its answer or waits no more."""
+        if call.on_granted is not None:
+            self._expected -= 1
+            if self._expected == 0:
+                self._early.clear()
 
     def send(self, *parts: Buffer, deadline: float | None) -> None:
         """Send one message. Blocks while the server does not read, until the deadline.
@@ -287,7 +330,25 @@ class Session:
         """
         if instance_id in self._queues:
             raise ProtocolError(f"the server used the id of instance {instance_id} twice")
-        self._queues[instance_id] = self._unclaimed[instance_id] = EventQueue()
+        events = self._queues[instance_id] = self._unclaimed[instance_id] = EventQueue()
+        early, lost = self._early.take(instance_id)
+        for decoded in early:
+            if isinstance(decoded, BlobChunk):
+                self._handle_chunk(decoded)
+            else:
+                events.put_batch([decoded[1]])
+                if decoded[1][0].terminal:
+                    self._end_instance(instance_id, events, decoded[1])
+        if lost:
+            events.put_error(
+                ProtocolError(
+                    f"instance {instance_id} sent too much before the server told its id: {lost} events lost"
+                )
+            )
+
+    def has_instance(self, instance_id: str) -> bool:
+        """Whether this connection is attached to an instance."""
+        return instance_id in self._queues
 
     def claim(self, instance_id: str) -> EventQueue | None:
         """Take over the queue of an instance which the server attached to this connection.
@@ -310,7 +371,7 @@ class Session:
         Batches are handed over before anything else is done, so that everybody sees things in the order in
         which the server said them.
         """
-        decode = self.protocol.decode
+        decode = self._decoder.decode
         queues = self._queues
         staged: list[EventQueue] = []
         for opcode, payload in messages:
@@ -323,7 +384,8 @@ class Session:
                     instance_id, item = decoded
                     events = queues.get(instance_id)
                     if events is None:
-                        continue  # nobody holds this instance any more
+                        self._keep_early(instance_id, decoded)
+                        continue
                     if not events.staged:
                         staged.append(events)
                     events.staged.append(item)
@@ -354,18 +416,51 @@ class Session:
         elif isinstance(decoded, BlobChunk):
             self._handle_chunk(decoded)
         elif isinstance(decoded, Notice):
-            logger.info("the server says: %s", decoded.text[:1000])
+            logger.debug("the server says to everybody: %s", decoded.text[:1000])
+
+    def _keep_early(self, instance_id: str, decoded: Any) -> None:
+        """Keep what came of an unknown instance: perhaps the answer that tells of it is on its way.
+
+        (Process protocol: "Events of a process may arrive before the answer to its launch".) Otherwise it's an
+        instance that nobody holds any more.
+        """
+        with self._lock:
+            if self._expected:
+                self._early.add(instance_id, decoded)
 
     def _handle_text(self, text: str) -> None:
-        logger.warning("ignored a text frame of %d characters", len(text))
+        decoded = self._decoder.decode_text(text)
+        if isinstance(decoded, Refusal):
+            self._handle_refusal(decoded)
+        elif decoded is not None:
+            self._handle(decoded)
+
+    def _handle_refusal(self, refusal: Refusal) -> None:
+        """The server did not understand a message. If only one waits for an answer, it must be that one's."""
+        logger.warning("the server could not understand a message: %s", refusal.text[:1000])
+        with self._lock:
+            call = self._calls.popitem()[1] if len(self._calls) == 1 else None
+            if call is not None:
+                self._settle(call)
+        if call is not None:
+            call.finish(None, RequestError(call.name, refusal.text))
 
     def _handle_answer(self, answer: Answer | InstanceList) -> None:
         with self._lock:
-            call = self._calls.pop(answer.corr_id, None) or self._abandoned.pop(answer.corr_id, None)
-        if call is None:
+            call = self._calls.pop(answer.corr_id, None)
+            abandoned = self._abandoned.pop(answer.corr_id, None)
+        if call is None and abandoned is None:
             # Expected: a failed upload is answered once for each of its chunks, and calls time out.
             logger.debug("ignored a %r for correlation id %d: nobody waits", answer.kind, answer.corr_id)
-            return
+        elif call is None:
+            assert abandoned is not None
+            self._finish(abandoned, answer)
+        else:
+            self._finish(call, answer)
+            with self._lock:  # and not before: _finish() may need the early events
+                self._settle(call)
+
+    def _finish(self, call: Call, answer: Answer | InstanceList) -> None:
         refused = isinstance(answer, Answer) and not answer.ok
         if answer.kind not in call.kinds and not (refused and answer.kind == "response"):
             call.finish(None, ProtocolError(f"{call.name}: the server answered with a {answer.kind!r} message"))
@@ -381,6 +476,7 @@ class Session:
     def _handle_chunk(self, chunk: BlobChunk) -> None:
         events = self._queues.get(chunk.instance_id)
         if events is None:
+            self._keep_early(chunk.instance_id, chunk)
             return
         try:
             blob = self._blobs.add(
@@ -390,13 +486,15 @@ class Session:
             events.put_error(ProtocolError(f"instance {chunk.instance_id}: {error}"))
             return
         if blob is not None:
-            events.put_batch([(Event.Blob, blob[0])])
+            events.put_batch([(Event.Blob, blob)])
 
     def _complain(self, bad: BadMessage) -> None:
         """Tell of a message that makes no sense: to whom it concerns, else to the log."""
         error = ProtocolError(f"the server sent {bad}")
         with self._lock:
             call = self._calls.pop(bad.corr_id, None) if bad.corr_id is not None else None
+            if call is not None:
+                self._settle(call)
         if call is not None:
             call.finish(None, error)
             return

@@ -14,6 +14,8 @@ from typing import IO, TYPE_CHECKING, Any, Protocol, Union
 
 from blake3 import blake3
 
+from .events import Blob
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -179,11 +181,11 @@ class BlobAssembler:
 
     def add(
         self, instance_id: str, blob_hash: str, index: int, total: int, data: bytes, name: str | None = None
-    ) -> tuple[bytes, str | None] | None:
+    ) -> Blob | None:
         """Take one chunk.
 
         Returns:
-            The blob and its name, if this chunk completes it, else None.
+            The blob, if this chunk completes it, else None.
 
         Raises:
             TransferError: the blob is given up: once, at its first bad chunk; later chunks are ignored.
@@ -204,11 +206,11 @@ class BlobAssembler:
         if download.next_index < download.total:
             return None
         self._remove(instance_id, blob_hash)
-        blob = bytes(download.data or b"")
+        blob = Blob(download.data or b"", download.name)
         threads = blake3.AUTO if len(blob) >= _PARALLEL_HASH_FROM else 1
         if blake3(blob, max_threads=threads).hexdigest() != blob_hash:
             raise TransferError(f"blob {blob_hash}: its {len(blob)} bytes do not match this hash")
-        return blob, download.name
+        return blob
 
     def forget(self, instance_id: str) -> None:
         """Drop what is incomplete of an instance that has ended."""

@@ -13,10 +13,12 @@ from ._transfer import count_chunks
 from .errors import PieTimeoutError, UploadError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ._session import Session
     from ._transfer import Payload
 
-__all__ = ["ChunkHead", "Progress", "Uploader"]
+__all__ = ["ChunkHead", "Limit", "Progress", "Uploader"]
 
 #: Makes the head of a chunk from correlation id, index, number of chunks and size.
 ChunkHead = Callable[[int, int, int, int], bytes]
@@ -25,7 +27,7 @@ ChunkHead = Callable[[int, int, int, int], bytes]
 Progress = Optional[Callable[[int, int], None]]
 
 
-class _Limit:
+class Limit:
     """The time limit of an upload: for the whole call, or (``stall``) for the time without progress."""
 
     def __init__(self, timeout: float | None, *, stall: bool) -> None:
@@ -34,9 +36,16 @@ class _Limit:
         self._deadline = deadline_after(timeout)
 
     def deadline(self) -> float | None:
+        """Return the deadline of the step that begins now."""
         return deadline_after(self._timeout) if self._stall else self._deadline
 
+    def left(self) -> float | None:
+        """Return how many seconds the step that begins now may take."""
+        deadline = self.deadline()
+        return None if deadline is None else max(0.0, deadline - monotonic())
+
     def expired(self, name: str, where: str) -> PieTimeoutError:
+        """Return the error to raise when the time is over."""
         how = f"no progress for {self._timeout} s" if self._stall else f"not done within {self._timeout} s"
         return PieTimeoutError(f"{name}: {how}, {where}")
 
@@ -60,9 +69,9 @@ class Uploader:
         head: ChunkHead,
         *,
         turn: str,
-        timeout: float | None,
-        stall: bool,
+        limit: Limit,
         progress: Progress,
+        confirmed: bool = True,
     ) -> None:
         """Send ``payload`` and wait until the server has confirmed it.
 
@@ -71,26 +80,29 @@ class Uploader:
             payload: what to send.
             head: makes the heads of its chunks.
             turn: uploads of the same turn wait for each other: the server has one place for them.
-            timeout: seconds; None is without limit.
-            stall: whether ``timeout`` is for the time without progress, rather than for the whole call.
+            limit: how long it may take.
             progress: called after each chunk.
+            confirmed: whether the server answers to this kind of upload at all.
 
         Raises:
             UploadError: the server refused it.
             PieTimeoutError: it was not done in time.
             PieConnectionError: the connection is lost.
         """
-        limit = _Limit(timeout, stall=stall)
         self._take_turn(name, turn, limit)
         try:
-            self._clear_half_done(name, turn, limit)
-            self._send(name, payload, head, turn, limit, progress)
+            if confirmed:
+                self._clear_half_done(name, turn, limit)
+                self._send_and_wait(name, payload, head, turn, limit, progress)
+            else:
+                for _ in self._send(payload, lambda *place: head(0, *place), limit, progress):
+                    pass
         finally:
             with self._turns:
                 self._running.discard(turn)
                 self._turns.notify_all()
 
-    def _take_turn(self, name: str, turn: str, limit: _Limit) -> None:
+    def _take_turn(self, name: str, turn: str, limit: Limit) -> None:
         with self._turns:
             deadline = limit.deadline()
             while turn in self._running:
@@ -104,7 +116,7 @@ class Uploader:
             self._running.add(turn)
             self._last_progress = monotonic()
 
-    def _clear_half_done(self, name: str, turn: str, limit: _Limit) -> None:
+    def _clear_half_done(self, name: str, turn: str, limit: Limit) -> None:
         """Make the server forget an upload that was given up, by a chunk that it must refuse."""
         half_done = self._half_done.get(turn)
         if half_done is None:
@@ -117,26 +129,36 @@ class Uploader:
         self._half_done.pop(turn, None)
 
     def _send(
-        self, name: str, payload: Payload, head: ChunkHead, turn: str, limit: _Limit, progress: Progress
-    ) -> None:
+        self, payload: Payload, head: Callable[[int, int, int], bytes], limit: Limit, progress: Progress
+    ) -> Iterator[None]:
+        """Send chunk after chunk; yield before each, so that the caller may stop."""
         total = count_chunks(payload.size)
-        sent_bytes = index = 0
+        sent = 0
+        for index, chunk in enumerate(payload.chunks()):
+            yield
+            self._session.send(head(index, total, len(chunk)), chunk, deadline=limit.deadline())
+            self._last_progress = monotonic()
+            sent += len(chunk)
+            if progress is not None:
+                progress(sent, payload.size)
+
+    def _send_and_wait(
+        self, name: str, payload: Payload, head: ChunkHead, turn: str, limit: Limit, progress: Progress
+    ) -> None:
         with self._session.register(Call(name, ("response",))) as (corr_id, call):
+            complete = False
             try:
-                for index, chunk in enumerate(payload.chunks()):
+                for _ in self._send(payload, lambda *place: head(corr_id, *place), limit, progress):
                     # The server answers early only to refuse; it would answer every further chunk as well.
                     if call.finished:
                         break
-                    self._session.send(head(corr_id, index, total, len(chunk)), chunk, deadline=limit.deadline())
-                    self._last_progress = monotonic()
-                    sent_bytes += len(chunk)
-                    if progress is not None:
-                        progress(sent_bytes, payload.size)
+                else:
+                    complete = True
                 if not call.wait(limit.deadline()):
-                    raise limit.expired(name, f"{sent_bytes} of {payload.size} bytes sent")
+                    raise limit.expired(name, f"{payload.size} of {payload.size} bytes sent")
             except BaseException:
-                if not call.finished and index < total - 1:
-                    self._half_done[turn] = (head, total)
+                if not call.finished and not complete:
+                    self._half_done[turn] = (head, count_chunks(payload.size))
                 raise
             answer = call.result()
         assert isinstance(answer, Answer)

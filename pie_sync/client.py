@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-import base64
 import threading
 import warnings
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Union
 
-from ._arguments import check_args, check_challenge, check_hash, check_headers, check_size, check_uri
-from ._deadline import DEFAULT, Default, Timeout, check_timeout, deadline_after, remaining
-from ._protocol.instance import InstanceProtocol
-from ._protocol.messages import Answer, InstanceList
+from ._arguments import (
+    check_args,
+    check_hash,
+    check_headers,
+    check_identity,
+    check_protocol,
+    check_size,
+    check_text,
+    check_uri,
+)
+from ._authentication import Authentication
+from ._deadline import DEFAULT, Default, Timeout, check_timeout
+from ._endpoint import Endpoint
+from ._listing import find_detached, list_instances, new_tag
+from ._manifest import Manifest
+from ._programs import Programs
+from ._protocol import ProcessProtocol
+from ._protocol.messages import Answer
 from ._session import Session
 from ._transfer import open_payload
-from ._websocket import Connector
+from ._upload import Limit
 from .errors import (
     AttachError,
     AuthenticationError,
@@ -32,13 +45,25 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import TracebackType
 
+    from ._manifest import ManifestSource
     from ._transfer import PayloadSource
-    from ._upload import ChunkHead, Progress
+    from ._upload import Progress
     from .keys import ParsedPrivateKey
 
 __all__ = ["PieClient"]
 
 _MIB = 1024 * 1024
+
+#: What a program is given: command-line arguments, or the names and values of its parameters.
+Arguments = Union["Sequence[str]", "Mapping[str, Any]"]
+
+
+class _Connection(NamedTuple):
+    """What belongs to one connection. A client that connects again gets another one of these."""
+
+    session: Session
+    authentication: Authentication
+    programs: Programs
 
 
 class PieClient:
@@ -58,7 +83,8 @@ class PieClient:
     A client does not cross a ``fork()``, and can't be pickled: make one in each process.
 
     Args:
-        server_uri: ``ws://host:port`` or ``wss://host:port``.
+        server_uri: ``ws://host:port`` or ``wss://host:port``. Without a path, the server's usual one is found; a
+            path is kept as it is.
         timeout: the time limit of every request that isn't given one of its own, in seconds; for uploads the
             longest time without progress. None is without limit.
         connect_timeout: the time limit of :meth:`connect`, in seconds. None is without limit.
@@ -72,6 +98,10 @@ class PieClient:
         max_message_size: the most bytes of one message from the server; a bigger one ends the connection.
         max_blob_size: the most bytes of one blob from an instance, and of all incomplete ones together; a bigger
             one is an error on that instance.
+        protocol: which generation of the protocol to speak: ``"instance"`` (Pie up to 0.2), ``"process"`` (Pie
+            0.3 to 0.5), or ``"auto"``, the default, which finds out; :attr:`protocol` tells.
+        identity: who Pie 0.5 is told is there, as ``tenant/name`` (its header ``x-pie-identity``). Other servers
+            are not told.
 
     Raises:
         ValueError, TypeError: an argument makes no sense.
@@ -89,9 +119,11 @@ class PieClient:
         headers: Mapping[str, str] | None = None,
         max_message_size: int = 64 * _MIB,
         max_blob_size: int = 1024 * _MIB,
+        protocol: str = "auto",
+        identity: str = "default/pie-sync",
     ) -> None:
         # First, so that __del__ finds it even when the arguments below are refused.
-        self._session: Session | None = None
+        self._connection: _Connection | None = None
         self._server_uri = check_uri(server_uri)
         self._timeout = check_timeout(timeout)
         self._connect_timeout = check_timeout(connect_timeout, "connect_timeout")
@@ -103,12 +135,10 @@ class PieClient:
             "ping_interval": check_timeout(ping_interval, "ping_interval"),
             "ping_timeout": check_timeout(ping_timeout, "ping_timeout"),
         }
-        self._protocol = InstanceProtocol()
+        self._wanted_protocol = check_protocol(protocol)
+        self._identity = check_identity(identity)
         # Serialises connect() and close().
         self._life_lock = threading.RLock()
-        # Serialises authentication: a connection has one user.
-        self._authentication_lock = threading.Lock()
-        self._authenticated_as: str | None = None
 
     # --- the connection ---------------------------------------------------------------------------------
 
@@ -120,7 +150,17 @@ class PieClient:
     @property
     def closed(self) -> bool:
         """Whether there is no connection: not yet, not any more, or lost."""
-        return self._session is None or self._session.lost is not None
+        connection = self._connection
+        return connection is None or connection.session.lost is not None
+
+    @property
+    def protocol(self) -> str | None:
+        """Which generation of the protocol the server speaks: ``"instance"`` or ``"process"``.
+
+        None while it isn't known: it shows in :meth:`connect` for Pie 0.5, else in :meth:`authenticate`.
+        """
+        connection = self._connection
+        return None if connection is None else connection.session.protocol_name
 
     def connect(self) -> None:
         """Connect to the server. Does nothing if there is a connection. Blocks for up to ``connect_timeout``.
@@ -134,32 +174,30 @@ class PieClient:
         with self._life_lock:
             if not self.closed:
                 return
-            connector = Connector(
+            endpoint = Endpoint(
                 self._server_uri,
+                protocol=self._wanted_protocol,
+                identity=self._identity,
                 timeout=self._connect_timeout,
                 headers=self._headers,
                 ssl_context=self._ssl_context,
             )
             session = Session(
-                connector,
-                self._protocol,
-                websocket_options=self._websocket_options,
-                max_blob_size=self._max_blob_size,
+                endpoint, websocket_options=self._websocket_options, max_blob_size=self._max_blob_size
             )
             session.open(self._connect_timeout)
-            self._session = session
-            self._authenticated_as = None
+            self._connection = _Connection(session, Authentication(session), Programs(session))
 
     def close(self) -> None:
         """Close the connection. Idempotent. Blocks for 2 seconds at the most, whatever the server does.
 
-        Whatever waits in other threads ends with ``PieConnectionError``. Instances go on running on the server;
-        on the instance protocol another connection can attach to them.
+        Whatever waits in other threads ends with ``PieConnectionError``. Instances go on running, and another
+        connection can attach to them; except that Pie 0.5 ends those that this connection is attached to.
         """
         with self._life_lock:
-            session, self._session = self._session, None
-        if session is not None:
-            session.close()
+            connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.session.close()
 
     def __enter__(self) -> PieClient:
         self.connect()
@@ -174,11 +212,12 @@ class PieClient:
         self.close()
 
     def __del__(self) -> None:
-        if self.closed or self._session is None:
+        connection = self._connection
+        if connection is None or connection.session.lost is not None:
             return
         warnings.warn(f"unclosed {self!r}: use 'with' or close()", ResourceWarning, source=self, stacklevel=2)
         # Without the closing handshake: a finalizer runs anywhere, and must not wait.
-        self._session.abort()
+        connection.session.abort()
 
     def __repr__(self) -> str:
         return f"<PieClient {self._server_uri} {'closed' if self.closed else 'connected'}>"
@@ -186,36 +225,27 @@ class PieClient:
     def __reduce__(self) -> Any:
         raise TypeError("a PieClient can't be pickled: make one in each process")
 
-    def _connected(self, method: str) -> Session:
-        session = self._session
-        if session is None:
+    def _connected(self, method: str) -> _Connection:
+        connection = self._connection
+        if connection is None:
             raise PieConnectionError(
                 f"{method}: the client is not connected: call connect(), or use 'with PieClient(...) as client'"
             )
-        return session
+        return connection
 
-    def _authenticated(self, method: str) -> Session:
-        """The session, once it may be used: before, the server would hang up without a word."""
-        session = self._connected(method)
-        session.check()
-        if self._authenticated_as is None:
+    def _authenticated(self, method: str) -> _Connection:
+        """The connection, once it may be used: before, the server would hang up without a word."""
+        connection = self._connected(method)
+        connection.session.check()
+        if not connection.authentication.is_done:
             raise AuthenticationError(f"{method}: authenticate first: client.authenticate(username, private_key)")
-        return session
+        return connection
 
-    def _limit(self, timeout: Timeout) -> float | None:
+    def _seconds(self, timeout: Timeout) -> float | None:
         return self._timeout if isinstance(timeout, Default) else check_timeout(timeout)
 
-    def _request(
-        self,
-        session: Session,
-        method: str,
-        encode: Callable[[int], bytes],
-        timeout: float | None,
-        **options: Any,
-    ) -> Answer:
-        answer = session.call(method, encode, timeout, **options)
-        assert isinstance(answer, Answer)
-        return answer
+    def _limit(self, timeout: Timeout, *, for_upload: bool = False) -> Limit:
+        return Limit(self._seconds(timeout), stall=for_upload and isinstance(timeout, Default))
 
     # --- who we are -------------------------------------------------------------------------------------
 
@@ -239,62 +269,13 @@ class PieClient:
             PieTimeoutError: not in time.
             PieConnectionError: the connection is lost.
         """
-        if not isinstance(username, str):
-            raise TypeError(f"username must be a str, not {type(username).__name__}")
+        check_text(username, "username")
         if private_key is not None and not hasattr(private_key, "sign"):
             raise TypeError(
                 f"private_key must be a ParsedPrivateKey, not {type(private_key).__name__}:"
                 " load it with ParsedPrivateKey.from_file(path)"
             )
-        session = self._connected("authenticate")
-        limit = self._limit(timeout)
-        deadline = deadline_after(limit)
-        with self._authentication_lock:
-            if self._authenticated_as is not None:
-                if self._authenticated_as != username:
-                    raise AuthenticationError(
-                        f"this connection is already authenticated as {self._authenticated_as!r}:"
-                        f" use another PieClient for {username!r}"
-                    )
-                return
-            answer = self._request(
-                session,
-                "authenticate",
-                lambda corr_id: self._protocol.identify(corr_id, username),
-                limit,
-                kinds=("response", "challenge"),
-            )
-            if not answer.ok:
-                raise AuthenticationError(f"the server refuses {username!r}: {answer.text}")
-            if answer.kind == "challenge" or answer.text != self._protocol.AUTHENTICATION_DISABLED:
-                self._prove(session, username, private_key, answer.text, deadline)
-            self._authenticated_as = username
-
-    def _prove(
-        self,
-        session: Session,
-        username: str,
-        private_key: ParsedPrivateKey | None,
-        challenge: str,
-        deadline: float | None,
-    ) -> None:
-        if challenge == self._protocol.ALREADY_AUTHENTICATED:
-            raise AuthenticationError("the server says that this connection is authenticated already")
-        if private_key is None:
-            raise AuthenticationError(
-                f"the server wants {username!r} to sign a challenge: pass"
-                " private_key=ParsedPrivateKey.from_file(path)"
-            )
-        signature = base64.b64encode(private_key.sign(check_challenge(challenge))).decode()
-        left = remaining(deadline)
-        answer = self._request(
-            session,
-            "authenticate",
-            lambda corr_id: self._protocol.prove(corr_id, signature),
-            None if left < 0 else left,
-        )
-        if not answer.ok:
-            raise AuthenticationError(f"the server refuses the signature for {username!r}: {answer.text}")
+        self._connected("authenticate").authentication.identify(username, private_key, self._seconds(timeout))
 
     def internal_authenticate(self, token: str, *, timeout: Timeout = DEFAULT) -> None:
         """Authenticate with the token that a server shares with its own parts, instead of :meth:`authenticate`.
@@ -305,41 +286,37 @@ class PieClient:
                 only after 1 to 3 s, and then the server hangs up.
 
         Raises:
-            AuthenticationError: the token is wrong.
+            AuthenticationError: the token is wrong, or the server has none (Pie 0.5).
             PieTimeoutError: no answer in time.
             PieConnectionError: the connection is lost.
         """
-        if not isinstance(token, str):
-            raise TypeError(f"token must be a str, not {type(token).__name__}")
-        session = self._connected("internal_authenticate")
-        with self._authentication_lock:
-            if self._authenticated_as is not None:
-                raise AuthenticationError(
-                    f"this connection is already authenticated as {self._authenticated_as!r}:"
-                    " use another PieClient"
-                )
-            answer = self._request(
-                session,
-                "internal_authenticate",
-                lambda corr_id: self._protocol.authenticate_by_token(corr_id, token),
-                self._limit(timeout),
-            )
-            if not answer.ok:
-                raise AuthenticationError(f"the server refuses the token: {answer.text}")
-            self._authenticated_as = "(internal)"
+        check_text(token, "token")
+        self._connected("internal_authenticate").authentication.by_token(token, self._seconds(timeout))
 
     # --- programs ---------------------------------------------------------------------------------------
 
     def upload_program(
-        self, program: PayloadSource, *, progress: Progress = None, timeout: Timeout = DEFAULT
+        self,
+        program: PayloadSource,
+        *,
+        manifest: ManifestSource | None = None,
+        overwrite: bool = False,
+        progress: Progress = None,
+        timeout: Timeout = DEFAULT,
     ) -> str:
         """Upload a program. Blocks until the server has it, and has compiled it.
 
         Uploads of programs over one connection take turns: a server has one place for them.
 
         Args:
-            program: a WebAssembly program: bytes-like, a path, or a binary file object (sent from its position
+            program: a WebAssembly program (a module for Pie up to 0.2, a component for later ones), or a script
+                with a manifest that says so: bytes-like, a path, or a binary file object (sent from its position
                 to its end). Files are read piecewise, twice, the first time for their hash.
+            manifest: the program's manifest, as TOML text or as a path. With it the program can also be launched
+                by its own ``name@version`` (:meth:`launch_instance_from_registry`). On the instance protocol
+                that works from this connection; what else a manifest says means nothing there.
+            overwrite: on the process protocol: replace other bytes of the same ``name@version``. Without it they
+                are an error. Uploading the same bytes again costs nothing either way.
             progress: called as ``progress(sent_bytes, total_bytes)`` after each chunk of 256 KiB, in this
                 thread. What it raises ends the upload.
             timeout: seconds for the whole call; None is without limit. Default: the client's ``timeout``, as
@@ -349,47 +326,23 @@ class PieClient:
             The program's BLAKE3 hash, 64 hexadecimal digits: what :meth:`launch_instance` takes.
 
         Raises:
-            UploadError: the server refused it.
+            UploadError: the server refused it, or the name is taken.
+            ValueError: the manifest can't be used.
             PieTimeoutError: it was not done in time.
-            PieConnectionError: the connection is lost. A server that can't compile the program does that.
-            OSError: the file can't be read.
+            PieConnectionError: the connection is lost. A server up to 0.2 does that when it can't compile it.
+            OSError: a file can't be read.
         """
-        session = self._authenticated("upload_program")
-        deadline = None if isinstance(timeout, Default) else deadline_after(check_timeout(timeout))
+        connection = self._authenticated("upload_program")
+        limit = self._limit(timeout, for_upload=True)
+        loaded = None if manifest is None else Manifest.load(manifest)
         with open_payload(program) as payload:
-
-            def head(corr_id: int, index: int, total: int, size: int) -> bytes:
-                return self._protocol.program_chunk(corr_id, payload.hash, index, total, size)
-
             try:
-                self._upload(session, "upload_program", payload, head, "program", progress, timeout, deadline)
+                connection.programs.upload(payload, loaded, overwrite=overwrite, limit=limit, progress=progress)
             except PieConnectionError as error:
                 raise PieConnectionError(
                     f"{error}, during upload_program: a server also does this when it can't compile the program"
                 ) from error
             return payload.hash
-
-    def _upload(
-        self,
-        session: Session,
-        method: str,
-        payload: Any,
-        head: ChunkHead,
-        turn: str,
-        progress: Progress,
-        timeout: Timeout,
-        deadline: float | None,
-    ) -> None:
-        left = remaining(deadline)
-        session.uploader.upload(
-            method,
-            payload,
-            head,
-            turn=turn,
-            timeout=self._timeout if isinstance(timeout, Default) else None if left < 0 else left,
-            stall=isinstance(timeout, Default),
-            progress=progress,
-        )
 
     def program_exists(self, program_hash: str, *, timeout: Timeout = DEFAULT) -> bool:
         """Ask whether the server has a program.
@@ -404,101 +357,108 @@ class PieClient:
             PieConnectionError: the connection is lost.
         """
         program_hash = check_hash(program_hash)
-        session = self._authenticated("program_exists")
-        deadline = deadline_after(self._limit(timeout))
-        # By hash first, then by the name that upload_program() gives to programs: there are servers of both
-        # kinds (protocol: "Two variants").
-        answers = []
-        for encode in (self._protocol.program_exists, self._protocol.named_program_exists):
-            left = remaining(deadline)
-            answer = self._request(
-                session,
-                "program_exists",
-                lambda corr_id, encode=encode: encode(corr_id, program_hash),  # type: ignore[misc]
-                None if left < 0 else left,
-            )
-            if answer.ok and answer.text == "true":
-                return True
-            answers.append(answer)
-        if not any(answer.ok for answer in answers):
-            raise RequestError("program_exists", answers[0].text)
-        return False
+        return self._authenticated("program_exists").programs.exists(program_hash, self._limit(timeout))
 
     # --- instances --------------------------------------------------------------------------------------
 
     def launch_instance(
-        self,
-        program_hash: str,
-        args: Sequence[str] = (),
-        detached: bool = False,
-        *,
-        timeout: Timeout = DEFAULT,
+        self, program_hash: str, args: Arguments = (), detached: bool = False, *, timeout: Timeout = DEFAULT
     ) -> Instance:
         """Launch an uploaded program. Blocks until the server says that it runs.
 
         Args:
             program_hash: what :meth:`upload_program` returned.
-            args: the program's command-line arguments.
-            detached: don't attach this connection to it. The server keeps its output until somebody attaches.
+            args: the program's arguments, either as a list of strings (``["--max-tokens", "5"]``) or as a
+                mapping (``{"max_tokens": 5}``). What the server's generation wants is made of it, by the rule of
+                Pie's own command line.
+            detached: don't attach this connection to it. The instance protocol keeps its output until somebody
+                attaches; the process protocol does not (what it sends meanwhile is lost, and an instance that
+                ends before the server's list could be read can't be found: ``LaunchError``).
             timeout: seconds; None is without limit; default: the client's ``timeout``. If the answer comes too
                 late, the instance runs all the same, attached to this connection: find it with
                 :meth:`list_instances`, and :meth:`attach_instance` takes it over, with all its events.
 
         Raises:
             LaunchError: the server refused, for instance because it doesn't have the program.
+            TypeError, ValueError: ``args`` can't be told to this server.
             PieTimeoutError: no answer in time.
             PieConnectionError: the connection is lost.
         """
-        program_hash = check_hash(program_hash)
-        arguments = check_args(args)
-        return self._launch(
-            "launch_instance",
-            lambda corr_id: self._protocol.launch(corr_id, program_hash, arguments, bool(detached)),
-            detached,
-            timeout,
-        )
+        program_hash, args = check_hash(program_hash), check_args(args)
+        connection = self._authenticated("launch_instance")
+        program = connection.programs.name_of(program_hash)
+
+        def encode(corr_id: int, **options: Any) -> bytes:
+            return connection.session.protocol.launch(
+                corr_id, program_hash, program, args, bool(detached), **options
+            )
+
+        return self._launch(connection, "launch_instance", encode, detached, timeout)
 
     def launch_instance_from_registry(
-        self, name: str, args: Sequence[str] = (), detached: bool = False, *, timeout: Timeout = DEFAULT
+        self, name: str, args: Arguments = (), detached: bool = False, *, timeout: Timeout = DEFAULT
     ) -> Instance:
         """Launch a program that the server finds by its name. Blocks until the server says that it runs.
 
         Args:
-            name: ``[namespace/]name[@version]``; the defaults are ``std`` and ``latest``.
+            name: ``[namespace/]name[@version]``. The instance protocol's defaults are ``std`` and ``latest``; the
+                process protocol has no namespaces, and takes the highest version.
             args: see :meth:`launch_instance`.
             detached: see :meth:`launch_instance`.
             timeout: see :meth:`launch_instance`. A server may have to download the program first.
 
         Raises:
             LaunchError: the server refused, for instance because there is no such program.
+            TypeError, ValueError: ``args`` can't be told to this server.
             PieTimeoutError: no answer in time.
             PieConnectionError: the connection is lost.
         """
-        if not isinstance(name, str):
-            raise TypeError(f"name must be a str, not {type(name).__name__}")
-        if not name:
+        if not check_text(name, "name"):
             raise ValueError("name must not be empty")
-        arguments = check_args(args)
-        return self._launch(
-            "launch_instance_from_registry",
-            lambda corr_id: self._protocol.launch_from_registry(corr_id, name, arguments, bool(detached)),
-            detached,
-            timeout,
-        )
+        args = check_args(args)
+        connection = self._authenticated("launch_instance_from_registry")
+        program_hash = connection.programs.hash_of(name)
+        if program_hash is not None:
+            return self.launch_instance(program_hash, args, detached, timeout=timeout)
 
-    def _launch(self, method: str, encode: Callable[[int], bytes], detached: bool, timeout: Timeout) -> Instance:
-        session = self._authenticated(method)
-        answer = self._request(
-            session,
+        def encode(corr_id: int, **options: Any) -> bytes:
+            return connection.session.protocol.launch_from_registry(corr_id, name, args, bool(detached), **options)
+
+        return self._launch(connection, "launch_instance_from_registry", encode, detached, timeout)
+
+    def _launch(
+        self,
+        connection: _Connection,
+        method: str,
+        encode: Callable[..., bytes],
+        detached: bool,
+        timeout: Timeout,
+    ) -> Instance:
+        session = connection.session
+        limit = self._limit(timeout)
+        if detached:
+            is_listed = isinstance(session.protocol, ProcessProtocol)
+            tag = new_tag()
+            options = {"tag": tag} if is_listed else {}
+            answer: Answer = session.call(
+                method,
+                lambda corr_id: encode(corr_id, **options),
+                limit.left(),
+                kind=session.protocol.launch_answer,
+                refused=LaunchError,
+            )
+            # Where the process protocol does not tell the id, its list does.
+            instance_id = answer.text or find_detached(session, method, tag, limit.left())
+            return Instance(self, session, instance_id, None)
+        answer = session.call(
             method,
             encode,
-            self._limit(timeout),
-            kinds=("instance_launch_result",),
-            on_granted=None if detached else lambda answer: session.add_instance(answer.text),
+            limit.left(),
+            kind=session.protocol.launch_answer,
+            on_granted=lambda answer: session.add_instance(answer.text),
+            refused=LaunchError,
         )
-        if not answer.ok:
-            raise LaunchError(method, answer.text)
-        return Instance(self, session, answer.text, None if detached else session.claim(answer.text))
+        return Instance(self, session, answer.text, session.claim(answer.text))
 
     def attach_instance(self, instance_id: str, *, timeout: Timeout = DEFAULT) -> Instance:
         """Attach to an instance that is detached, or has finished while it was. Blocks until the server answers.
@@ -515,96 +475,94 @@ class PieClient:
             PieTimeoutError: no answer in time.
             PieConnectionError: the connection is lost.
         """
-        if not isinstance(instance_id, str):
-            raise TypeError(
-                f"instance_id must be a str, not {type(instance_id).__name__}: instances have it in .id"
-            )
-        session = self._authenticated("attach_instance")
+        session = self._authenticated("attach_instance").session
+        check_text(instance_id, "instance_id", "instances have it in .id")
         unclaimed = session.claim(instance_id)
         if unclaimed is not None:
             return Instance(self, session, instance_id, unclaimed)
-        answer = self._request(
-            session,
+        if session.has_instance(instance_id):
+            # The server would say the same. But Pie 0.5.2 also ends an instance when a connection closes that it
+            # had refused to attach, so it's better not asked.
+            raise AttachError("attach_instance", "Instance already attached (to this very client)")
+        session.call(
             "attach_instance",
-            lambda corr_id: self._protocol.attach(corr_id, instance_id),
-            self._limit(timeout),
-            kinds=("instance_attach_result",),
+            lambda corr_id: session.protocol.attach(corr_id, instance_id),
+            self._seconds(timeout),
+            kind=session.protocol.attach_answer,
             on_granted=lambda _: session.add_instance(instance_id),
+            refused=AttachError,
         )
-        if not answer.ok:
-            raise AttachError("attach_instance", answer.text)
         return Instance(self, session, instance_id, session.claim(instance_id))
 
     def list_instances(self, *, timeout: Timeout = DEFAULT) -> list[InstanceInfo]:
         """Return what the server knows of your instances: the running ones, and those that finished detached.
+
+        Pie 0.5 lists everybody's, and none that has finished.
 
         Args:
             timeout: seconds; None is without limit; default: the client's ``timeout``.
 
         Raises:
             RequestError: the server refused.
+            ProtocolError: the list makes no sense.
             PieTimeoutError: no answer in time.
             PieConnectionError: the connection is lost.
         """
-        session = self._authenticated("list_instances")
-        answer = session.call(
-            "list_instances", self._protocol.list, self._limit(timeout), kinds=("live_instances",)
-        )
-        if isinstance(answer, InstanceList):
-            return list(answer.instances)
-        raise RequestError("list_instances", answer.text)
+        session = self._authenticated("list_instances").session
+        return list_instances(session, self._seconds(timeout))
 
     def terminate_instance(self, instance_id: str, *, timeout: Timeout = DEFAULT) -> None:
         """Ask the server to end an instance, attached or not: its last event will be :attr:`Event.Aborted`.
 
-        Blocks until the server has taken note. There being no such instance is no error: the server does not
-        tell (instance protocol, ``terminate_instance``).
+        Blocks until the server has taken note. That there is no such instance is told by the process protocol
+        only (instance protocol, ``terminate_instance``: successful for any well-formed id).
 
         Args:
             instance_id: its :attr:`Instance.id`.
             timeout: seconds; None is without limit; default: the client's ``timeout``.
 
         Raises:
-            TerminateError: it isn't the id of an instance at all.
+            TerminateError: it isn't the id of an instance.
             PieTimeoutError: no answer in time.
             PieConnectionError: the connection is lost.
         """
-        if not isinstance(instance_id, str):
-            raise TypeError(
-                f"instance_id must be a str, not {type(instance_id).__name__}: instances have it in .id"
-            )
-        self._terminate(self._authenticated("terminate_instance"), instance_id, timeout)
+        check_text(instance_id, "instance_id", "instances have it in .id")
+        self._terminate(self._authenticated("terminate_instance").session, instance_id, timeout)
 
     # --- called by Instance: on the session that it belongs to, which may not be the client's any more ------
 
     def _terminate(self, session: Session, instance_id: str, timeout: Timeout) -> None:
-        answer = self._request(
-            session,
+        session.call(
             "terminate_instance",
-            lambda corr_id: self._protocol.terminate(corr_id, instance_id),
-            self._limit(timeout),
+            lambda corr_id: session.protocol.terminate(corr_id, instance_id),
+            self._seconds(timeout),
+            refused=TerminateError,
         )
-        if not answer.ok:
-            raise TerminateError("terminate_instance", answer.text)
 
     def _send_to_instance(self, session: Session, instance_id: str, message: str, timeout: Timeout) -> None:
-        if not isinstance(message, str):
-            raise TypeError(f"message must be a str, not {type(message).__name__}: bytes go through upload_blob()")
-        session.send(self._protocol.signal(instance_id, message), deadline=deadline_after(self._limit(timeout)))
+        check_text(message, "message", "bytes go through upload_blob()")
+        session.send(session.protocol.signal(instance_id, message), deadline=self._limit(timeout).deadline())
 
     def _upload_blob(
         self, session: Session, instance_id: str, blob: PayloadSource, progress: Progress, timeout: Timeout
     ) -> None:
         session.check()
-        deadline = None if isinstance(timeout, Default) else deadline_after(check_timeout(timeout))
+        limit = self._limit(timeout, for_upload=True)
         with open_payload(blob) as payload:
 
             def head(corr_id: int, index: int, total: int, size: int) -> bytes:
-                return self._protocol.blob_chunk(corr_id, instance_id, payload.hash, index, total, size)
+                return session.protocol.blob_chunk(corr_id, instance_id, payload.hash, index, total, size)
 
-            # Servers keep blobs apart by their hash alone: the same bytes twice at once would break each other.
-            turn = f"blob {payload.hash}"
-            self._upload(session, "upload_blob", payload, head, turn, progress, timeout, deadline)
+            session.uploader.upload(
+                "upload_blob",
+                payload,
+                head,
+                # Servers keep blobs apart by their hash alone: the same bytes twice at once break each other.
+                turn=f"blob {payload.hash}",
+                limit=limit,
+                progress=progress,
+                confirmed=session.protocol.confirms_blobs,
+            )
 
     # --- the server -------------------------------------------------------------------------------------
 
@@ -622,19 +580,18 @@ class PieClient:
             PieTimeoutError: no answer in time.
             PieConnectionError: the connection is lost.
         """
-        session = self._authenticated("ping")
+        session = self._authenticated("ping").session
         begin = perf_counter()
-        answer = self._request(session, "ping", self._protocol.ping, self._limit(timeout))
-        if not answer.ok:
-            raise RequestError("ping", answer.text)
+        session.call("ping", session.protocol.ping, self._seconds(timeout))
         return perf_counter() - begin
 
     def query(self, subject: str, record: str, *, timeout: Timeout = DEFAULT) -> QueryResult:
         """Ask the server for something by its name.
 
         Args:
-            subject: what: ``model_status`` (JSON), ``backend_stats`` (text), ``program_exists``. **Servers never
-                answer a subject that they don't know**: the call then ends with its time limit.
+            subject: what: ``model_status`` (JSON); on the instance protocol also ``backend_stats`` (text) and
+                ``program_exists``. **Servers up to 0.4 never answer a subject that they don't know**: the call
+                then ends with its time limit.
             record: of which: the hash for ``program_exists``, else ``""``.
             timeout: seconds; None is without limit; default: the client's ``timeout``.
 
@@ -645,17 +602,17 @@ class PieClient:
             PieTimeoutError: no answer in time.
             PieConnectionError: the connection is lost.
         """
-        for name, value in (("subject", subject), ("record", record)):
-            if not isinstance(value, str):
-                raise TypeError(f"{name} must be a str, not {type(value).__name__}")
-        session = self._authenticated("query")
+        check_text(subject, "subject")
+        check_text(record, "record")
+        session = self._authenticated("query").session
         try:
-            answer = self._request(
-                session,
-                "query",
-                lambda corr_id: self._protocol.query(corr_id, subject, record),
-                self._limit(timeout),
+            answer = session.call(
+                "query", lambda corr_id: session.protocol.query(corr_id, subject, record), self._seconds(timeout)
             )
+        except RequestError as error:
+            return QueryResult(False, error.reason)
         except PieTimeoutError as error:
-            raise PieTimeoutError(f"{error}: servers never answer a subject that they don't know") from error
-        return QueryResult(answer.ok, answer.text)
+            raise PieTimeoutError(
+                f"{error}: servers up to 0.4 never answer a subject that they don't know"
+            ) from error
+        return QueryResult(True, answer.text)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Union
 
 from ._deadline import DEFAULT, Timeout, check_timeout, deadline_after, remaining
-from .errors import AttachError, InstanceEnded, InstanceFailed, PieTimeoutError
+from ._protocol import ProcessProtocol
+from .errors import AttachError, InstanceEnded, InstanceFailed, PieTimeoutError, TerminateError
 from .events import Event
 
 if TYPE_CHECKING:
@@ -58,9 +59,9 @@ class Instance:
     exactly one of them.
 
     When the connection is lost, everything that had arrived is handed out first; then receiving raises
-    :exc:`PieConnectionError`. The server keeps the program running and its output: connect again and call
-    :meth:`PieClient.attach_instance` with its :attr:`id`. (Losing the connection does not end an instance:
-    instance protocol, "Life of an instance".)
+    :exc:`PieConnectionError`. The server keeps the program running, up to Pie 0.2 with its output: connect again
+    and call :meth:`PieClient.attach_instance` with its :attr:`id`. (Losing the connection does not end an
+    instance: protocol, "Life of an instance". Pie 0.5 is the exception: it ends what was attached.)
     """
 
     def __init__(self, client: PieClient, session: Session, instance_id: str, events: EventQueue | None) -> None:
@@ -235,6 +236,9 @@ class Instance:
     def upload_blob(self, blob: PayloadSource, *, progress: Progress = None, timeout: Timeout = DEFAULT) -> None:
         """Send bytes to the program. Blocks until the server has them all.
 
+        On the process protocol the server confirms nothing, **and drops them unless the program is waiting in
+        receive_file at that moment** (protocol: ``transfer_file``): let the program send a message first.
+
         Args:
             blob: bytes-like, a path, or a binary file object (sent from its position to its end). Files are
                 read piecewise: twice, the first time for their hash.
@@ -256,8 +260,7 @@ class Instance:
     def terminate(self, *, timeout: Timeout = DEFAULT) -> None:
         """Ask the server to end the program: its last event will be :attr:`Event.Aborted`.
 
-        Blocks until the server has taken note, not until that event. An instance that has ended already is no
-        error.
+        Blocks until the server has taken note, not until that event. Does nothing if the instance has ended.
 
         Args:
             timeout: seconds; None is without limit; default: the client's ``timeout``.
@@ -267,7 +270,14 @@ class Instance:
             PieTimeoutError: no answer in time.
             PieConnectionError: the connection is lost.
         """
-        self._client._terminate(self._session, self._id, timeout)
+        if self._events is not None and self._events.terminal is not None:
+            return
+        try:
+            self._client._terminate(self._session, self._id, timeout)
+        except TerminateError as error:
+            # It has ended meanwhile: the process protocol says so, the instance protocol doesn't care.
+            if error.reason != ProcessProtocol.NO_SUCH_PROCESS:
+                raise
 
     def _attached(self, method: str) -> EventQueue:
         if self._events is None:

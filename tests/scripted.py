@@ -23,7 +23,11 @@ class Peer:
         self.connection = connection
 
     def receive(self, timeout: float = 10) -> dict[str, Any]:
-        return msgpack.unpackb(self.connection.recv(timeout))
+        """Return the next message; pass over the other generation's, as a server of the instance protocol does."""
+        while True:
+            message = msgpack.unpackb(self.connection.recv(timeout))
+            if message["type"] != "auth_identify":
+                return message
 
     def send(self, **message: Any) -> None:
         self.connection.send(msgpack.packb(message))

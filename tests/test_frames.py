@@ -3,37 +3,55 @@
 import struct
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from pie_sync import _frames
 from pie_sync._frames import BINARY, CLOSE, PING, PONG, TEXT, FrameReader, encode_close, encode_frame, parse_close
 
 FIN = 0x80
 
 
-def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, masked: bool = False) -> bytes:
-    """One frame as a server sends it."""
+def frame(
+    opcode: int,
+    payload: bytes = b"",
+    *,
+    fin: bool = True,
+    rsv: int = 0,
+    masked: bool = False,
+    length_bits: int = 7,
+) -> bytes:
+    """One frame as a server sends it; its length takes at least ``length_bits``: 7, 16 or 64."""
     first = (FIN if fin else 0) | rsv << 4 | opcode
     mask = 0x80 if masked else 0
-    if len(payload) < 126:
+    if len(payload) < 126 and length_bits == 7:
         head = bytes((first, mask | len(payload)))
-    elif len(payload) < 65536:
+    elif len(payload) < 65536 and length_bits <= 16:
         head = struct.pack("!BBH", first, mask | 126, len(payload))
     else:
         head = struct.pack("!BBQ", first, mask | 127, len(payload))
     return head + (b"\0\0\0\0" if masked else b"") + payload
 
 
+def feed(reader: FrameReader, data: bytes) -> list[tuple[int, object]]:
+    """Give a reader bytes; return copies of the messages that they complete."""
+    messages = []
+    left = memoryview(data)
+    while left:
+        buffer = reader.buffer()
+        count = min(len(buffer), len(left))
+        buffer[:count], left = left[:count], left[count:]
+        for opcode, payload in reader.received(count):
+            messages.append((opcode, payload if isinstance(payload, str) else bytes(payload)))
+    return messages
+
+
 def read(stream: bytes, *, piece: int = 1 << 20, max_message_size: int = 1 << 20):
     """Feed a stream in pieces; return all messages and the error's text, if any."""
     reader = FrameReader(max_message_size)
     messages = []
-    position = 0
-    while position < len(stream):
-        buffer = reader.buffer()
-        count = min(piece, len(buffer), len(stream) - position)
-        buffer[:count] = stream[position : position + count]
-        position += count
-        for opcode, payload in reader.received(count):
-            messages.append((opcode, payload if isinstance(payload, str) else bytes(payload)))
+    for position in range(0, len(stream), piece):
+        messages += feed(reader, stream[position : position + piece])
     return messages, reader.error and str(reader.error)
 
 
@@ -96,25 +114,86 @@ def test_refusals_come_after_the_messages_before_them(stream, reason, piece):
     assert reason in error
 
 
-def test_a_frame_that_is_too_big_is_refused_before_it_has_arrived():
-    messages, error = read(struct.pack("!BBQ", FIN | BINARY, 127, 1 << 62))
-    assert messages == []
-    assert "max_message_size" in error
+@pytest.mark.parametrize("length_bits", [16, 64])
+@pytest.mark.parametrize("opcode", [BINARY, PING])
+def test_a_length_that_takes_more_bytes_than_it_must_is_read(opcode, length_bits):
+    stream = frame(opcode, b"x" * 5, length_bits=length_bits)
+    assert read(stream) == ([(opcode, b"x" * 5)], None)
+    assert read(stream, piece=1) == ([(opcode, b"x" * 5)], None)
 
 
-def test_the_buffer_grows_for_a_big_frame_and_shrinks_again():
+@pytest.mark.parametrize(
+    ("before", "start", "code"),
+    [
+        (b"", struct.pack("!BBQ", FIN | BINARY, 127, 1001), 1009),
+        (b"", struct.pack("!BBQ", FIN | BINARY, 127, 1 << 62), 1009),
+        (b"", struct.pack("!BBQ", FIN | BINARY, 127, 1 << 63), 1009),
+        (frame(BINARY, b"x" * 600, fin=False), struct.pack("!BBH", FIN, 126, 401), 1009),
+        (b"", struct.pack("!BBQ", FIN | CLOSE, 127, 1 << 62), 1002),
+        (b"", struct.pack("!BBH", FIN | PONG, 126, 126), 1002),
+        (b"", bytes((FIN | 3, 5)), 1002),
+        (b"", bytes((FIN | 0x40 | BINARY, 5)), 1002),
+        (b"", bytes((FIN | BINARY, 0x80 | 5)), 1002),
+        (b"", bytes((PING, 5)), 1002),
+        (b"", bytes((FIN, 5)), 1002),
+        (frame(BINARY, b"x", fin=False), bytes((FIN | TEXT, 5)), 1002),
+    ],
+)
+def test_a_frame_whose_head_is_wrong_is_refused_before_it_has_arrived(before, start, code):
+    reader = FrameReader(1000)
+    assert feed(reader, before + start) == []
+    assert reader.error is not None
+    assert reader.error.code == code
+    assert len(reader.buffer()) > 0  # there is always memory to receive into
+
+
+def test_the_limit_holds_to_the_byte_and_is_no_limit_for_control_frames():
+    messages = [(BINARY, b"x" * 100), (PING, b"p" * 125), (CLOSE, encode_close(1000, "r" * 123))]
+    stream = b"".join(frame(opcode, payload) for opcode, payload in messages)
+    assert read(stream, max_message_size=100) == (messages, None)
+    fragments = frame(BINARY, b"x" * 60, fin=False) + frame(0, b"x" * 40)
+    assert read(fragments, max_message_size=100) == ([(BINARY, b"x" * 100)], None)
+    assert "101 bytes" in read(frame(BINARY, b"x" * 101), max_message_size=100)[1]
+
+
+def test_nothing_is_read_after_an_error():
+    reader = FrameReader(1000)
+    assert feed(reader, frame(3) + frame(BINARY, b"later")) == []
+    error = reader.error
+    assert feed(reader, frame(BINARY, b"later")) == []
+    assert reader.error is error
+
+
+def test_payloads_are_views_that_stay_until_the_next_buffer():
+    reader = FrameReader(1000)
+    stream = frame(BINARY, b"one") + frame(BINARY, b"two") + frame(BINARY, b"three")[:3]
+    reader.buffer()[: len(stream)] = stream
+    messages = reader.received(len(stream))
+    assert [type(payload) for _, payload in messages] == [memoryview, memoryview]
+    assert [bytes(payload) for _, payload in messages] == [b"one", b"two"]
+
+
+@pytest.mark.parametrize("size", [4 << 20, _frames.BUFFER_SIZE - 1, _frames.BUFFER_SIZE + 1])
+def test_a_big_frame_in_small_pieces_is_moved_once_at_the_most(size):
+    reader = FrameReader(8 << 20)
+    stream = memoryview(frame(BINARY, b"small") + frame(BINARY, b"x" * size))
+    messages, buffers = [], []
+    for position in range(0, len(stream), 1460):
+        messages += feed(reader, stream[position : position + 1460])
+        if not buffers or buffers[-1] is not reader._buffer:
+            buffers.append(reader._buffer)
+    assert messages == [(BINARY, b"small"), (BINARY, b"x" * size)]
+    assert len(buffers) <= 2
+
+
+@pytest.mark.parametrize("behind", [b"", frame(BINARY, b"next")[:3], frame(BINARY, b"n" * 1000)[:900]])
+def test_the_buffer_shrinks_again_after_a_big_frame(behind):
     reader = FrameReader(8 << 20)
     resting = len(reader._buffer)
-    for payload in (b"x" * (4 << 20), b"y"):
-        stream = memoryview(frame(BINARY, payload))
-        messages = []
-        while stream:
-            buffer = reader.buffer()
-            count = min(len(buffer), len(stream))
-            buffer[:count], stream = stream[:count], stream[count:]
-            messages += reader.received(count)
-        assert [bytes(data) for _, data in messages] == [payload]
-    del messages
+    big = frame(BINARY, b"x" * (4 << 20))
+    assert feed(reader, big[:-1000]) == []
+    assert len(reader._buffer) > resting
+    assert len(feed(reader, big[-1000:] + behind)) == 1
     reader.buffer()
     assert len(reader._buffer) == resting
 
@@ -143,3 +222,14 @@ def test_close_payloads():
     assert parse_close(encode_close(4999)) == (4999, "")
     assert len(encode_close(1000, "é" * 200)) <= 125
     assert parse_close(encode_close(1000, "é" * 200)) == (1000, "é" * 61)
+
+
+@given(reason=st.text(max_size=150))
+def test_the_reason_of_a_close_is_cut_at_a_character(reason):
+    payload = encode_close(1000, reason)
+    assert len(payload) <= 125
+    code, kept = parse_close(payload)
+    assert code == 1000
+    assert reason.startswith(kept)
+    if kept != reason:  # one character more would have been too much
+        assert len(reason[: len(kept) + 1].encode()) > 123

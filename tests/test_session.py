@@ -186,7 +186,7 @@ class TestAnswers:
         with caplog.at_level(logging.DEBUG, "pie_sync"):
             self.run(script, lambda client: client.ping())
         assert "not MessagePack" in caplog.text
-        assert "text frame" in caplog.text
+        assert "(as text) text" in caplog.text
         assert "hello everybody" in caplog.text
         assert "lost" not in caplog.text, "what a message contains is nobody's business"
 
@@ -535,10 +535,11 @@ class TestConnecting:
         with socket.create_server(("127.0.0.1", 0)) as server:
 
             def serve():
-                connection, _ = server.accept()
-                with connection:
-                    connection.recv(65536)
-                    connection.sendall(answer)
+                for _ in range(2 if b" 404 " in answer else 1):  # a 404 makes the client try Pie 0.5's own path
+                    connection, _ = server.accept()
+                    with connection:
+                        connection.recv(65536)
+                        connection.sendall(answer)
 
             thread = threading.Thread(target=serve)
             thread.start()
@@ -629,7 +630,7 @@ def test_correlation_ids_wrap_before_2_to_the_32(monkeypatch):
 
     with scripted_server(script) as uri, connect(uri) as client:
         client.authenticate("alice")
-        client._session._last_corr_id = 2**32 - 2
+        client._connection.session._last_corr_id = 2**32 - 2
         for _ in range(3):
             client.ping()
     assert seen == [2**32 - 1, 0, 1]

@@ -108,7 +108,7 @@ def feed(assembler, instance_id, chunks):
             outcome.append(str(error))
         else:
             if blob is not None:
-                outcome.append(blob[0])
+                outcome.append(blob)
     return outcome
 
 

@@ -1,5 +1,22 @@
 """The wire protocols: messages of each generation <-> common dataclasses. Pure: no sockets, threads or clock.
 
-``messages.py`` holds what both generations have in common, ``instance.py`` speaks the instance protocol
-(Pie up to 0.2).
+``messages.py`` holds what both generations have in common, ``programs.py`` how programs are named. ``instance.py``
+speaks the instance protocol (Pie up to 0.2), ``process.py`` the process protocol (Pie 0.3 to 0.5), and
+``undetected.py`` understands the first answer of a server that may speak either.
 """
+
+from __future__ import annotations
+
+from typing import Union
+
+from .instance import InstanceProtocol
+from .process import ProcessProtocol
+from .undetected import UndetectedProtocol
+
+__all__ = ["PROTOCOLS", "InstanceProtocol", "ProcessProtocol", "Protocol", "UndetectedProtocol"]
+
+#: One generation of the protocol.
+Protocol = Union[InstanceProtocol, ProcessProtocol]
+
+#: The generations by the names that users give them.
+PROTOCOLS: dict[str, Protocol] = {"instance": InstanceProtocol(), "process": ProcessProtocol()}

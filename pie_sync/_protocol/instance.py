@@ -6,26 +6,29 @@ they don't know, so the messages made here carry both and serve both.
 
 from __future__ import annotations
 
-from typing import Any, Callable
-
-import msgpack
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ..events import Event, InstanceInfo
-from .messages import Answer, BadMessage, BlobChunk, Decoded, InstanceList, Notice, pack, pack_chunk_head
+from . import arguments
+from .messages import (
+    Answer,
+    BlobChunk,
+    Decoded,
+    Decoder,
+    InstanceList,
+    Notice,
+    decode,
+    optional,
+    pack,
+    pack_chunk_head,
+    typed,
+)
+from .programs import CONTENT_VERSION, ProgramName, manifest_of
 
-__all__ = ["InstanceProtocol", "content_addressed_name"]
+__all__ = ["DECODERS", "InstanceProtocol"]
 
 _EVENTS = {event.value: event for event in Event if event.value <= Event.OutOfResources.value}
-
-
-def content_addressed_name(program_hash: str) -> str:
-    """Return the name under which a program without a manifest is known to servers that want one."""
-    return f"pie-sync/{program_hash}@1.0.0"
-
-
-def _manifest(program_hash: str) -> str:
-    name, version = content_addressed_name(program_hash).split("@")
-    return f'[package]\nname = "{name}"\nversion = "{version}"\n'
 
 
 class InstanceProtocol:
@@ -33,11 +36,16 @@ class InstanceProtocol:
 
     name = "instance"
 
+    #: The types of messages that answer a launch, an attach and a list.
+    launch_answer = "instance_launch_result"
+    attach_answer = "instance_attach_result"
+    list_answer = "live_instances"
+
+    #: Whether the server confirms the blobs that it gets.
+    confirms_blobs = True
+
     #: What the result of identification says when the server takes everybody at his word.
     AUTHENTICATION_DISABLED = "Authenticated (Engine disabled authentication)"
-
-    #: What a server says to a second authentication on the same connection.
-    ALREADY_AUTHENTICATED = "Already authenticated"
 
     # --- requests ---------------------------------------------------------------------------------------
 
@@ -61,22 +69,37 @@ class InstanceProtocol:
         """Ask for something by its name."""
         return pack({"type": "query", "corr_id": corr_id, "subject": subject, "record": record})
 
+    def content_name(self, program_hash: str) -> ProgramName:
+        """Return the name under which a program without a manifest is known to servers that want one."""
+        return ProgramName(f"pie-sync/{program_hash}", CONTENT_VERSION)
+
     def program_exists(self, corr_id: int, program_hash: str) -> bytes:
         """Ask a server of the variant by hash for a program."""
         return self.query(corr_id, "program_exists", program_hash)
 
-    def named_program_exists(self, corr_id: int, program_hash: str) -> bytes:
-        """Ask a server of the variant by name for the same program."""
-        return self.query(corr_id, "program_exists", content_addressed_name(program_hash))
+    def named_program_exists(self, corr_id: int, program: ProgramName) -> bytes:
+        """Ask a server of the variant by name for a program."""
+        return self.query(corr_id, "program_exists", str(program))
 
-    def program_chunk(self, corr_id: int, program_hash: str, index: int, total: int, size: int) -> bytes:
-        """Return the head of one chunk of a program; its ``size`` bytes follow."""
+    def program_chunk(
+        self, corr_id: int, program_hash: str, index: int, total: int, size: int, *, manifest: str | None = None
+    ) -> bytes:
+        """Return the head of one chunk of a program; its ``size`` bytes follow.
+
+        Args:
+            corr_id: the correlation id, the same for all chunks.
+            program_hash: of the whole program.
+            index: which chunk.
+            total: how many there are.
+            size: how many bytes follow.
+            manifest: TOML with the program's name and version; None makes one of its hash.
+        """
         return pack_chunk_head(
             {
                 "type": "upload_program",
                 "corr_id": corr_id,
                 "program_hash": program_hash,
-                "manifest": _manifest(program_hash),
+                "manifest": manifest_of(self.content_name(program_hash)) if manifest is None else manifest,
                 "chunk_index": index,
                 "total_chunks": total,
             },
@@ -99,27 +122,36 @@ class InstanceProtocol:
             size,
         )
 
-    def launch(self, corr_id: int, program_hash: str, arguments: list[str], detached: bool) -> bytes:
-        """Launch an uploaded program."""
+    def launch(
+        self,
+        corr_id: int,
+        program_hash: str,
+        program: ProgramName,
+        args: Sequence[str] | Mapping[str, Any],
+        detached: bool,
+    ) -> bytes:
+        """Launch an uploaded program: by its hash or by its name, whichever the server understands."""
         return pack(
             {
                 "type": "launch_instance",
                 "corr_id": corr_id,
                 "program_hash": program_hash,
-                "inferlet": content_addressed_name(program_hash),
-                "arguments": arguments,
+                "inferlet": str(program),
+                "arguments": arguments.as_strings(args),
                 "detached": detached,
             }
         )
 
-    def launch_from_registry(self, corr_id: int, name: str, arguments: list[str], detached: bool) -> bytes:
+    def launch_from_registry(
+        self, corr_id: int, name: str, args: Sequence[str] | Mapping[str, Any], detached: bool
+    ) -> bytes:
         """Launch a program of the registry."""
         return pack(
             {
                 "type": "launch_instance_from_registry",
                 "corr_id": corr_id,
                 "inferlet": name,
-                "arguments": arguments,
+                "arguments": arguments.as_strings(args),
                 "detached": detached,
             }
         )
@@ -143,19 +175,17 @@ class InstanceProtocol:
     # --- what the server says ---------------------------------------------------------------------------
 
     def decode(self, payload: Any) -> Decoded:
-        """Decode one binary message, given as a bytes-like object.
+        """Decode one binary message; see :func:`messages.decode`."""
+        return decode(DECODERS, payload)
 
-        Raises:
-            BadMessage: it can't be understood. It may still say whom it concerns.
-        """
-        try:
-            message = msgpack.unpackb(payload, raw=False)
-        except Exception as error:  # msgpack raises half a dozen kinds, ValueError and RecursionError among them
-            raise BadMessage(f"a message of {len(payload)} bytes that is not MessagePack: {error}") from error
-        try:
-            return _DECODERS[message["type"]](message)
-        except (KeyError, TypeError, IndexError):
-            raise _explain(message) from None
+    def decode_text(self, text: str) -> Notice:
+        """Decode one text message: servers of this generation send none."""
+        return Notice(f"(as text) {text}")
+
+    def instances(self, answer: Answer | InstanceList) -> tuple[InstanceInfo, ...]:
+        """Return what a granted request for the list says."""
+        assert isinstance(answer, InstanceList)
+        return answer.instances
 
 
 def _event(message: dict[str, Any]) -> Decoded:
@@ -176,76 +206,62 @@ def _output(message: dict[str, Any]) -> Decoded:
     return message["instance_id"], (event, text)
 
 
-def _typed(message: dict[str, Any], field: str, kind: type) -> Any:
-    value = message[field]
-    if type(value) is not kind:
-        raise TypeError
-    return value
-
-
 def _response(message: dict[str, Any]) -> Decoded:
     return Answer(
-        _typed(message, "corr_id", int),
+        typed(message, "corr_id", int),
         "response",
-        _typed(message, "successful", bool),
-        _typed(message, "result", str),
+        typed(message, "successful", bool),
+        typed(message, "result", str),
     )
 
 
 def _instance_result(message: dict[str, Any]) -> Decoded:
     return Answer(
-        _typed(message, "corr_id", int),
+        typed(message, "corr_id", int),
         message["type"],
-        _typed(message, "successful", bool),
-        _typed(message, "message", str),
+        typed(message, "successful", bool),
+        typed(message, "message", str),
     )
 
 
 def _challenge(message: dict[str, Any]) -> Decoded:
-    return Answer(_typed(message, "corr_id", int), "challenge", True, _typed(message, "challenge", str))
+    return Answer(typed(message, "corr_id", int), "challenge", True, typed(message, "challenge", str))
 
 
 def _live_instances(message: dict[str, Any]) -> Decoded:
-    instances = tuple(_instance_info(fields) for fields in _typed(message, "instances", list))
-    return InstanceList(_typed(message, "corr_id", int), instances)
+    instances = tuple(_instance_info(fields) for fields in typed(message, "instances", list))
+    return InstanceList(typed(message, "corr_id", int), instances)
 
 
 def _instance_info(fields: Any) -> InstanceInfo:
     if not isinstance(fields, dict):
         raise TypeError
-    arguments = _optional(fields, "arguments", list) or ()
+    arguments = optional(fields, "arguments", list) or ()
     return InstanceInfo(
-        id=_typed(fields, "id", str),
+        id=typed(fields, "id", str),
         arguments=tuple(str(argument) for argument in arguments),
-        status=_optional(fields, "status", str),
-        username=_optional(fields, "username", str),
-        elapsed_secs=_optional(fields, "elapsed_secs", (int, float)),
-        kv_pages_used=_optional(fields, "kv_pages_used", int),
+        status=optional(fields, "status", str),
+        username=optional(fields, "username", str),
+        elapsed_secs=optional(fields, "elapsed_secs", (int, float)),
+        kv_pages_used=optional(fields, "kv_pages_used", int),
     )
-
-
-def _optional(fields: dict[str, Any], field: str, kinds: type | tuple[type, ...]) -> Any:
-    value = fields.get(field)
-    if value is not None and not isinstance(value, kinds):
-        raise TypeError
-    return value
 
 
 def _blob_chunk(message: dict[str, Any]) -> Decoded:
     return BlobChunk(
-        _typed(message, "instance_id", str),
-        _typed(message, "blob_hash", str),
-        _typed(message, "chunk_index", int),
-        _typed(message, "total_chunks", int),
-        _typed(message, "chunk_data", bytes),
+        typed(message, "instance_id", str),
+        typed(message, "blob_hash", str),
+        typed(message, "chunk_index", int),
+        typed(message, "total_chunks", int),
+        typed(message, "chunk_data", bytes),
     )
 
 
 def _server_event(message: dict[str, Any]) -> Decoded:
-    return Notice(_typed(message, "message", str))
+    return Notice(typed(message, "message", str))
 
 
-_DECODERS: dict[str, Callable[[dict[str, Any]], Decoded]] = {
+DECODERS: dict[str, Decoder] = {
     "response": _response,
     "challenge": _challenge,
     "instance_launch_result": _instance_result,
@@ -256,16 +272,3 @@ _DECODERS: dict[str, Callable[[dict[str, Any]], Decoded]] = {
     "download_blob": _blob_chunk,
     "server_event": _server_event,
 }
-
-
-def _explain(message: Any) -> BadMessage:
-    """Say what is wrong with a message, without repeating its contents: they may be long, or private."""
-    if not isinstance(message, dict):
-        return BadMessage(f"a message that is a {type(message).__name__}, not a map")
-    kind = message.get("type")
-    if not isinstance(kind, str):
-        return BadMessage("a message without a type", message)
-    if kind not in _DECODERS:
-        return BadMessage(f"a message of the unknown type {kind[:40]!r}", message)
-    fields = ", ".join(f"{str(name)[:40]}: {type(value).__name__}" for name, value in list(message.items())[:12])
-    return BadMessage(f"a {kind!r} message with a missing or wrong field ({fields})", message)

@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any, Callable, Union
 
 import msgpack
 
 if TYPE_CHECKING:
     from ..events import Event, InstanceInfo
 
-__all__ = ["Answer", "BadMessage", "BlobChunk", "Decoded", "InstanceList", "Notice", "StreamEvent", "pack"]
+__all__ = [
+    "Answer",
+    "BadMessage",
+    "BlobChunk",
+    "Decoded",
+    "Decoder",
+    "InstanceList",
+    "Notice",
+    "Refusal",
+    "StreamEvent",
+    "decode",
+    "optional",
+    "pack",
+    "pack_chunk_head",
+    "typed",
+]
 
 
 @dataclass(frozen=True)
@@ -58,12 +73,22 @@ class Notice:
     text: str
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """The server could not understand one of our messages, and does not say which."""
+
+    text: str
+
+
 #: An event of an instance: (instance id, (its kind, its text)). Not a dataclass: there are hundreds of
 #: thousands a second of these, and a tuple takes 0.03 us to make where a frozen dataclass takes 0.5 us. The
 #: inner tuple is what the user gets.
 StreamEvent = tuple[str, "tuple[Event, str]"]
 
-Decoded = Union[StreamEvent, Answer, InstanceList, BlobChunk, Notice]
+Decoded = Union[StreamEvent, Answer, InstanceList, BlobChunk, Notice, Refusal]
+
+#: Makes something of a message's fields. Raises KeyError, TypeError or IndexError if they are wrong.
+Decoder = Callable[[dict[str, Any]], Decoded]
 
 
 class BadMessage(Exception):  # noqa: N818 - a message, told as an exception
@@ -80,6 +105,51 @@ class BadMessage(Exception):  # noqa: N818 - a message, told as an exception
         corr_id, instance_id = fields.get("corr_id"), fields.get("instance_id", fields.get("process_id"))
         self.corr_id: int | None = corr_id if type(corr_id) is int else None
         self.instance_id: str | None = instance_id if isinstance(instance_id, str) else None
+
+
+def decode(decoders: dict[str, Decoder], payload: Any) -> Decoded:
+    """Decode one binary message, given as a bytes-like object.
+
+    Raises:
+        BadMessage: it can't be understood. It may still say whom it concerns.
+    """
+    try:
+        message = msgpack.unpackb(payload, raw=False)
+    except Exception as error:  # msgpack raises half a dozen kinds, ValueError and RecursionError among them
+        raise BadMessage(f"a message of {len(payload)} bytes that is not MessagePack: {error}") from error
+    try:
+        return decoders[message["type"]](message)
+    except (KeyError, TypeError, IndexError):
+        raise _explain(decoders, message) from None
+
+
+def _explain(decoders: dict[str, Decoder], message: Any) -> BadMessage:
+    """Say what is wrong with a message, without repeating its contents: they may be long, or private."""
+    if not isinstance(message, dict):
+        return BadMessage(f"a message that is a {type(message).__name__}, not a map")
+    kind = message.get("type")
+    if not isinstance(kind, str):
+        return BadMessage("a message without a type", message)
+    if kind not in decoders:
+        return BadMessage(f"a message of the unknown type {kind[:40]!r}", message)
+    fields = ", ".join(f"{str(name)[:40]}: {type(value).__name__}" for name, value in list(message.items())[:12])
+    return BadMessage(f"a {kind!r} message with a missing or wrong field ({fields})", message)
+
+
+def typed(message: dict[str, Any], field: str, kind: type) -> Any:
+    """Return a field that must be there and of one type."""
+    value = message[field]
+    if type(value) is not kind:
+        raise TypeError
+    return value
+
+
+def optional(message: dict[str, Any], field: str, kinds: type | tuple[type, ...]) -> Any:
+    """Return a field that may be missing, or None."""
+    value = message.get(field)
+    if value is not None and not isinstance(value, kinds):
+        raise TypeError
+    return value
 
 
 def pack(message: dict[str, Any]) -> bytes:

@@ -21,11 +21,11 @@ REQUESTS = [
         {"type": "query", "corr_id": 6, "subject": "program_exists", "record": HASH},
     ),
     (
-        PROTOCOL.named_program_exists(7, HASH),
+        PROTOCOL.named_program_exists(7, PROTOCOL.content_name(HASH)),
         {"type": "query", "corr_id": 7, "subject": "program_exists", "record": f"pie-sync/{HASH}@1.0.0"},
     ),
     (
-        PROTOCOL.launch(8, HASH, ["-x"], True),
+        PROTOCOL.launch(8, HASH, PROTOCOL.content_name(HASH), ["-x"], True),
         {
             "type": "launch_instance",
             "corr_id": 8,

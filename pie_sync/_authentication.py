@@ -1,0 +1,136 @@
+"""Who this connection is, and with it which generation of the protocol the server speaks.
+
+A server that may speak either is spoken to in both: it ignores the other generation's first message without a
+sound, so that exactly one is answered (protocol: "Telling them apart"). That takes no extra round trip.
+"""
+
+from __future__ import annotations
+
+import base64
+import threading
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Callable
+
+from ._arguments import check_challenge
+from ._call import Call
+from ._deadline import deadline_after, remaining
+from ._protocol.messages import Answer
+from .errors import AuthenticationError, PieTimeoutError, RequestError
+
+if TYPE_CHECKING:
+    from ._protocol import Protocol
+    from ._session import Session
+    from .keys import ParsedPrivateKey
+
+__all__ = ["Authentication"]
+
+#: What a server says to a second authentication, and 0.5 to every one: it takes everybody in.
+_ALREADY_AUTHENTICATED = "Already authenticated"
+
+
+class Authentication:
+    """The authentication of one session. Thread-safe."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        # Serialises authentication: a connection has one user.
+        self._lock = threading.Lock()
+        self._username: str | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether other requests may be sent. Pie 0.5 demands no authentication."""
+        return self._username is not None or self._session.endpoint.is_gateway
+
+    def identify(self, username: str, private_key: ParsedPrivateKey | None, timeout: float | None) -> None:
+        """Do what :meth:`PieClient.authenticate` says."""
+        deadline = deadline_after(timeout)
+        with self._lock:
+            if self._username == username:
+                return
+            self._refuse_another(f"use another PieClient for {username!r}")
+            answer = self._ask("authenticate", lambda protocol: protocol.identify, username, deadline, timeout)
+            if not answer.ok:
+                raise AuthenticationError(f"the server refuses {username!r}: {answer.text}")
+            if answer.kind == "challenge" or not self._is_let_in(answer.text):
+                self._prove(username, private_key, answer.text, deadline)
+            self._username = username
+
+    def by_token(self, token: str, timeout: float | None) -> None:
+        """Do what :meth:`PieClient.internal_authenticate` says."""
+        deadline = deadline_after(timeout)
+        with self._lock:
+            self._refuse_another("use another PieClient")
+            if self._session.endpoint.is_gateway:
+                raise AuthenticationError(
+                    "a Pie 0.5 server has no internal tokens: it leaves authentication to the proxy before it"
+                )
+            try:
+                answer = self._ask(
+                    "internal_authenticate",
+                    lambda protocol: protocol.authenticate_by_token,
+                    token,
+                    deadline,
+                    timeout,
+                )
+            except RequestError as error:  # 0.5 at a path of the user's does not know the message
+                raise AuthenticationError(f"the server does not know internal tokens: {error.reason}") from error
+            if not answer.ok:
+                raise AuthenticationError(f"the server refuses the token: {answer.text}")
+            self._username = "(internal)"
+
+    def _refuse_another(self, cure: str) -> None:
+        if self._username is not None:
+            raise AuthenticationError(f"this connection is already authenticated as {self._username!r}: {cure}")
+
+    def _is_let_in(self, text: str) -> bool:
+        protocol = self._session.protocol
+        return text == protocol.AUTHENTICATION_DISABLED or (
+            protocol.name == "process" and text == _ALREADY_AUTHENTICATED
+        )
+
+    def _ask(
+        self,
+        name: str,
+        method: Callable[[Protocol], Callable[[int, str], bytes]],
+        argument: str,
+        deadline: float | None,
+        timeout: float | None,
+    ) -> Answer:
+        """Send the first message of every generation that the server may speak; the answer tells which it is."""
+        session = self._session
+        candidates = (session.protocol,) if session.protocol_name else session.endpoint.candidates
+        call = Call(name, ("response", "challenge"))
+        with ExitStack() as stack:
+            by_corr_id = {stack.enter_context(session.register(call))[0]: candidate for candidate in candidates}
+            for corr_id, candidate in by_corr_id.items():
+                session.send(method(candidate)(corr_id, argument), deadline=deadline)
+            if not call.wait(deadline):
+                raise PieTimeoutError(f"{name}: no answer from the server within {timeout} s")
+        answer = call.result()
+        assert isinstance(answer, Answer)
+        session.protocol = by_corr_id[answer.corr_id]
+        return answer
+
+    def _prove(
+        self, username: str, private_key: ParsedPrivateKey | None, challenge: str, deadline: float | None
+    ) -> None:
+        if challenge == _ALREADY_AUTHENTICATED:
+            raise AuthenticationError("the server says that this connection is authenticated already")
+        if private_key is None:
+            raise AuthenticationError(
+                f"the server wants {username!r} to sign a challenge: pass"
+                " private_key=ParsedPrivateKey.from_file(path)"
+            )
+        signature = base64.b64encode(private_key.sign(check_challenge(challenge))).decode()
+        left = remaining(deadline)
+        try:
+            self._session.call(
+                "authenticate",
+                lambda corr_id: self._session.protocol.prove(corr_id, signature),
+                None if left < 0 else left,
+            )
+        except RequestError as error:
+            raise AuthenticationError(
+                f"the server refuses the signature for {username!r}: {error.reason}"
+            ) from None

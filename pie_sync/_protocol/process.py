@@ -1,0 +1,293 @@
+"""The process protocol: Pie 0.3, 0.4 and 0.5. An instance is called a process here, a blob a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..events import Event, InstanceInfo
+from . import arguments
+from .messages import (
+    Answer,
+    BadMessage,
+    BlobChunk,
+    Decoded,
+    Decoder,
+    InstanceList,
+    Notice,
+    Refusal,
+    decode,
+    optional,
+    pack,
+    pack_chunk_head,
+    typed,
+)
+from .programs import CONTENT_VERSION, ProgramName, manifest_of
+
+__all__ = ["DECODERS", "ProcessProtocol", "decode_text"]
+
+_EVENTS = {
+    "stdout": Event.Stdout,
+    "stderr": Event.Stderr,
+    "message": Event.Message,
+    "return": Event.Completed,
+    "error": Event.Exception,
+}
+
+#: The text of the ``error`` event of a process that was terminated.
+_TERMINATED = "Signal"
+
+
+class ProcessProtocol:
+    """Encodes requests and decodes what the server says. Stateless."""
+
+    name = "process"
+
+    #: The types of messages that answer a launch, an attach and a list.
+    launch_answer = attach_answer = list_answer = "response"
+
+    #: Whether the server confirms the blobs that it gets.
+    confirms_blobs = False
+
+    #: What the result of identification says when the server takes everybody at his word.
+    AUTHENTICATION_DISABLED = "Authenticated (Engine disabled authentication)"
+
+    #: The refusal to terminate, or to attach to, a process that has ended.
+    NO_SUCH_PROCESS = "Process not found"
+
+    # --- requests ---------------------------------------------------------------------------------------
+
+    def identify(self, corr_id: int, username: str) -> bytes:
+        """Say who we are."""
+        return pack({"type": "auth_identify", "corr_id": corr_id, "username": username})
+
+    def prove(self, corr_id: int, signature: str) -> bytes:
+        """Answer the challenge, with a signature in base64."""
+        return pack({"type": "auth_prove", "corr_id": corr_id, "signature": signature})
+
+    def authenticate_by_token(self, corr_id: int, token: str) -> bytes:
+        """Authenticate as a part of the server itself."""
+        return pack({"type": "auth_by_token", "corr_id": corr_id, "token": token})
+
+    def ping(self, corr_id: int) -> bytes:
+        """Ask for an answer."""
+        return pack({"type": "ping", "corr_id": corr_id})
+
+    def query(self, corr_id: int, subject: str, record: str) -> bytes:
+        """Ask for something by its name."""
+        return pack({"type": "query", "corr_id": corr_id, "subject": subject, "record": record})
+
+    def content_name(self, program_hash: str) -> ProgramName:
+        """Return the name of a program that was uploaded without a manifest."""
+        return ProgramName(f"pie-sync-{program_hash}", CONTENT_VERSION)
+
+    def program_exists(self, corr_id: int, program_hash: str) -> bytes:
+        """Ask for a program that was uploaded without a manifest."""
+        return self.named_program_exists(corr_id, self.content_name(program_hash))
+
+    def named_program_exists(self, corr_id: int, program: ProgramName) -> bytes:
+        """Ask for a program by its name and version."""
+        return pack(
+            {"type": "check_program", "corr_id": corr_id, "name": program.name, "version": program.version}
+        )
+
+    def program_chunk(
+        self,
+        corr_id: int,
+        program_hash: str,
+        index: int,
+        total: int,
+        size: int,
+        *,
+        manifest: str | None = None,
+        overwrite: bool = False,
+    ) -> bytes:
+        """Return the head of one chunk of a program; its ``size`` bytes follow.
+
+        Args:
+            corr_id: the correlation id, the same for all chunks.
+            program_hash: of the whole program.
+            index: which chunk.
+            total: how many there are.
+            size: how many bytes follow.
+            manifest: TOML with the program's name and version; None makes one of its hash.
+            overwrite: replace a program of that name. Without it, a taken name makes the server say yes and do
+                nothing (protocol: ``add_program``).
+        """
+        return pack_chunk_head(
+            {
+                "type": "add_program",
+                "corr_id": corr_id,
+                "program_hash": program_hash,
+                "manifest": manifest_of(self.content_name(program_hash)) if manifest is None else manifest,
+                "force_overwrite": overwrite,
+                "chunk_index": index,
+                "total_chunks": total,
+            },
+            size,
+        )
+
+    def blob_chunk(
+        self, corr_id: int, instance_id: str, blob_hash: str, index: int, total: int, size: int
+    ) -> bytes:
+        """Return the head of one chunk of a blob; its ``size`` bytes follow. It is not answered."""
+        return pack_chunk_head(
+            {
+                "type": "transfer_file",
+                "process_id": instance_id,
+                "file_hash": blob_hash,
+                "chunk_index": index,
+                "total_chunks": total,
+            },
+            size,
+        )
+
+    def launch(
+        self,
+        corr_id: int,
+        program_hash: str,
+        program: ProgramName,
+        args: Sequence[str] | Mapping[str, Any],
+        detached: bool,
+        *,
+        tag: str = "",
+    ) -> bytes:
+        """Launch a program; see :meth:`launch_from_registry`, which is the same here."""
+        return self.launch_from_registry(corr_id, str(program), args, detached, tag=tag)
+
+    def launch_from_registry(
+        self,
+        corr_id: int,
+        name: str,
+        args: Sequence[str] | Mapping[str, Any],
+        detached: bool,
+        *,
+        tag: str = "",
+    ) -> bytes:
+        """Launch a program.
+
+        Args:
+            corr_id: the correlation id.
+            name: ``name[@version]``.
+            args: its arguments.
+            detached: don't send its output. The answer then has no id.
+            tag: white space to add to the JSON of the arguments. It means nothing to JSON, but the server's list
+                of processes repeats the text to the letter: so a launch can be told from all others.
+        """
+        return pack(
+            {
+                "type": "launch_process",
+                "corr_id": corr_id,
+                "inferlet": name,
+                "input": arguments.as_json(args) + tag,
+                "capture_outputs": not detached,
+            }
+        )
+
+    def attach(self, corr_id: int, instance_id: str) -> bytes:
+        """Attach to a process."""
+        return pack({"type": "attach_process", "corr_id": corr_id, "process_id": instance_id})
+
+    def list(self, corr_id: int) -> bytes:
+        """Ask for the list of processes."""
+        return pack({"type": "list_processes", "corr_id": corr_id})
+
+    def terminate(self, corr_id: int, instance_id: str) -> bytes:
+        """Terminate a process."""
+        return pack({"type": "terminate_process", "corr_id": corr_id, "process_id": instance_id})
+
+    def signal(self, instance_id: str, message: str) -> bytes:
+        """Send a message to a process. It is not answered."""
+        return pack({"type": "signal_process", "process_id": instance_id, "message": message})
+
+    # --- what the server says ---------------------------------------------------------------------------
+
+    def decode(self, payload: Any) -> Decoded:
+        """Decode one binary message; see :func:`messages.decode`."""
+        return decode(DECODERS, payload)
+
+    def decode_text(self, text: str) -> Notice | Refusal | None:
+        """Decode one text message; see :func:`decode_text`."""
+        return decode_text(text)
+
+    def instances(self, answer: Answer | InstanceList) -> tuple[InstanceInfo, ...]:
+        """Return what a granted request for the list says.
+
+        Raises:
+            BadMessage: it makes no sense.
+        """
+        assert isinstance(answer, Answer)
+        try:
+            return tuple(_instance_info(fields) for fields in json.loads(answer.text))
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise BadMessage("a list of processes that makes no sense") from None
+
+
+def decode_text(text: str) -> Notice | Refusal | None:
+    """Decode one text message. Only 0.5 sends any: JSON, of two types.
+
+    Returns:
+        None for what means nothing to a client: ``turn_done``, sent after everything that it did for us.
+    """
+    try:
+        message = json.loads(text)
+        kind = message["type"]
+        if kind == "turn_done":
+            return None
+        if kind == "error":
+            return Refusal(typed(message, "message", str))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass
+    return Notice(f"(as text) {text}")
+
+
+def _process_event(message: dict[str, Any]) -> Decoded:
+    text = message.get("value", "")
+    if type(text) is not str:
+        raise TypeError
+    event = _EVENTS[message["event"]]
+    if event is Event.Exception and text == _TERMINATED:
+        event = Event.Aborted
+    return message["process_id"], (event, text)
+
+
+def _response(message: dict[str, Any]) -> Decoded:
+    return Answer(
+        typed(message, "corr_id", int), "response", typed(message, "ok", bool), typed(message, "result", str)
+    )
+
+
+def _file(message: dict[str, Any]) -> Decoded:
+    return BlobChunk(
+        typed(message, "process_id", str),
+        typed(message, "file_hash", str),
+        typed(message, "chunk_index", int),
+        typed(message, "total_chunks", int),
+        typed(message, "chunk_data", bytes),
+        optional(message, "name", str),
+    )
+
+
+def _instance_info(fields: Any) -> InstanceInfo:
+    if not isinstance(fields, dict):
+        raise TypeError
+    text = optional(fields, "input", str)
+    if text is None:
+        # 0.3 and 0.4 call it "arguments".
+        given = optional(fields, "arguments", (str, list))
+        text = given if given is None or isinstance(given, str) else " ".join(map(str, given))
+    return InstanceInfo(
+        id=typed(fields, "id", str),
+        arguments=(text,) if text else (),
+        username=optional(fields, "username", str),
+        elapsed_secs=optional(fields, "elapsed_secs", (int, float)),
+        program=optional(fields, "program", str),
+    )
+
+
+DECODERS: dict[str, Decoder] = {
+    "response": _response,
+    "process_event": _process_event,
+    "file": _file,
+}
