@@ -1,0 +1,56 @@
+"""Payloads cut into chunks: put together on their way in, cut on their way out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from blake3 import blake3
+
+__all__ = ["Assembly", "BadChunkError", "cut"]
+
+CHUNK_SIZE = 256 * 1024
+
+
+class BadChunkError(ValueError):
+    """A chunk does not fit; its text says why. The payload is lost."""
+
+
+class Assembly:
+    """A payload that is being received. It is held in memory, whatever its size."""
+
+    def __init__(self, payload_hash: str, total_chunks: int) -> None:
+        self._hash = payload_hash
+        self._total_chunks = total_chunks
+        self._next_index = 0
+        self._payload = bytearray()
+
+    def add(self, chunk_index: int, total_chunks: int, data: bytes) -> bytes | None:
+        """Take a chunk.
+
+        Returns:
+            The whole payload after the last chunk, None before.
+
+        Raises:
+            BadChunkError: the chunk is too large or not the next one, or the whole does not match its hash.
+        """
+        if len(data) > CHUNK_SIZE:
+            raise BadChunkError(f"Chunk of {len(data)} bytes exceeds the limit of {CHUNK_SIZE}")
+        if chunk_index != self._next_index:
+            raise BadChunkError(f"Chunk {chunk_index} out of order: expected chunk {self._next_index}")
+        if total_chunks != self._total_chunks or chunk_index >= total_chunks:
+            raise BadChunkError(f"Chunk count mismatch: {total_chunks}, expected {self._total_chunks}")
+        self._payload += data
+        self._next_index += 1
+        if self._next_index < self._total_chunks:
+            return None
+        found = blake3(self._payload).hexdigest()
+        if found != self._hash:
+            raise BadChunkError(f"Hash mismatch: expected {self._hash}, got {found}")
+        return bytes(self._payload)
+
+
+def cut(payload: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Yield (chunk index, number of chunks, chunk) for each chunk; nothing for an empty payload."""
+    total = -(-len(payload) // CHUNK_SIZE)
+    for index in range(total):
+        yield index, total, payload[index * CHUNK_SIZE : (index + 1) * CHUNK_SIZE]

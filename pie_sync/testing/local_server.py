@@ -1,0 +1,210 @@
+"""A Pie server inside the calling process."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import Callable, TypeVar
+
+from ._catalog import ProgramName
+from ._client import Client
+from ._core import Core
+from ._instance_dialect import VARIANTS, InstanceDialect, encode_output
+from ._python_program import ProgramContext, PythonProgram
+from ._users import Users
+from ._websocket import Connection, Listener
+
+__all__ = ["LocalServer"]
+
+CLOSE_TIMEOUT = 3.0
+
+Function = TypeVar("Function", bound=Callable[[ProgramContext], object])
+
+
+class LocalServer:
+    """A Pie server for demos and tests, over real WebSockets on this machine.
+
+    .. code-block:: python
+
+        with LocalServer() as server:
+
+            @server.program("echo")
+            def echo(ctx):
+                ctx.send(ctx.receive())
+                return "done"
+
+            client = PieClient(server.uri)
+
+    It speaks the instance protocol with its inconvenient parts: what a real server leaves unanswered, this one
+    leaves unanswered too. Uploaded WebAssembly really runs (WASI preview 1 command modules, sandboxed); registry
+    programs are Python functions. All methods are safe to call from any thread.
+
+    Everything is kept in memory, without a limit: uploads, programs, messages that no program has received, and
+    the output of detached instances. The output for an attached client that does not read is bounded: its
+    programs wait.
+
+    Args:
+        users: OpenSSH public key lines (one text with one line or more, or several texts) by user name. Whoever
+            identifies as one of them has to sign a challenge, everybody else is refused. None, the default,
+            lets everybody in, under any name.
+        internal_token: the token for internal authentication; None, the default, refuses every token.
+        port: the TCP port; 0, the default, takes a free one.
+        ssl_context: a server-side context makes this a ``wss://`` server.
+        variant: ``"hash"``, the default, for a server that names programs by their hash, ``"name"`` for one
+            that names them by their manifest.
+        host: the address to listen on.
+        memory_limit: bytes of linear memory that one WebAssembly instance may have. A program that fails when
+            nothing more of it can be granted ends with ``OutOfResources``.
+        challenge_message: send the challenge in a message of its own type, as some servers do.
+
+    Raises:
+        ValueError: a key line or an option can't be used.
+    """
+
+    def __init__(
+        self,
+        users: Mapping[str, str | Iterable[str]] | None = None,
+        internal_token: str | None = None,
+        port: int = 0,
+        ssl_context: ssl.SSLContext | None = None,
+        *,
+        variant: str = "hash",
+        host: str = "127.0.0.1",
+        memory_limit: int = 64 * 1024 * 1024,
+        challenge_message: bool = False,
+    ) -> None:
+        if variant not in VARIANTS:
+            raise ValueError(f"variant must be one of {', '.join(VARIANTS)}, not {variant!r}")
+        self._host = host
+        self._wanted_port = port
+        self._ssl_context = ssl_context
+        self._variant = variant
+        self._challenge_message = challenge_message
+        self._core = Core(Users(users, internal_token), memory_limit)
+        self._listener: Listener | None = None
+        self._clients: set[Client] = set()
+        # Guards the two above.
+        self._lock = threading.Lock()
+        self._closed = False
+        # Guards the flag; held during the whole of the first close(), for which another one waits.
+        self._close_lock = threading.Lock()
+
+    def start(self) -> None:
+        """Listen for clients; without effect when the server does so already.
+
+        Raises:
+            OSError: the address is not free.
+            RuntimeError: the server was closed. Make a new one, on the same port if need be.
+        """
+        with self._lock:
+            if self._core.closing.is_set():
+                raise RuntimeError("a closed server can't be started again")
+            if self._listener is None:
+                self._listener = Listener(self._host, self._wanted_port, self._ssl_context, self._serve)
+
+    def close(self) -> None:
+        """Drop all connections, terminate all instances and wait for their threads. Idempotent.
+
+        Takes 3 seconds at most. A Python program that neither returns nor uses its context by then goes on in
+        a daemon thread.
+        """
+        deadline = time.monotonic() + CLOSE_TIMEOUT
+        with self._lock:
+            self._core.closing.set()
+            listener = self._listener
+        with self._close_lock:
+            if self._closed:
+                return
+            self._closed = True
+            if listener is not None:
+                listener.close(deadline)
+            self._core.close(deadline)
+
+    def __enter__(self) -> LocalServer:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def port(self) -> int:
+        """The TCP port that the server listens on.
+
+        Raises:
+            RuntimeError: it was not started.
+        """
+        listener = self._listener
+        if listener is None:
+            raise RuntimeError("the server is not started")
+        return listener.port
+
+    @property
+    def uri(self) -> str:
+        """What to connect to, such as ``ws://127.0.0.1:40001``.
+
+        Raises:
+            RuntimeError: the server was not started.
+        """
+        scheme = "ws" if self._ssl_context is None else "wss"
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"{scheme}://{host}:{self.port}"
+
+    def program(self, name: str) -> Callable[[Function], Function]:
+        """Make a Python function a program of the registry.
+
+        The function is called in a thread of its own for every instance, with a :class:`ProgramContext`. What
+        it returns, a str or None, completes the instance; what it raises is the instance's ``Exception``
+        event, with the last line of the traceback as its text.
+
+        Args:
+            name: ``[namespace/]name[@version]``; what is left out is ``std`` and ``latest``.
+
+        Returns:
+            A decorator that leaves the function as it is.
+
+        Raises:
+            ValueError: ``name`` does not have that form.
+        """
+        program_name = ProgramName.parse(name)
+
+        def register(function: Function) -> Function:
+            self._core.catalog.register(program_name, PythonProgram(function))
+            return function
+
+        return register
+
+    def drop_connections(self) -> None:
+        """Cut all connections without a farewell, as a failing network does.
+
+        When this returns the instances that were attached are detached, and what had not been sent is kept for
+        whoever attaches next. A client that does not read delays this by a second.
+        """
+        with self._lock:
+            clients = list(self._clients)
+        for client in clients:
+            client.drop()
+
+    def _serve(self, connection: Connection) -> None:
+        client = Client(
+            connection,
+            encode_output,
+            lambda channel: InstanceDialect(
+                self._core, channel, variant=self._variant, challenge_message=self._challenge_message
+            ),
+        )
+        with self._lock:
+            self._clients.add(client)
+        try:
+            client.serve()
+        finally:
+            with self._lock:
+                self._clients.discard(client)

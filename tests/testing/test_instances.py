@@ -1,0 +1,226 @@
+"""The life of an instance: attached, detached, finished; whose it is; what reaches whom, and in which order."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+
+import pytest
+
+from pie_sync.testing import LocalServer, ProgramContext
+
+from .conftest import Connect
+from .raw import ABORTED, COMPLETED, PATIENCE, RawClient
+
+UNKNOWN_ID = str(uuid.UUID(int=5))
+ATTACHED = (True, "Instance attached")
+
+
+def test_the_launch_result_comes_before_the_first_output(server: LocalServer, client: RawClient) -> None:
+    server.program("quick")(lambda ctx: ctx.send("first"))
+    for corr_id in range(100, 200):
+        client.send(
+            "launch_instance_from_registry", corr_id=corr_id, inferlet="quick", arguments=[], detached=False
+        )
+    launched: dict[str, list[object]] = {}
+    while len(launched) < 100 or any(len(seen) < 2 for seen in launched.values()):
+        message = client.receive()
+        if message["type"] == "instance_launch_result":
+            launched[message["message"]] = []
+        else:
+            launched[message["instance_id"]].append(message["message"])
+    assert set(map(tuple, launched.values())) == {("first", "")}
+
+
+def test_an_attached_instance_is_listed_until_it_ends(client: RawClient, repeat: str) -> None:
+    instance_id = client.launch(repeat, "an", "argument")
+    answer = client.request("list_instances")
+    (entry,) = answer["instances"]
+    assert isinstance(entry.pop("elapsed_secs"), int)
+    assert entry == {
+        "id": instance_id,
+        "arguments": ["an", "argument"],
+        "status": "Attached",
+        "username": "alice",
+        "kv_pages_used": 0,
+    }
+    client.signal(instance_id, "done")
+    assert list(client.events(instance_id)) == [(COMPLETED, "bye")]
+    assert client.statuses() == {}
+    assert client.attach(instance_id) == (False, "Instance not found")
+
+
+def test_a_detached_launch_keeps_its_output_for_the_first_who_attaches(
+    server: LocalServer, client: RawClient, connect: Connect
+) -> None:
+    sent, go = threading.Event(), threading.Event()
+
+    @server.program("writer")
+    def writer(ctx: ProgramContext) -> str:
+        ctx.stdout("one")
+        ctx.send("two")
+        ctx.send_blob(b"three")
+        sent.set()
+        assert go.wait(PATIENCE)
+        ctx.send("four")
+        return "five"
+
+    instance_id = client.launch("writer", detached=True)
+    assert sent.wait(PATIENCE)
+    client.assert_unanswered()
+    assert client.statuses() == {instance_id: "Detached"}
+    other = connect("alice")
+    assert other.attach(instance_id) == ATTACHED
+    events = other.events(instance_id)
+    assert [next(events), next(events)] == [("Stdout", "one"), (0, "two")]
+    assert other.receive_blob(instance_id) == b"three"
+    assert client.statuses() == {instance_id: "Attached"}
+    go.set()
+    assert list(other.events(instance_id)) == [(0, "four"), (COMPLETED, "five")]
+    client.assert_unanswered()
+
+
+def test_a_finished_instance_stays_until_somebody_attaches(server: LocalServer, client: RawClient) -> None:
+    server.program("short")(lambda ctx: ctx.send("result"))
+    instance_id = client.launch("short", detached=True)
+    while client.statuses()[instance_id] != "Finished":
+        pass
+    assert client.attach(instance_id) == ATTACHED
+    assert list(client.events(instance_id)) == [(0, "result"), (COMPLETED, "")]
+    assert client.statuses() == {}
+    assert client.attach(instance_id) == (False, "Instance not found")
+
+
+def test_a_finished_instance_is_forgotten_when_terminated(server: LocalServer, client: RawClient) -> None:
+    server.program("short")(lambda ctx: None)
+    instance_id = client.launch("short", detached=True)
+    while client.statuses()[instance_id] != "Finished":
+        pass
+    assert client.terminate(instance_id)[0]
+    assert client.statuses() == {}
+    assert client.attach(instance_id) == (False, "Instance not found")
+    client.assert_unanswered()
+
+
+@pytest.mark.parametrize("vanish", [False, True], ids=["closed", "lost"])
+def test_losing_the_connection_detaches(connect: Connect, repeat: str, vanish: bool) -> None:
+    first, second = connect(), connect()
+    instance_id = first.launch(repeat)
+    first.signal(instance_id, "one")
+    assert first.receive()["message"] == "one"
+    first.vanish() if vanish else first.close()
+    while second.attach(instance_id) != ATTACHED:
+        pass
+    second.signal(instance_id, "two")
+    second.signal(instance_id, "done")
+    assert list(second.events(instance_id)) == [(0, "two"), (COMPLETED, "bye")]
+
+
+def test_what_a_program_sends_without_a_connection_is_kept(server: LocalServer, connect: Connect) -> None:
+    go, finished = threading.Event(), threading.Event()
+
+    @server.program("patient")
+    def patient(ctx: ProgramContext) -> str:
+        ctx.send("before")
+        assert go.wait(PATIENCE)
+        for number in range(1000):
+            ctx.send(str(number))
+        finished.set()
+        return "end"
+
+    first, second = connect(), connect()
+    instance_id = first.launch("patient")
+    assert first.receive()["message"] == "before"
+    first.vanish()
+    while second.statuses()[instance_id] == "Attached":
+        pass
+    go.set()
+    assert finished.wait(PATIENCE)
+    assert second.attach(instance_id) == ATTACHED
+    assert list(second.events(instance_id)) == [*((0, str(n)) for n in range(1000)), (COMPLETED, "end")]
+
+
+def test_one_attachment_at_a_time(connect: Connect, repeat: str) -> None:
+    first, second = connect(), connect()
+    instance_id = first.launch(repeat)
+    assert second.attach(instance_id) == (False, "Instance already attached")
+    assert first.attach(instance_id) == (False, "Instance already attached")
+    first.signal(instance_id, "still mine")
+    assert first.receive()["message"] == "still mine"
+
+
+@pytest.mark.parametrize(
+    ("instance_id", "result"),
+    [(UNKNOWN_ID, "Instance not found"), ("nonsense", "Invalid instance_id"), ("", "Invalid instance_id")],
+)
+def test_attach_refusals(client: RawClient, instance_id: str, result: str) -> None:
+    assert client.attach(instance_id) == (False, result)
+
+
+def test_an_id_may_be_written_in_another_way(client: RawClient, repeat: str) -> None:
+    instance_id = client.launch(repeat, detached=True)
+    assert client.attach(instance_id.upper().replace("-", "")) == ATTACHED
+
+
+def test_terminate_sends_aborted_to_whoever_is_attached(connect: Connect, repeat: str) -> None:
+    first, second = connect(), connect()
+    instance_id = first.launch(repeat)
+    assert second.terminate(instance_id)[0]
+    assert list(first.events(instance_id)) == [(ABORTED, "Signal termination")]
+    assert second.statuses() == {}
+    second.assert_unanswered()
+
+
+def test_terminating_a_detached_instance_forgets_it(client: RawClient, repeat: str) -> None:
+    instance_id = client.launch(repeat, detached=True)
+    assert client.terminate(instance_id)[0]
+    assert client.statuses() == {}
+    assert client.attach(instance_id) == (False, "Instance not found")
+
+
+def test_terminate_succeeds_for_any_well_formed_id(client: RawClient) -> None:
+    assert client.terminate(UNKNOWN_ID)[0]
+    assert client.terminate("nonsense") == (False, "Malformed instance ID")
+
+
+def test_users_do_not_see_each_others_instances(connect: Connect, repeat: str) -> None:
+    alice, bob = connect("alice"), connect("bob")
+    instance_id = alice.launch(repeat, detached=True)
+    assert bob.statuses() == {}
+    assert bob.attach(instance_id) == (False, "Instance not found")
+    assert bob.terminate(instance_id)[0]
+    assert alice.statuses() == {instance_id: "Detached"}
+
+
+def test_signals_of_others_are_ignored(connect: Connect, repeat: str) -> None:
+    alice, again, bob = connect("alice"), connect("alice"), connect("bob")
+    instance_id = alice.launch(repeat)
+    for stranger in (again, bob):
+        stranger.signal(instance_id, "done")
+        stranger.signal(UNKNOWN_ID, "done")
+        stranger.signal("nonsense", "done")
+        stranger.assert_unanswered()
+    alice.signal(instance_id, "mine")
+    assert alice.receive()["message"] == "mine"
+
+
+def test_a_signal_to_a_detached_instance_is_ignored(client: RawClient, repeat: str) -> None:
+    instance_id = client.launch(repeat, detached=True)
+    client.signal(instance_id, "lost")
+    assert client.attach(instance_id) == ATTACHED
+    client.signal(instance_id, "done")
+    assert list(client.events(instance_id)) == [(COMPLETED, "bye")]
+
+
+def test_many_short_instances_on_one_connection(server: LocalServer, client: RawClient) -> None:
+    server.program("answer")(lambda ctx: ctx.args[0])
+    for number in range(500):
+        client.send(
+            "launch_instance_from_registry",
+            corr_id=number + 1000,
+            inferlet="answer",
+            arguments=[str(number)],
+            detached=False,
+        )
+    ended = [m["message"] for m in (client.receive() for _ in range(1000)) if m["type"] == "instance_event"]
+    assert sorted(ended, key=int) == [str(number) for number in range(500)]
