@@ -13,6 +13,7 @@ import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Callable
 
+from ._backlog import Backlog
 from ._call import Call
 from ._deadline import deadline_after
 from ._early import EarlyEvents
@@ -60,13 +61,21 @@ class Session:
         endpoint: makes the connection.
         websocket_options: for :class:`WebSocket`.
         max_blob_size: the most bytes of a blob from the server.
+        max_buffered_bytes: the most memory for events that are not consumed; the rest goes to disk.
 
     Attributes:
         endpoint: what is known of the server once there is a connection.
         uploader: for what is sent in chunks.
     """
 
-    def __init__(self, endpoint: Endpoint, *, websocket_options: dict[str, Any], max_blob_size: int) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        websocket_options: dict[str, Any],
+        max_blob_size: int,
+        max_buffered_bytes: int,
+    ) -> None:
         self.endpoint = endpoint
         self.uploader = Uploader(self)
         self._protocol: Protocol | None = None
@@ -77,6 +86,7 @@ class Session:
         self._blobs = BlobAssembler(max_blob_size)
         # Events go to the queues in here. Only the reader thread adds; taking out is atomic.
         self._queues: dict[str, EventQueue] = {}
+        self._backlog = Backlog(max_buffered_bytes)
         # Serialises: a call is registered, or the connection is lost, but a call is never overlooked.
         self._lock = threading.Lock()
         self._calls: dict[int, Call] = {}
@@ -331,12 +341,13 @@ class Session:
         if instance_id in self._queues:
             raise ProtocolError(f"the server used the id of instance {instance_id} twice")
         events = self._queues[instance_id] = self._unclaimed[instance_id] = EventQueue()
+        self._backlog.watch(events)
         early, lost = self._early.take(instance_id)
         for decoded in early:
             if isinstance(decoded, BlobChunk):
                 self._handle_chunk(decoded)
             else:
-                events.put_batch([decoded[1]])
+                self._backlog.put(events, [decoded[1]])
                 if decoded[1][0].terminal:
                     self._end_instance(instance_id, events, decoded[1])
         if lost:
@@ -390,18 +401,24 @@ class Session:
                         staged.append(events)
                     events.staged.append(item)
                     if item[0].terminal:
-                        _hand_over(staged)
+                        self._hand_over(staged)
                         self._end_instance(instance_id, events, item)
                 else:
-                    _hand_over(staged)
+                    self._hand_over(staged)
                     self._handle(decoded)
             except BadMessage as bad:
-                _hand_over(staged)
+                self._hand_over(staged)
                 self._complain(bad)
             except TypeError as error:  # an instance id that can't be the key of a dictionary
-                _hand_over(staged)
+                self._hand_over(staged)
                 self._complain(BadMessage(f"an event with a wrong instance id: {error}"))
-        _hand_over(staged)
+        self._hand_over(staged)
+
+    def _hand_over(self, staged: list[EventQueue]) -> None:
+        for events in staged:
+            self._backlog.put(events, events.staged)
+            events.staged = []
+        staged.clear()
 
     def _end_instance(self, instance_id: str, events: EventQueue, item: tuple[Event, str]) -> None:
         event, text = item
@@ -486,7 +503,7 @@ class Session:
             events.put_error(ProtocolError(f"instance {chunk.instance_id}: {error}"))
             return
         if blob is not None:
-            events.put_batch([(Event.Blob, blob)])
+            self._backlog.put(events, [(Event.Blob, blob)])
 
     def _complain(self, bad: BadMessage) -> None:
         """Tell of a message that makes no sense: to whom it concerns, else to the log."""
@@ -518,13 +535,6 @@ class _Registration:
 
     def __exit__(self, *_: object) -> None:
         self._session.remove(self._corr_id, self._call)
-
-
-def _hand_over(staged: list[EventQueue]) -> None:
-    for events in staged:
-        events.put_batch(events.staged)
-        events.staged = []
-    staged.clear()
 
 
 def _again(error: PieConnectionError) -> PieConnectionError:

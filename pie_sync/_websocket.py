@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import threading
 from collections import deque
 from time import monotonic
@@ -28,10 +29,9 @@ from ._frames import (
     encode_frame,
     parse_close,
 )
-from .errors import PieConnectionError, PieTimeoutError
+from .errors import PieConnectionError, PieConnectTimeoutError, PieTimeoutError
 
 if TYPE_CHECKING:
-    import socket
     import ssl
     from collections.abc import Mapping
 
@@ -88,6 +88,10 @@ class Connector:
             answer = f"{error.status_code} {error.args[0].split(' -+-+- ')[0].partition(' ')[2]}"
             raise PieConnectionError(
                 f"{self.uri} refused the WebSocket upgrade: {answer}{': ' if body else ''}{body}"
+            ) from error
+        except (websocket.WebSocketTimeoutException, socket.timeout) as error:  # socket.timeout: up to Python 3.9
+            raise PieConnectTimeoutError(
+                f"no connection to {self.uri} within {self._timeout} s (connect_timeout)"
             ) from error
         except Exception as error:  # OSError, ValueError, WebSocketException, and those of SOCKS proxies
             raise self._redirected() or PieConnectionError(f"can't connect to {self.uri}: {error}") from error

@@ -98,6 +98,8 @@ class PieClient:
         max_message_size: the most bytes of one message from the server; a bigger one ends the connection.
         max_blob_size: the most bytes of one blob from an instance, and of all incomplete ones together; a bigger
             one is an error on that instance.
+        max_buffered_bytes: the most memory for events that nobody has consumed yet, over all instances; what comes
+            on top waits in an unnamed temporary file, and comes back in order.
         protocol: which generation of the protocol to speak: ``"instance"`` (Pie up to 0.2), ``"process"`` (Pie
             0.3 to 0.5), or ``"auto"``, the default, which finds out; :attr:`protocol` tells.
         identity: who Pie 0.5 is told is there, as ``tenant/name`` (its header ``x-pie-identity``). Other servers
@@ -119,6 +121,7 @@ class PieClient:
         headers: Mapping[str, str] | None = None,
         max_message_size: int = 64 * _MIB,
         max_blob_size: int = 1024 * _MIB,
+        max_buffered_bytes: int = 64 * _MIB,
         protocol: str = "auto",
         identity: str = "default/pie-sync",
     ) -> None:
@@ -130,6 +133,7 @@ class PieClient:
         self._ssl_context = ssl_context
         self._headers = check_headers(headers or {})
         self._max_blob_size = check_size(max_blob_size, "max_blob_size")
+        self._max_buffered_bytes = check_size(max_buffered_bytes, "max_buffered_bytes")
         self._websocket_options = {
             "max_message_size": check_size(max_message_size, "max_message_size"),
             "ping_interval": check_timeout(ping_interval, "ping_interval"),
@@ -183,7 +187,10 @@ class PieClient:
                 ssl_context=self._ssl_context,
             )
             session = Session(
-                endpoint, websocket_options=self._websocket_options, max_blob_size=self._max_blob_size
+                endpoint,
+                websocket_options=self._websocket_options,
+                max_blob_size=self._max_blob_size,
+                max_buffered_bytes=self._max_buffered_bytes,
             )
             session.open(self._connect_timeout)
             self._connection = _Connection(session, Authentication(session), Programs(session))

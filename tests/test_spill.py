@@ -1,0 +1,175 @@
+"""Events that nobody consumes, on disk."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from pie_sync import Blob, Event, PieError
+from pie_sync import _queue as queue_module
+from pie_sync._backlog import Backlog
+from pie_sync._queue import EventQueue
+from pie_sync._spill import SpillFile
+
+
+def messages(start: int, stop: int):
+    return [(Event.Message, f"message {number}") for number in range(start, stop)]
+
+
+def drain(events: EventQueue):
+    """Everything up to the end, errors included."""
+    received = []
+    while True:
+        try:
+            received.append(events.get(timeout=10))
+        except EOFError:
+            return received
+        except ValueError as error:
+            received.append(error)
+
+
+def test_a_file_returns_what_was_written():
+    file = SpillFile()
+    batches = [
+        [(Event.Message, "text"), (Event.Stdout, "ü\n"), (Event.Stderr, "")],
+        [(Event.Blob, Blob(b"\0\xff", "a.png")), (Event.Blob, Blob(b""))],
+        [(Event.Completed, "done")],
+    ]
+    file.write(batches[0])
+    file.write(batches[1])
+    assert file.read() == batches[0]
+    file.write(batches[2])
+    second = file.read()
+    assert second == batches[1]
+    assert [data.name for _, data in second] == ["a.png", None]
+    assert file.size > 0
+    assert file.read() == batches[2]
+    assert file.size == 0
+    file.close()
+
+
+def test_everything_keeps_its_order():
+    events = EventQueue()
+    errors = [ValueError(number) for number in range(3)]
+    events.put_batch(messages(0, 10))
+    events.put_error(errors[0])
+    events.put_batch(messages(10, 20))
+    events.spill()
+    assert events.memory_size() == 0
+    events.put_batch(messages(20, 30))
+    assert events.memory_size() == 0, "what comes behind something on disk goes there too"
+    events.put_error(errors[1])
+    events.put_batch(messages(30, 40))
+    assert events.get() == (Event.Message, "message 0")
+    events.spill()
+    events.spill()
+    events.put_batch(messages(40, 50))
+    events.put_error(errors[2])
+    events.end(lambda: EOFError())
+    expected = [*messages(1, 10), errors[0], *messages(10, 30), errors[1], *messages(30, 50), errors[2]]
+    assert drain(events) == expected
+    assert events.exhausted
+    assert not any(isinstance(part, SpillFile) for part in events._behind)
+
+
+def test_memory_again_once_the_disk_is_read():
+    events = EventQueue()
+    events.put_batch(messages(0, 10))
+    events.spill()
+    assert [events.get() for _ in range(10)] == messages(0, 10)
+    assert events.put_batch(messages(10, 20)) > 0
+    assert events.memory_size() > 0
+    assert [events.get() for _ in range(10)] == messages(10, 20)
+    assert events.memory_size() == 0
+
+
+def test_spilling_while_others_consume():
+    """Consumers take without the lock, also in the moment in which everything is moved to disk."""
+    events = EventQueue()
+    total = 30_000
+    received = []
+
+    def consume():
+        received.extend(drain(events))
+
+    thread = threading.Thread(target=consume)
+    thread.start()
+    for start in range(0, total, 100):
+        events.put_batch(messages(start, start + 100))
+        if start % 700 == 0:
+            events.spill()
+    events.end(lambda: EOFError())
+    thread.join(60)
+    assert received == messages(0, total)
+
+
+def test_large_backlogs_come_back_in_pieces():
+    events = EventQueue()
+    big = [(Event.Message, "x" * 100_000) for _ in range(50)]
+    events.put_batch(big)
+    events.spill()
+    events.get()
+    assert events.memory_size() < 2 * queue_module._PIECE_SIZE
+    events.end(lambda: EOFError())
+    assert len(drain(events)) == 49
+
+
+class TestBacklog:
+    def test_the_fullest_goes_first(self):
+        backlog = Backlog(100_000)
+        small, large = EventQueue(), EventQueue()
+        for events in (small, large):
+            backlog.watch(events)
+        backlog.put(small, messages(0, 50))
+        for start in range(0, 5000, 100):
+            backlog.put(large, messages(start, start + 100))
+        assert backlog.spills == 1
+        assert small.memory_size() > 0
+        assert large.memory_size() == 0
+        for events, count in ((small, 50), (large, 5000)):
+            events.end(lambda: EOFError())
+            assert drain(events) == messages(0, count)
+
+    def test_what_is_consumed_does_not_count(self):
+        backlog = Backlog(100_000)
+        events = EventQueue()
+        backlog.watch(events)
+        for start in range(0, 20_000, 100):
+            backlog.put(events, messages(start, start + 100))
+            assert [events.get() for _ in range(100)] == messages(start, start + 100)
+        assert backlog.spills == 0
+
+    def test_what_nobody_holds_does_not_count(self):
+        backlog = Backlog(100_000)
+        for _ in range(200):
+            events = EventQueue()
+            backlog.watch(events)
+            backlog.put(events, messages(0, 100))
+        assert backlog.spills == 0
+
+    def test_a_full_disk_is_told_to_the_consumer(self, monkeypatch):
+        class Disk(SpillFile):
+            is_full = True
+
+            def write(self, items):
+                if self.is_full:
+                    raise OSError(28, "No space left on device")
+                super().write(items)
+
+        monkeypatch.setattr(queue_module, "SpillFile", Disk)
+        backlog = Backlog(10_000)
+        events = EventQueue()
+        backlog.watch(events)
+        backlog.put(events, messages(0, 10))
+        backlog.put(events, messages(10, 200))  # too much, but it is in memory, and stays there
+        backlog.put(events, messages(200, 250))
+        assert [events.get() for _ in range(200)] == messages(0, 200)
+        with pytest.raises(PieError, match="50 events are lost: .*No space left on device"):
+            events.get()
+        backlog.put(events, messages(250, 450))
+        monkeypatch.setattr(Disk, "is_full", False)
+        backlog.put(events, messages(450, 500))
+        assert backlog.spills == 1
+        events.end(lambda: EOFError())
+        assert drain(events) == messages(250, 500)
