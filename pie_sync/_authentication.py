@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Callable
 
 from ._arguments import check_challenge
 from ._call import Call
-from ._deadline import deadline_after, remaining
 from ._protocol.messages import Answer
-from .errors import AuthenticationError, PieTimeoutError, RequestError
+from .errors import AuthenticationError, RequestError
 
 if TYPE_CHECKING:
+    from ._deadline import Limit
     from ._protocol import Protocol
     from ._session import Session
     from .keys import ParsedPrivateKey
@@ -36,29 +36,35 @@ class Authentication:
         # Serialises authentication: a connection has one user.
         self._lock = threading.Lock()
         self._username: str | None = None
+        # How to do the same on another connection.
+        self._repeat: Callable[[Authentication, Limit], None] | None = None
+
+    def repeat_on(self, other: Authentication, limit: Limit) -> None:
+        """Authenticate another session in the same way. Does nothing if this one was not authenticated."""
+        if self._repeat is not None:
+            self._repeat(other, limit)
 
     @property
     def is_done(self) -> bool:
         """Whether other requests may be sent. Pie 0.5 demands no authentication."""
         return self._username is not None or self._session.endpoint.is_gateway
 
-    def identify(self, username: str, private_key: ParsedPrivateKey | None, timeout: float | None) -> None:
+    def identify(self, username: str, private_key: ParsedPrivateKey | None, limit: Limit) -> None:
         """Do what :meth:`PieClient.authenticate` says."""
-        deadline = deadline_after(timeout)
         with self._lock:
             if self._username == username:
                 return
             self._refuse_another(f"use another PieClient for {username!r}")
-            answer = self._ask("authenticate", lambda protocol: protocol.identify, username, deadline, timeout)
+            answer = self._ask("authenticate", lambda protocol: protocol.identify, username, limit)
             if not answer.ok:
                 raise AuthenticationError(f"the server refuses {username!r}: {answer.text}")
             if answer.kind == "challenge" or not self._is_let_in(answer.text):
-                self._prove(username, private_key, answer.text, deadline)
+                self._prove(username, private_key, answer.text, limit)
             self._username = username
+            self._repeat = lambda other, limit: other.identify(username, private_key, limit)
 
-    def by_token(self, token: str, timeout: float | None) -> None:
+    def by_token(self, token: str, limit: Limit) -> None:
         """Do what :meth:`PieClient.internal_authenticate` says."""
-        deadline = deadline_after(timeout)
         with self._lock:
             self._refuse_another("use another PieClient")
             if self._session.endpoint.is_gateway:
@@ -70,14 +76,14 @@ class Authentication:
                     "internal_authenticate",
                     lambda protocol: protocol.authenticate_by_token,
                     token,
-                    deadline,
-                    timeout,
+                    limit,
                 )
             except RequestError as error:  # 0.5 at a path of the user's does not know the message
                 raise AuthenticationError(f"the server does not know internal tokens: {error.reason}") from error
             if not answer.ok:
                 raise AuthenticationError(f"the server refuses the token: {answer.text}")
             self._username = "(internal)"
+            self._repeat = lambda other, limit: other.by_token(token, limit)
 
     def _refuse_another(self, cure: str) -> None:
         if self._username is not None:
@@ -94,8 +100,7 @@ class Authentication:
         name: str,
         method: Callable[[Protocol], Callable[[int, str], bytes]],
         argument: str,
-        deadline: float | None,
-        timeout: float | None,
+        limit: Limit,
     ) -> Answer:
         """Send the first message of every generation that the server may speak; the answer tells which it is."""
         session = self._session
@@ -104,17 +109,15 @@ class Authentication:
         with ExitStack() as stack:
             by_corr_id = {stack.enter_context(session.register(call))[0]: candidate for candidate in candidates}
             for corr_id, candidate in by_corr_id.items():
-                session.send(method(candidate)(corr_id, argument), deadline=deadline)
-            if not call.wait(deadline):
-                raise PieTimeoutError(f"{name}: no answer from the server within {timeout} s")
+                session.send(method(candidate)(corr_id, argument), deadline=limit.deadline())
+            if not call.wait(limit.deadline()):
+                raise limit.expired(name, "no answer from the server")
         answer = call.result()
         assert isinstance(answer, Answer)
         session.protocol = by_corr_id[answer.corr_id]
         return answer
 
-    def _prove(
-        self, username: str, private_key: ParsedPrivateKey | None, challenge: str, deadline: float | None
-    ) -> None:
+    def _prove(self, username: str, private_key: ParsedPrivateKey | None, challenge: str, limit: Limit) -> None:
         if challenge == _ALREADY_AUTHENTICATED:
             raise AuthenticationError("the server says that this connection is authenticated already")
         if private_key is None:
@@ -123,12 +126,11 @@ class Authentication:
                 " private_key=ParsedPrivateKey.from_file(path)"
             )
         signature = base64.b64encode(private_key.sign(check_challenge(challenge))).decode()
-        left = remaining(deadline)
         try:
             self._session.call(
                 "authenticate",
                 lambda corr_id: self._session.protocol.prove(corr_id, signature),
-                None if left < 0 else left,
+                limit,
             )
         except RequestError as error:
             raise AuthenticationError(

@@ -6,7 +6,9 @@ import threading
 from time import monotonic
 from typing import Union
 
-__all__ = ["DEFAULT", "Default", "Timeout", "check_timeout", "deadline_after", "remaining"]
+from .errors import PieTimeoutError
+
+__all__ = ["DEFAULT", "Default", "Limit", "Timeout", "check_timeout", "deadline_after", "remaining"]
 
 
 class Default:
@@ -48,3 +50,33 @@ def remaining(deadline: float | None) -> float:
     if deadline is None:
         return -1
     return min(max(0.0, deadline - monotonic()), threading.TIMEOUT_MAX)
+
+
+class Limit:
+    """The time limit of one call of the user's, which may take several steps.
+
+    Args:
+        timeout: seconds; None is without limit.
+        stall: whether it's for the time without progress, which begins anew with each step, rather than for the
+            whole call.
+    """
+
+    def __init__(self, timeout: float | None, *, stall: bool = False) -> None:
+        self._timeout = timeout
+        self._stall = stall
+        self._deadline = deadline_after(timeout)
+
+    def deadline(self) -> float | None:
+        """Return the deadline of the step that begins now."""
+        return deadline_after(self._timeout) if self._stall else self._deadline
+
+    def left(self) -> float | None:
+        """Return how many seconds the step that begins now may take."""
+        deadline = self.deadline()
+        return None if deadline is None else max(0.0, deadline - monotonic())
+
+    def expired(self, name: str, what: str) -> PieTimeoutError:
+        """Return the error to raise when the time is over and ``what`` is the matter."""
+        if self._stall:
+            return PieTimeoutError(f"{name}: no progress for {self._timeout} s: {what}")
+        return PieTimeoutError(f"{name}: {what} within {self._timeout} s")

@@ -14,6 +14,7 @@ from ._protocol.messages import BadMessage
 from .errors import LaunchError, ProtocolError, RequestError
 
 if TYPE_CHECKING:
+    from ._deadline import Limit
     from ._session import Session
     from .events import InstanceInfo
 
@@ -33,15 +34,15 @@ def new_tag() -> str:
     return "".join(" \t"[bit == "1"] for bit in f"{secrets.randbits(_TAG_SIZE):0{_TAG_SIZE}b}")
 
 
-def list_instances(session: Session, timeout: float | None) -> list[InstanceInfo]:
+def list_instances(session: Session, limit: Limit) -> list[InstanceInfo]:
     """Return the list, with the arguments as they were given."""
     return [
         dataclasses.replace(info, arguments=tuple(_TAG.sub("", text) for text in info.arguments))
-        for info in _fetch(session, "list_instances", timeout, RequestError)
+        for info in _fetch(session, "list_instances", limit, RequestError)
     ]
 
 
-def find_detached(session: Session, method: str, tag: str, timeout: float | None) -> str:
+def find_detached(session: Session, method: str, tag: str, limit: Limit) -> str:
     """Return the id of the instance that was launched with ``tag``.
 
     Raises:
@@ -50,7 +51,7 @@ def find_detached(session: Session, method: str, tag: str, timeout: float | None
         PieTimeoutError: no answer in time.
         PieConnectionError: the connection is lost.
     """
-    for info in _fetch(session, method, timeout, LaunchError):
+    for info in _fetch(session, method, limit, LaunchError):
         if any(text.endswith(tag) for text in info.arguments):
             return info.id
     raise LaunchError(
@@ -60,11 +61,9 @@ def find_detached(session: Session, method: str, tag: str, timeout: float | None
     )
 
 
-def _fetch(
-    session: Session, method: str, timeout: float | None, refused: type[RequestError]
-) -> tuple[InstanceInfo, ...]:
+def _fetch(session: Session, method: str, limit: Limit, refused: type[RequestError]) -> tuple[InstanceInfo, ...]:
     protocol = session.protocol
-    answer = session.call(method, protocol.list, timeout, kind=protocol.list_answer, refused=refused)
+    answer = session.call(method, protocol.list, limit, kind=protocol.list_answer, refused=refused)
     try:
         return protocol.instances(answer)
     except BadMessage as error:

@@ -13,10 +13,11 @@ from ._transfer import open_payload
 from .errors import RequestError, UploadError
 
 if TYPE_CHECKING:
+    from ._deadline import Limit
     from ._manifest import Manifest
     from ._session import Session
     from ._transfer import Payload
-    from ._upload import Limit, Progress
+    from ._upload import Progress
 
 __all__ = ["Programs"]
 
@@ -42,11 +43,12 @@ class Programs:
     What another kind of client installs leaves no marker: such a name counts as taken by other bytes.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, before: Programs | None = None) -> None:
         self._session = session
-        # What this session has uploaded under names of their own: hash -> name, and name -> hash.
-        self._names: dict[str, ProgramName] = {}
-        self._hashes: dict[str, str] = {}
+        # What was uploaded under names of their own: hash -> name, and name -> hash. Also on the connection before
+        # this one, if the client has reconnected.
+        self._names: dict[str, ProgramName] = {} if before is None else before._names
+        self._hashes: dict[str, str] = {} if before is None else before._hashes
 
     def name_of(self, program_hash: str) -> ProgramName:
         """Return the name by which to launch a program."""
@@ -133,7 +135,7 @@ class Programs:
 
     def _is_installed(self, program: ProgramName, limit: Limit) -> bool:
         encode = partial(self._session.protocol.named_program_exists, program=program)
-        answer = self._session.call("upload_program", encode, limit.left(), refused=UploadError)
+        answer = self._session.call("upload_program", encode, limit, refused=UploadError)
         return bool(answer.text == "true")
 
     def exists(self, program_hash: str, limit: Limit) -> bool:
@@ -150,7 +152,7 @@ class Programs:
         refusals = []
         for question in questions:
             try:
-                if self._session.call("program_exists", question, limit.left()).text == "true":
+                if self._session.call("program_exists", question, limit).text == "true":
                     return True
             except RequestError as error:
                 refusals.append(error)

@@ -55,6 +55,7 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
         self._behind: deque[Exception | deque[Item] | SpillFile] = deque()
         self._errors = 0
         self._ending: Callable[[], Exception] | None = None
+        self._wake: Callable[[], None] | None = None  # see when_ended()
         # What is in memory, by batch: (number of events, bytes). Consumers don't update it, see memory_size().
         self._sizes: deque[tuple[int, int]] = deque()
         self._sized_items = 0
@@ -100,6 +101,9 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
                 self._errors += 1
                 self._behind.append(error)
             self.not_empty.notify()
+            wake, self._wake = self._wake, None
+        if wake is not None:
+            wake()
 
     def end(self, ending: Callable[[], Exception]) -> None:
         """Put the end: from here on every consumer gets ``ending()`` raised. The first end stays."""
@@ -107,6 +111,21 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
             if self._ending is None:
                 self._ending = ending
             self.not_empty.notify_all()
+            wake, self._wake = self._wake, None
+        if wake is not None:
+            wake()
+
+    def when_ended(self, wake: Callable[[], None]) -> None:
+        """Have ``wake`` called, once: at the end, or at an error before it. At once if that is there already.
+
+        So one thread can wait for the end of any of many instances. Events don't concern it, and cost nothing
+        more. It is called without the lock, by the reader thread as a rule, and must not wait.
+        """
+        with self.mutex:
+            ended = self._ending is not None or self._errors > 0
+            self._wake = None if ended else wake
+        if ended:
+            wake()
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
         """Take the next event.

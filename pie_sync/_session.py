@@ -28,16 +28,17 @@ from .errors import (
     InstanceEnded,
     PieConnectionError,
     PieConnectTimeoutError,
-    PieTimeoutError,
     ProtocolError,
     RequestError,
 )
 from .events import Event
 
 if TYPE_CHECKING:
+    from ._deadline import Limit
     from ._endpoint import Endpoint
     from ._frames import Buffer
     from ._protocol import Protocol
+    from ._restoration import Restoration
 
 __all__ = ["Session"]
 
@@ -62,6 +63,7 @@ class Session:
         websocket_options: for :class:`WebSocket`.
         max_blob_size: the most bytes of a blob from the server.
         max_buffered_bytes: the most memory for events that are not consumed; the rest goes to disk.
+        before: the session that this one replaces, after its connection was lost.
 
     Attributes:
         endpoint: what is known of the server once there is a connection.
@@ -75,6 +77,7 @@ class Session:
         websocket_options: dict[str, Any],
         max_blob_size: int,
         max_buffered_bytes: int,
+        before: Session | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.uploader = Uploader(self)
@@ -94,11 +97,17 @@ class Session:
         # How many of _calls bring an instance: while there are any, events may come before its id is known.
         self._expected = 0
         self._early = EarlyEvents()
-        self._unclaimed: dict[str, EventQueue] = {}
+        # Shared with the session that this one replaces, where a caller may be about to claim something.
+        self._unclaimed: dict[str, EventQueue] = {} if before is None else before._unclaimed
         self._last_corr_id = 0
         self._lost: PieConnectionError | None = None
         self._closing = False
+        # What to do when the connection is lost. Until it's known, the instances of a session that is being made
+        # to replace another are kept.
+        self._restoration: Restoration | None = None
+        self._keeps_instances = False
         self._opened = Call("connect", ())
+        self._reading_is_over = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"pie-sync reader {endpoint.uri}", daemon=True)
 
     @property
@@ -144,11 +153,42 @@ class Session:
         """Why there is no connection any more; None while there is one."""
         return self._lost
 
+    @property
+    def restoration(self) -> Restoration | None:
+        """What restores this session when its connection is lost; None if nothing does."""
+        return self._restoration
+
+    @property
+    def is_being_restored(self) -> bool:
+        """Whether the connection is lost, and going to be replaced by another one."""
+        return self._lost is not None and self._restoration is not None and not self._restoration.finished
+
+    def keep_instances(self) -> None:
+        """Don't end the instances when the connection is lost: somebody is going to take them."""
+        self._keeps_instances = True
+
+    def restore_with(self, restoration: Restoration) -> bool:
+        """Set what is to happen when the connection is lost. False if it is lost already."""
+        with self._lock:
+            if self._lost is not None:
+                return False
+            self._restoration = restoration
+            return True
+
+    def take_instances(self) -> dict[str, EventQueue]:
+        """Return the instances that have not ended, and forget them. When the connection is lost."""
+        self._reading_is_over.wait()
+        queues = dict(self._queues)
+        self._queues.clear()
+        return queues
+
     def close(self) -> None:
         """Say good-bye and end the connection: within 2 s, whatever the server does. Idempotent."""
         if self._process_id != os.getpid():
             return  # the connection belongs to the parent process, and goes on there
         self._closing = True
+        if self._restoration is not None:
+            self._restoration.stop()
         if self._websocket is not None:
             self._websocket.send_close()
             if threading.current_thread() is not self._thread:
@@ -172,6 +212,7 @@ class Session:
             self._websocket = websocket = WebSocket(self.endpoint.connect(), **self._websocket_options)
         except PieConnectionError as error:
             self._lose(error)
+            self._reading_is_over.set()
             self._opened.finish(None, error)
             return
         if len(self.endpoint.candidates) == 1:
@@ -191,7 +232,11 @@ class Session:
             failure.__cause__ = error
             self._lose(failure)
         finally:
+            self._reading_is_over.set()
             websocket.finish()
+        if self._restoration is not None and not self._closing:
+            assert self._lost is not None
+            self._restoration.run(self, self._lost)
 
     def _lose(self, error: PieConnectionError) -> None:
         """End everything that waits for something from the server."""
@@ -201,13 +246,15 @@ class Session:
             self._abandoned.clear()
             self._expected = 0
             self._early.clear()
+            keeps_instances = self._keeps_instances or self._restoration is not None
         if not self._closing:
             logger.info("%s: %s", self.endpoint.uri, error)
         for call in calls.values():
             call.finish(None, _again(error))
-        for events in list(self._queues.values()):
-            events.end(lambda: _again(error))
-        self._queues.clear()
+        if self._closing or not keeps_instances:
+            for events in list(self._queues.values()):
+                events.end(lambda: _again(error))
+            self._queues.clear()
 
     def check(self) -> None:
         """Raise what keeps this session from being used, if anything does.
@@ -240,18 +287,18 @@ class Session:
         self,
         name: str,
         encode: Callable[[int], bytes],
-        timeout: float | None,
+        limit: Limit,
         *,
         kind: str = "response",
         on_granted: Callable[[Answer], None] | None = None,
         refused: type[RequestError] = RequestError,
     ) -> Any:
-        """Send a request and wait until it is granted, ``timeout`` seconds for both.
+        """Send a request and wait until it is granted.
 
         Args:
             name: the client's method, for error messages.
             encode: makes the message from a correlation id.
-            timeout: seconds; None is without limit.
+            limit: how long that may take.
             kind: see :class:`Call`.
             on_granted: see :class:`Call`.
             refused: what to raise if the server says no.
@@ -266,11 +313,11 @@ class Session:
             PieConnectionError: the connection is lost.
             ProtocolError: the answer makes no sense.
         """
-        deadline = deadline_after(timeout)
+        deadline = limit.deadline()
         with self.register(Call(name, (kind,), on_granted)) as (corr_id, call):
             self.send(encode(corr_id), deadline=deadline)
             if not call.wait(deadline):
-                raise PieTimeoutError(f"{name}: no answer from the server within {timeout} s")
+                raise limit.expired(name, "no answer from the server")
             answer = call.result()
         if isinstance(answer, Answer) and not answer.ok:
             raise refused(name, answer.text)
@@ -332,15 +379,21 @@ class Session:
 
     # --- instances --------------------------------------------------------------------------------------
 
-    def add_instance(self, instance_id: str) -> None:
+    def add_instance(self, instance_id: str, events: EventQueue | None = None) -> None:
         """Give an instance its queue. For ``on_granted``: called by the reader thread.
+
+        Args:
+            instance_id: its id.
+            events: the queue that it had on a connection before this one; None makes a new one.
 
         Raises:
             ProtocolError: there is an instance of this id already, whose events must not go to another.
         """
         if instance_id in self._queues:
             raise ProtocolError(f"the server used the id of instance {instance_id} twice")
-        events = self._queues[instance_id] = self._unclaimed[instance_id] = EventQueue()
+        if events is None:
+            events = self._unclaimed[instance_id] = EventQueue()
+        self._queues[instance_id] = events
         self._backlog.watch(events)
         early, lost = self._early.take(instance_id)
         for decoded in early:

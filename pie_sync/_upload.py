@@ -7,47 +7,24 @@ from time import monotonic
 from typing import TYPE_CHECKING, Callable, Optional
 
 from ._call import Call
-from ._deadline import deadline_after
 from ._protocol.messages import Answer
 from ._transfer import count_chunks
-from .errors import PieTimeoutError, UploadError
+from .errors import UploadError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ._deadline import Limit
     from ._session import Session
     from ._transfer import Payload
 
-__all__ = ["ChunkHead", "Limit", "Progress", "Uploader"]
+__all__ = ["ChunkHead", "Progress", "Uploader"]
 
 #: Makes the head of a chunk from correlation id, index, number of chunks and size.
 ChunkHead = Callable[[int, int, int, int], bytes]
 
 #: Told the bytes sent so far and the bytes in all.
 Progress = Optional[Callable[[int, int], None]]
-
-
-class Limit:
-    """The time limit of an upload: for the whole call, or (``stall``) for the time without progress."""
-
-    def __init__(self, timeout: float | None, *, stall: bool) -> None:
-        self._timeout = timeout
-        self._stall = stall
-        self._deadline = deadline_after(timeout)
-
-    def deadline(self) -> float | None:
-        """Return the deadline of the step that begins now."""
-        return deadline_after(self._timeout) if self._stall else self._deadline
-
-    def left(self) -> float | None:
-        """Return how many seconds the step that begins now may take."""
-        deadline = self.deadline()
-        return None if deadline is None else max(0.0, deadline - monotonic())
-
-    def expired(self, name: str, where: str) -> PieTimeoutError:
-        """Return the error to raise when the time is over."""
-        how = f"no progress for {self._timeout} s" if self._stall else f"not done within {self._timeout} s"
-        return PieTimeoutError(f"{name}: {how}, {where}")
 
 
 class Uploader:
@@ -109,7 +86,7 @@ class Uploader:
                 seen = self._last_progress
                 left = None if deadline is None else deadline - monotonic()
                 if left is not None and left <= 0:
-                    raise limit.expired(name, "waiting for another upload to end")
+                    raise limit.expired(name, "another upload has not ended")
                 self._turns.wait(left)
                 if self._last_progress != seen:
                     deadline = limit.deadline()  # what we wait for goes on
@@ -125,7 +102,7 @@ class Uploader:
         with self._session.register(Call(name, ("response",))) as (corr_id, call):
             self._session.send(head(corr_id, total, total, 0), deadline=limit.deadline())
             if not call.wait(limit.deadline()):
-                raise limit.expired(name, "making the server forget an earlier upload")
+                raise limit.expired(name, "an earlier upload could not be cleared away")
         self._half_done.pop(turn, None)
 
     def _send(
@@ -155,7 +132,7 @@ class Uploader:
                 else:
                     complete = True
                 if not call.wait(limit.deadline()):
-                    raise limit.expired(name, f"{payload.size} of {payload.size} bytes sent")
+                    raise limit.expired(name, "all bytes sent, but not confirmed")
             except BaseException:
                 if not call.finished and not complete:
                     self._half_done[turn] = (head, count_chunks(payload.size))

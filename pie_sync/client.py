@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
+import weakref
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Union
 
@@ -18,16 +19,16 @@ from ._arguments import (
     check_uri,
 )
 from ._authentication import Authentication
-from ._deadline import DEFAULT, Default, Timeout, check_timeout
+from ._deadline import DEFAULT, Default, Limit, Timeout, check_timeout
 from ._endpoint import Endpoint
 from ._listing import find_detached, list_instances, new_tag
 from ._manifest import Manifest
 from ._programs import Programs
 from ._protocol import ProcessProtocol
 from ._protocol.messages import Answer
+from ._restoration import Restoration
 from ._session import Session
 from ._transfer import open_payload
-from ._upload import Limit
 from .errors import (
     AttachError,
     AuthenticationError,
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from ._manifest import ManifestSource
+    from ._queue import EventQueue
+    from ._restoration import RestoredConnection
     from ._transfer import PayloadSource
     from ._upload import Progress
     from .keys import ParsedPrivateKey
@@ -64,6 +67,16 @@ class _Connection(NamedTuple):
     session: Session
     authentication: Authentication
     programs: Programs
+
+
+def _wait_until_restored(session: Session, method: str, limit: Limit) -> bool:
+    """If a session is lost but is going to be replaced, wait for that; say whether it was."""
+    restoration = session.restoration
+    if session.lost is None or restoration is None:
+        return False
+    if not restoration.wait(limit.left()):
+        raise limit.expired(method, "the connection was lost, and not restored")
+    return True
 
 
 class PieClient:
@@ -100,6 +113,11 @@ class PieClient:
             one is an error on that instance.
         max_buffered_bytes: the most memory for events that nobody has consumed yet, over all instances; what comes
             on top waits in an unnamed temporary file, and comes back in order.
+        reconnect: when the connection is lost, make it again, authenticate as before, and attach to the instances
+            that it had, so that receiving from them goes on where it was. Requests that were waiting for an
+            answer fail all the same (they may have happened); new ones wait for the connection. Pie 0.5 ends
+            instances with their connection: those say so.
+        reconnect_timeout: for how many seconds to try that, with growing pauses. None is without limit.
         protocol: which generation of the protocol to speak: ``"instance"`` (Pie up to 0.2), ``"process"`` (Pie
             0.3 to 0.5), or ``"auto"``, the default, which finds out; :attr:`protocol` tells.
         identity: who Pie 0.5 is told is there, as ``tenant/name`` (its header ``x-pie-identity``). Other servers
@@ -122,6 +140,8 @@ class PieClient:
         max_message_size: int = 64 * _MIB,
         max_blob_size: int = 1024 * _MIB,
         max_buffered_bytes: int = 64 * _MIB,
+        reconnect: bool = False,
+        reconnect_timeout: float | None = 60.0,
         protocol: str = "auto",
         identity: str = "default/pie-sync",
     ) -> None:
@@ -139,6 +159,9 @@ class PieClient:
             "ping_interval": check_timeout(ping_interval, "ping_interval"),
             "ping_timeout": check_timeout(ping_timeout, "ping_timeout"),
         }
+        self._reconnect = bool(reconnect)
+        self._reconnect_timeout = check_timeout(reconnect_timeout, "reconnect_timeout")
+        self._reconnects = 0
         self._wanted_protocol = check_protocol(protocol)
         self._identity = check_identity(identity)
         # Serialises connect() and close().
@@ -153,9 +176,11 @@ class PieClient:
 
     @property
     def closed(self) -> bool:
-        """Whether there is no connection: not yet, not any more, or lost."""
+        """Whether there is no connection: not yet, not any more, or lost (and not being restored)."""
         connection = self._connection
-        return connection is None or connection.session.lost is not None
+        return connection is None or (
+            connection.session.lost is not None and not connection.session.is_being_restored
+        )
 
     @property
     def protocol(self) -> str | None:
@@ -178,22 +203,82 @@ class PieClient:
         with self._life_lock:
             if not self.closed:
                 return
-            endpoint = Endpoint(
-                self._server_uri,
-                protocol=self._wanted_protocol,
-                identity=self._identity,
-                timeout=self._connect_timeout,
-                headers=self._headers,
-                ssl_context=self._ssl_context,
-            )
-            session = Session(
-                endpoint,
-                websocket_options=self._websocket_options,
-                max_blob_size=self._max_blob_size,
-                max_buffered_bytes=self._max_buffered_bytes,
-            )
-            session.open(self._connect_timeout)
-            self._connection = _Connection(session, Authentication(session), Programs(session))
+            connection = self._open(self._connect_timeout)
+            self._connection = connection
+            if self._reconnect:
+                connection.session.restore_with(self._restoration_of(connection))
+
+    def _open(
+        self,
+        timeout: float | None,
+        before: _Connection | None = None,
+        announce: Callable[[Session], None] = lambda session: None,
+    ) -> _Connection:
+        """Make a connection.
+
+        Args:
+            timeout: seconds.
+            before: the connection that this one is to replace.
+            announce: told the session before it is opened.
+        """
+        endpoint = Endpoint(
+            self._server_uri,
+            protocol=self._wanted_protocol,
+            identity=self._identity,
+            timeout=timeout,
+            headers=self._headers,
+            ssl_context=self._ssl_context,
+        )
+        session = Session(
+            endpoint,
+            websocket_options=self._websocket_options,
+            max_blob_size=self._max_blob_size,
+            max_buffered_bytes=self._max_buffered_bytes,
+            before=None if before is None else before.session,
+        )
+        announce(session)
+        session.open(timeout)
+        return _Connection(
+            session, Authentication(session), Programs(session, None if before is None else before.programs)
+        )
+
+    def _restoration_of(self, connection: _Connection) -> Restoration:
+        """Return what is to happen when a connection is lost.
+
+        It refers to the client weakly: the reader thread holds on to it, and must not keep a client alive that
+        nobody else does.
+        """
+        reference = weakref.ref(self)
+
+        def connect(timeout: float | None, announce: Callable[[Session], None]) -> _Connection:
+            client = reference()
+            if client is None:
+                raise PieConnectionError("the client is gone")
+            limits = [limit for limit in (timeout, client._connect_timeout) if limit is not None]
+            new = client._open(min(limits, default=None), connection, announce)
+            new.session.keep_instances()
+            connection.authentication.repeat_on(new.authentication, Limit(timeout))
+            return new
+
+        def restored(new: RestoredConnection) -> bool:
+            client = reference()
+            assert isinstance(new, _Connection)
+            return client is None or client._replace(connection, new)
+
+        return Restoration(self._reconnect_timeout, connect, restored)
+
+    def _replace(self, connection: _Connection, new: _Connection) -> bool:
+        """Use a new connection in place of one that was lost. False if the new one is lost as well."""
+        with self._life_lock:
+            if self._connection is not connection:
+                new.session.abort()  # the user has closed the client meanwhile, or connected anew
+                return True
+            self._connection = new
+            if not new.session.restore_with(self._restoration_of(new)):
+                self._connection = connection
+                return False
+            self._reconnects += 1
+            return True
 
     def close(self) -> None:
         """Close the connection. Idempotent. Blocks for 2 seconds at the most, whatever the server does.
@@ -220,7 +305,7 @@ class PieClient:
 
     def __del__(self) -> None:
         connection = self._connection
-        if connection is None or connection.session.lost is not None:
+        if connection is None or self.closed:
             return
         warnings.warn(f"unclosed {self!r}: use 'with' or close()", ResourceWarning, source=self, stacklevel=2)
         # Without the closing handshake: a finalizer runs anywhere, and must not wait.
@@ -240,19 +325,35 @@ class PieClient:
             )
         return connection
 
-    def _authenticated(self, method: str) -> _Connection:
+    def _authenticated(self, method: str, limit: Limit) -> _Connection:
         """The connection, once it may be used: before, the server would hang up without a word."""
         connection = self._connected(method)
+        if _wait_until_restored(connection.session, method, limit):
+            connection = self._connected(method)
         connection.session.check()
         if not connection.authentication.is_done:
             raise AuthenticationError(f"{method}: authenticate first: client.authenticate(username, private_key)")
         return connection
 
-    def _seconds(self, timeout: Timeout) -> float | None:
-        return self._timeout if isinstance(timeout, Default) else check_timeout(timeout)
+    def _session_of(self, instance: Instance, method: str, limit: Limit) -> Session:
+        """The session that an instance is attached to, once it may be used."""
+        if _wait_until_restored(instance._session, method, limit):
+            connection = self._connected(method)
+            if connection.session.has_instance(instance.id):
+                instance._session = connection.session
+        instance._session.check()
+        return instance._session
+
+    def _forget(self, instance_id: str, events: EventQueue) -> None:
+        """Drop the events of an instance that is being collected. Takes no lock: finalizers run anywhere."""
+        connection = self._connection
+        if connection is not None:
+            connection.session.forget(instance_id, events)
 
     def _limit(self, timeout: Timeout, *, for_upload: bool = False) -> Limit:
-        return Limit(self._seconds(timeout), stall=for_upload and isinstance(timeout, Default))
+        if isinstance(timeout, Default):
+            return Limit(self._timeout, stall=for_upload)
+        return Limit(check_timeout(timeout))
 
     # --- who we are -------------------------------------------------------------------------------------
 
@@ -282,7 +383,7 @@ class PieClient:
                 f"private_key must be a ParsedPrivateKey, not {type(private_key).__name__}:"
                 " load it with ParsedPrivateKey.from_file(path)"
             )
-        self._connected("authenticate").authentication.identify(username, private_key, self._seconds(timeout))
+        self._connected("authenticate").authentication.identify(username, private_key, self._limit(timeout))
 
     def internal_authenticate(self, token: str, *, timeout: Timeout = DEFAULT) -> None:
         """Authenticate with the token that a server shares with its own parts, instead of :meth:`authenticate`.
@@ -298,7 +399,7 @@ class PieClient:
             PieConnectionError: the connection is lost.
         """
         check_text(token, "token")
-        self._connected("internal_authenticate").authentication.by_token(token, self._seconds(timeout))
+        self._connected("internal_authenticate").authentication.by_token(token, self._limit(timeout))
 
     # --- programs ---------------------------------------------------------------------------------------
 
@@ -339,8 +440,8 @@ class PieClient:
             PieConnectionError: the connection is lost. A server up to 0.2 does that when it can't compile it.
             OSError: a file can't be read.
         """
-        connection = self._authenticated("upload_program")
         limit = self._limit(timeout, for_upload=True)
+        connection = self._authenticated("upload_program", limit)
         loaded = None if manifest is None else Manifest.load(manifest)
         with open_payload(program) as payload:
             try:
@@ -364,7 +465,8 @@ class PieClient:
             PieConnectionError: the connection is lost.
         """
         program_hash = check_hash(program_hash)
-        return self._authenticated("program_exists").programs.exists(program_hash, self._limit(timeout))
+        limit = self._limit(timeout)
+        return self._authenticated("program_exists", limit).programs.exists(program_hash, limit)
 
     # --- instances --------------------------------------------------------------------------------------
 
@@ -392,7 +494,8 @@ class PieClient:
             PieConnectionError: the connection is lost.
         """
         program_hash, args = check_hash(program_hash), check_args(args)
-        connection = self._authenticated("launch_instance")
+        limit = self._limit(timeout)
+        connection = self._authenticated("launch_instance", limit)
         program = connection.programs.name_of(program_hash)
 
         def encode(corr_id: int, **options: Any) -> bytes:
@@ -400,7 +503,7 @@ class PieClient:
                 corr_id, program_hash, program, args, bool(detached), **options
             )
 
-        return self._launch(connection, "launch_instance", encode, detached, timeout)
+        return self._launch(connection, "launch_instance", encode, detached, limit)
 
     def launch_instance_from_registry(
         self, name: str, args: Arguments = (), detached: bool = False, *, timeout: Timeout = DEFAULT
@@ -423,7 +526,8 @@ class PieClient:
         if not check_text(name, "name"):
             raise ValueError("name must not be empty")
         args = check_args(args)
-        connection = self._authenticated("launch_instance_from_registry")
+        limit = self._limit(timeout)
+        connection = self._authenticated("launch_instance_from_registry", limit)
         program_hash = connection.programs.hash_of(name)
         if program_hash is not None:
             return self.launch_instance(program_hash, args, detached, timeout=timeout)
@@ -431,7 +535,7 @@ class PieClient:
         def encode(corr_id: int, **options: Any) -> bytes:
             return connection.session.protocol.launch_from_registry(corr_id, name, args, bool(detached), **options)
 
-        return self._launch(connection, "launch_instance_from_registry", encode, detached, timeout)
+        return self._launch(connection, "launch_instance_from_registry", encode, detached, limit)
 
     def _launch(
         self,
@@ -439,10 +543,9 @@ class PieClient:
         method: str,
         encode: Callable[..., bytes],
         detached: bool,
-        timeout: Timeout,
+        limit: Limit,
     ) -> Instance:
         session = connection.session
-        limit = self._limit(timeout)
         if detached:
             is_listed = isinstance(session.protocol, ProcessProtocol)
             tag = new_tag()
@@ -450,17 +553,17 @@ class PieClient:
             answer: Answer = session.call(
                 method,
                 lambda corr_id: encode(corr_id, **options),
-                limit.left(),
+                limit,
                 kind=session.protocol.launch_answer,
                 refused=LaunchError,
             )
             # Where the process protocol does not tell the id, its list does.
-            instance_id = answer.text or find_detached(session, method, tag, limit.left())
+            instance_id = answer.text or find_detached(session, method, tag, limit)
             return Instance(self, session, instance_id, None)
         answer = session.call(
             method,
             encode,
-            limit.left(),
+            limit,
             kind=session.protocol.launch_answer,
             on_granted=lambda answer: session.add_instance(answer.text),
             refused=LaunchError,
@@ -482,8 +585,9 @@ class PieClient:
             PieTimeoutError: no answer in time.
             PieConnectionError: the connection is lost.
         """
-        session = self._authenticated("attach_instance").session
         check_text(instance_id, "instance_id", "instances have it in .id")
+        limit = self._limit(timeout)
+        session = self._authenticated("attach_instance", limit).session
         unclaimed = session.claim(instance_id)
         if unclaimed is not None:
             return Instance(self, session, instance_id, unclaimed)
@@ -494,7 +598,7 @@ class PieClient:
         session.call(
             "attach_instance",
             lambda corr_id: session.protocol.attach(corr_id, instance_id),
-            self._seconds(timeout),
+            limit,
             kind=session.protocol.attach_answer,
             on_granted=lambda _: session.add_instance(instance_id),
             refused=AttachError,
@@ -515,8 +619,8 @@ class PieClient:
             PieTimeoutError: no answer in time.
             PieConnectionError: the connection is lost.
         """
-        session = self._authenticated("list_instances").session
-        return list_instances(session, self._seconds(timeout))
+        limit = self._limit(timeout)
+        return list_instances(self._authenticated("list_instances", limit).session, limit)
 
     def terminate_instance(self, instance_id: str, *, timeout: Timeout = DEFAULT) -> None:
         """Ask the server to end an instance, attached or not: its last event will be :attr:`Event.Aborted`.
@@ -534,31 +638,36 @@ class PieClient:
             PieConnectionError: the connection is lost.
         """
         check_text(instance_id, "instance_id", "instances have it in .id")
-        self._terminate(self._authenticated("terminate_instance").session, instance_id, timeout)
+        limit = self._limit(timeout)
+        self._terminate(self._authenticated("terminate_instance", limit).session, instance_id, limit)
 
     # --- called by Instance: on the session that it belongs to, which may not be the client's any more ------
 
-    def _terminate(self, session: Session, instance_id: str, timeout: Timeout) -> None:
+    def _terminate_instance(self, instance: Instance, timeout: Timeout) -> None:
+        limit = self._limit(timeout)
+        self._terminate(self._session_of(instance, "terminate", limit), instance.id, limit)
+
+    def _terminate(self, session: Session, instance_id: str, limit: Limit) -> None:
         session.call(
             "terminate_instance",
             lambda corr_id: session.protocol.terminate(corr_id, instance_id),
-            self._seconds(timeout),
+            limit,
             refused=TerminateError,
         )
 
-    def _send_to_instance(self, session: Session, instance_id: str, message: str, timeout: Timeout) -> None:
+    def _send_to_instance(self, instance: Instance, message: str, timeout: Timeout) -> None:
         check_text(message, "message", "bytes go through upload_blob()")
-        session.send(session.protocol.signal(instance_id, message), deadline=self._limit(timeout).deadline())
+        limit = self._limit(timeout)
+        session = self._session_of(instance, "send", limit)
+        session.send(session.protocol.signal(instance.id, message), deadline=limit.deadline())
 
-    def _upload_blob(
-        self, session: Session, instance_id: str, blob: PayloadSource, progress: Progress, timeout: Timeout
-    ) -> None:
-        session.check()
+    def _upload_blob(self, instance: Instance, blob: PayloadSource, progress: Progress, timeout: Timeout) -> None:
         limit = self._limit(timeout, for_upload=True)
+        session = self._session_of(instance, "upload_blob", limit)
         with open_payload(blob) as payload:
 
             def head(corr_id: int, index: int, total: int, size: int) -> bytes:
-                return session.protocol.blob_chunk(corr_id, instance_id, payload.hash, index, total, size)
+                return session.protocol.blob_chunk(corr_id, instance.id, payload.hash, index, total, size)
 
             session.uploader.upload(
                 "upload_blob",
@@ -587,9 +696,10 @@ class PieClient:
             PieTimeoutError: no answer in time.
             PieConnectionError: the connection is lost.
         """
-        session = self._authenticated("ping").session
+        limit = self._limit(timeout)
+        session = self._authenticated("ping", limit).session
         begin = perf_counter()
-        session.call("ping", session.protocol.ping, self._seconds(timeout))
+        session.call("ping", session.protocol.ping, limit)
         return perf_counter() - begin
 
     def query(self, subject: str, record: str, *, timeout: Timeout = DEFAULT) -> QueryResult:
@@ -611,11 +721,10 @@ class PieClient:
         """
         check_text(subject, "subject")
         check_text(record, "record")
-        session = self._authenticated("query").session
+        limit = self._limit(timeout)
+        session = self._authenticated("query", limit).session
         try:
-            answer = session.call(
-                "query", lambda corr_id: session.protocol.query(corr_id, subject, record), self._seconds(timeout)
-            )
+            answer = session.call("query", lambda corr_id: session.protocol.query(corr_id, subject, record), limit)
         except RequestError as error:
             return QueryResult(False, error.reason)
         except PieTimeoutError as error:

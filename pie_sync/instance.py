@@ -77,7 +77,7 @@ class Instance:
     def __del__(self) -> None:
         # Nobody can receive its events any more: without this they'd be kept until the connection ends.
         if self._events is not None:
-            self._session.forget(self._id, self._events)
+            self._client._forget(self._id, self._events)
 
     def __repr__(self) -> str:
         state = "detached" if self._events is None else "finished" if self.finished else "attached"
@@ -231,7 +231,7 @@ class Instance:
         self._attached("send")
         if self.finished:
             self._check_running("send")
-        self._client._send_to_instance(self._session, self._id, message, timeout)
+        self._client._send_to_instance(self, message, timeout)
 
     def upload_blob(self, blob: PayloadSource, *, progress: Progress = None, timeout: Timeout = DEFAULT) -> None:
         """Send bytes to the program. Blocks until the server has them all.
@@ -255,7 +255,7 @@ class Instance:
             OSError: the file can't be read.
         """
         self._check_running("upload_blob")
-        self._client._upload_blob(self._session, self._id, blob, progress, timeout)
+        self._client._upload_blob(self, blob, progress, timeout)
 
     def terminate(self, *, timeout: Timeout = DEFAULT) -> None:
         """Ask the server to end the program: its last event will be :attr:`Event.Aborted`.
@@ -273,7 +273,7 @@ class Instance:
         if self._events is not None and self._events.terminal is not None:
             return
         try:
-            self._client._terminate(self._session, self._id, timeout)
+            self._client._terminate_instance(self, timeout)
         except TerminateError as error:
             # It has ended meanwhile: the process protocol says so, the instance protocol doesn't care.
             if error.reason != ProcessProtocol.NO_SUCH_PROCESS:

@@ -465,9 +465,9 @@ class TestUploads:
             begin = time.monotonic()
             client.upload_program(bytes(4 * 256 * 1024), progress=slowly)
             assert time.monotonic() - begin > 1
-            with pytest.raises(PieTimeoutError, match="upload_program: no progress for 1 s, 1 of 1 bytes sent"):
+            with pytest.raises(PieTimeoutError, match="upload_program: no progress for 1 s: all bytes sent, but not confirmed"):
                 client.upload_program(b"x")
-            with pytest.raises(PieTimeoutError, match=r"upload_program: not done within 0\.\d+ s"):
+            with pytest.raises(PieTimeoutError, match=r"upload_program: .* within 0\.6 s"):
                 client.upload_program(bytes(4 * 256 * 1024), progress=slowly, timeout=0.6)
 
         self.run(script, use, timeout=1)

@@ -1,0 +1,218 @@
+"""Launches that nobody waits for: so one thread can have many on their way, and many instances running."""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ._call import Call
+from ._deadline import deadline_after
+from .errors import LaunchError, PieConnectionError, PieError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from queue import SimpleQueue
+
+    from ._protocol.messages import Answer, InstanceList
+    from ._runnable import Runnable
+    from ._session import Session
+    from .client import PieClient
+    from .instance import CompletedInstance, Instance
+
+__all__ = ["Launch", "terminate_all"]
+
+#: For how many seconds at the most terminate_all() waits for the server.
+_TERMINATE_TIMEOUT = 2.0
+
+#: For how many seconds it tries to get the session's lock, which others hold for microseconds.
+_LOCK_TIMEOUT = 1.0
+
+
+class Launch(Call):
+    """One launch, from its request to the end of its instance.
+
+    Args:
+        client: whose.
+        method: the client's method, for error messages.
+        runnable: what to launch.
+        args: the instance's arguments.
+        over: gets this launch when it's over: refused, failed, or its instance has ended or has met an error.
+
+    Attributes:
+        deadline: until when the server has to answer, by ``time.monotonic``.
+        instance: the instance, once the server has told of it.
+    """
+
+    def __init__(
+        self,
+        client: PieClient,
+        method: str,
+        runnable: Runnable,
+        args: list[str] | dict[str, Any],
+        over: SimpleQueue[Launch] | None = None,
+    ) -> None:
+        connection = client._authenticated(method)
+        self._client = client
+        self._session = session = connection.session
+        super().__init__(method, (session.protocol.launch_answer,), self._grant)
+        self._program_hash = runnable.hash
+        self._program_name = runnable.name
+        if runnable.name is not None:
+            # What this client uploaded under a name of its own is known by its hash to some servers.
+            self._program_hash = connection.programs.hash_of(runnable.name)
+        if self._program_hash is not None:
+            self._by_hash = connection.programs.name_of(self._program_hash)
+        self._args = args
+        self._over = over
+        self._corr_id: int | None = None
+        self._given_up = False
+        self.deadline: float | None = None
+        self.instance: Instance | None = None
+
+    def send(self, deadline: float | None) -> None:
+        """Send the request. Blocks only while the server does not read.
+
+        Args:
+            deadline: until when it must be sent and answered, by ``time.monotonic``; None is without limit.
+
+        Raises:
+            TypeError, ValueError: the arguments can't be told to this server.
+            PieTimeoutError: it could not be sent in time.
+            PieConnectionError: the connection is lost.
+        """
+        self.deadline = deadline
+        self._corr_id = self._session.add(self)
+        try:
+            self._session.send(self._encode(self._corr_id), deadline=deadline)
+        except Exception:
+            self.give_up()
+            raise
+
+    def _encode(self, corr_id: int) -> bytes:
+        protocol = self._session.protocol
+        if self._program_hash is not None:
+            return protocol.launch(corr_id, self._program_hash, self._by_hash, self._args, False)
+        assert self._program_name is not None
+        return protocol.launch_from_registry(corr_id, self._program_name, self._args, False)
+
+    def _grant(self, answer: Answer) -> None:
+        # In the reader thread, which may lose the connection the next moment: an instance that somebody holds by
+        # then is one that a reconnection attaches to.
+        self._session.add_instance(answer.text)
+        self.instance = instance = self._client._attached(self._session, answer.text)
+        if self._over is None:
+            return
+        if self._given_up:
+            self._over.put(self)  # nobody waits for its end: it has to be terminated
+        else:
+            assert instance._events is not None
+            instance._events.when_ended(partial(self._over.put, self))
+
+    def finish(self, answer: Answer | InstanceList | None, error: Exception | None = None) -> None:
+        """Take the answer; see :class:`Call`."""
+        super().finish(answer, error)
+        if self.instance is None and self._over is not None:
+            self._over.put(self)
+
+    def give_up(self) -> None:
+        """Wait for the answer no more. If it comes after all, and there's an instance, ``over`` gets it."""
+        self._given_up = True
+        if self._corr_id is not None:
+            self._session.remove(self._corr_id, self)
+
+    def check(self) -> None:
+        """Raise if the launch was not granted. Only when it's finished.
+
+        Raises:
+            LaunchError: the server refused.
+            PieConnectionError: the connection was lost before the answer came.
+            ProtocolError: the answer makes no sense.
+        """
+        answer: Any = self.result()
+        if not answer.ok:
+            raise LaunchError(self.name, answer.text)
+
+    def completed(self) -> CompletedInstance:
+        """Return what the instance has sent, once it has ended.
+
+        Raises:
+            InstanceFailed: it did not complete.
+            PieError, PieConnectionError: it was not launched, or its connection was lost.
+        """
+        self.check()
+        assert self.instance is not None
+        return self.instance.wait(timeout=0, check=True)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether there is an instance whose end has not arrived."""
+        events = None if self.instance is None else self.instance._events
+        return events is not None and events.terminal is None
+
+    def check_process(self) -> None:
+        """Raise ``PieConnectionError`` in a child that was forked."""
+        self._session.check_process()
+
+    def is_usable_here(self) -> bool:
+        """Whether this thread can talk to the server just now without waiting for itself.
+
+        A generator that is part of a cycle is finalized wherever the garbage collector happens to run: perhaps in
+        the reader thread, or in one that is inside the session and holds its lock.
+        """
+        session = self._session
+        if threading.current_thread() is session._thread or not session._lock.acquire(timeout=_LOCK_TIMEOUT):
+            return False
+        session._lock.release()
+        return True
+
+    def begin_terminating(self, deadline: float | None) -> Termination | None:
+        """Send the request to terminate the instance, if it runs. Waits for the launch's answer if need be."""
+        if self._corr_id is not None and not self.wait(deadline):
+            self.give_up()
+        instance = self.instance
+        if instance is None or not self.is_running:
+            return None
+        return Termination(instance._session, instance.id, deadline)
+
+    def drop(self) -> None:
+        """Let go of the instance: what it still sends is ignored."""
+        self.instance = None
+
+
+class Termination(Call):
+    """The request to terminate an instance, on its way."""
+
+    def __init__(self, session: Session, instance_id: str, deadline: float | None) -> None:
+        super().__init__("terminate_instance", ("response",))
+        self._session = session
+        self._corr_id = session.add(self)
+        session.send(session.protocol.terminate(self._corr_id, instance_id), deadline=deadline)
+
+    def wait_for_answer(self, deadline: float | None) -> None:
+        """Block until the server has taken note, or the deadline."""
+        self.wait(deadline)
+        self._session.remove(self._corr_id, self)
+
+
+def terminate_all(launches: Collection[Launch]) -> None:
+    """End whatever still runs of ``launches``, and let go of it. Blocks for 2 seconds at the most.
+
+    All requests are sent before the first answer is waited for. What a server or a connection does not allow to
+    be terminated is left alone: there is another error already, or nobody who could be told.
+    """
+    deadline = deadline_after(_TERMINATE_TIMEOUT)
+    try:
+        for launch in launches:
+            launch.check_process()
+            if not launch.is_usable_here():
+                return
+        terminations = [launch.begin_terminating(deadline) for launch in launches]
+        for termination in terminations:
+            if termination is not None:
+                termination.wait_for_answer(deadline)
+    except (PieError, PieConnectionError):
+        pass
+    finally:
+        for launch in launches:
+            launch.drop()

@@ -1,0 +1,223 @@
+"""PieClient(reconnect=True): connections are lost, and iteration goes on."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+
+import pytest
+
+from pie_sync import Event, PieClient, PieConnectionError, PieTimeoutError
+from pie_sync.testing import LocalServer, ProgramContext
+from tests.programs import add_programs
+
+
+def count(context: ProgramContext) -> str:
+    """Send the numbers up to the first argument, one for each message "go" of so many."""
+    total, step = map(int, context.args)
+    for number in range(total):
+        if number % step == 0:
+            context.receive()
+        context.send(str(number))
+    return "counted"
+
+
+@pytest.fixture
+def server(server):
+    server.program("count")(count)
+    return server
+
+
+@pytest.fixture
+def client(server):
+    with PieClient(server.uri, reconnect=True, reconnect_timeout=20) as client:
+        client.authenticate("alice")
+        yield client
+
+
+def drop_connections(server, client) -> None:
+    """Break the connection and wait until there is another: what is sent in between would be lost with the first."""
+    server.drop_connections()
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            client.ping()
+        except PieConnectionError:
+            assert time.monotonic() < deadline  # that ping was on its way
+        else:
+            return
+
+
+def test_iteration_goes_on_and_nothing_is_lost_or_comes_twice(server, client):
+    total, step = 2000, 100
+    instance = client.launch_instance_from_registry("count", [str(total), str(step)])
+    received = []
+    instance.send("go")
+    for event, data in instance.events(timeout=20):
+        if event is Event.Message:
+            received.append(int(data))
+            if len(received) % step == 0 and len(received) < total:
+                if len(received) % (3 * step) == 0:
+                    drop_connections(server, client)
+                instance.send("go")
+        else:
+            assert (event, data) == (Event.Completed, "counted")
+    assert received == list(range(total))
+    assert instance.finished
+
+
+def test_in_the_middle_of_a_stream(server, client):
+    total = 20_000
+    instance = client.launch_instance_from_registry("flood", [str(total)])
+    received = []
+    for event, data in instance.events(timeout=20):
+        if event is Event.Message:
+            received.append(int(data))
+            if len(received) in (total // 4, total // 2):
+                server.drop_connections()
+    # What was on its way at that moment may be lost with the connection: the server had it no longer.
+    assert received == sorted(set(received)), "in order, and none twice"
+    assert received[-1] == total - 1
+    assert instance.finished
+
+
+def test_many_instances_are_all_attached_again(server, client):
+    instances = [client.launch_instance_from_registry("echo") for _ in range(20)]
+    drop_connections(server, client)
+    for number, instance in enumerate(instances):
+        instance.send(str(number))
+    for number, instance in enumerate(instances):
+        assert instance.recv(timeout=20) == (Event.Message, str(number))
+        assert "attached" in repr(instance)
+        instance.terminate()
+        assert instance.recv(timeout=20)[0] is Event.Aborted
+
+
+def test_requests_in_flight_fail_and_new_ones_wait(server, client):
+    outcome = []
+
+    def ask():
+        try:
+            client.query("a subject that is never answered", "", timeout=20)
+        except PieConnectionError as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    assert client.ping() > 0
+    server.drop_connections()
+    thread.join(20)
+    assert len(outcome) == 1
+    assert client.ping() > 0
+    assert not client.closed
+
+
+def test_waiting_consumers_notice_nothing(server, client):
+    instance = client.launch_instance_from_registry("echo")
+    received = []
+    thread = threading.Thread(target=lambda: received.append(instance.recv(timeout=20)))
+    thread.start()
+    drop_connections(server, client)
+    instance.send("still here")
+    thread.join(20)
+    assert received == [(Event.Message, "still here")]
+
+
+def test_authenticates_as_before(key_file, private_key):
+    with LocalServer(users={"alice": key_file.with_suffix(".pub").read_text()}) as server:
+        add_programs(server)
+        with PieClient(server.uri, reconnect=True) as client:
+            client.authenticate("alice", private_key)
+            for _ in range(3):
+                server.drop_connections()
+                assert client.list_instances() == []
+
+
+def test_a_restarted_server_is_survived_and_its_instances_are_told_to_be_gone():
+    port = 0
+    client = instance = None
+    for _ in range(5):
+        with LocalServer(port=port) as server:
+            add_programs(server)
+            port = server.port
+            if client is None:
+                client = PieClient(server.uri, reconnect=True)
+                client.connect()
+                client.authenticate("alice")
+            if instance is not None:
+                with pytest.raises(PieConnectionError, match=f"instance {instance.id} did not survive it"):
+                    instance.recv(timeout=20)
+            assert client.ping() > 0
+            instance = client.launch_instance_from_registry("echo")
+    client.close()
+
+
+def test_gives_up_after_reconnect_timeout():
+    with LocalServer() as server:
+        add_programs(server)
+        client = PieClient(server.uri, reconnect=True, reconnect_timeout=0.5)
+        client.connect()
+        client.authenticate("alice")
+        instance = client.launch_instance_from_registry("echo")
+    begin = time.monotonic()
+    with pytest.raises(PieConnectionError, match=r"not reconnected within 0\.5 s"):
+        instance.recv(timeout=20)
+    assert time.monotonic() - begin < 10
+    with pytest.raises(PieConnectionError):
+        client.ping()
+    assert client.closed
+    client.close()
+
+
+def test_a_new_request_waits_no_longer_than_its_time_limit():
+    with LocalServer() as server:
+        client = PieClient(server.uri, reconnect=True, reconnect_timeout=30)
+        client.connect()
+        client.authenticate("alice")
+        assert client.ping() > 0
+    begin = time.monotonic()
+    while True:
+        try:
+            client.ping(timeout=0.3)
+        except PieConnectionError:
+            continue  # it was in flight when the connection broke
+        except PieTimeoutError as error:
+            assert "not restored within 0.3 s" in str(error)
+            break
+    assert time.monotonic() - begin < 10
+    client.close()
+
+
+def test_close_while_reconnecting_is_prompt():
+    with LocalServer() as server:
+        add_programs(server)
+        client = PieClient(server.uri, reconnect=True)
+        client.connect()
+        client.authenticate("alice")
+        instance = client.launch_instance_from_registry("echo")
+    with pytest.raises(PieTimeoutError):
+        instance.recv(timeout=0.2)
+    begin = time.monotonic()
+    client.close()
+    assert time.monotonic() - begin < 2
+    with pytest.raises(PieConnectionError, match="the client was closed"):
+        instance.recv(timeout=10)
+
+
+def test_an_unclosed_client_is_still_collected(server):
+    client = PieClient(server.uri, reconnect=True)
+    client.connect()
+    with pytest.warns(ResourceWarning, match="unclosed <PieClient"):
+        del client
+        gc.collect()
+
+
+def test_without_it_nothing_is_made_again(server):
+    with PieClient(server.uri) as client:
+        client.authenticate("alice")
+        instance = client.launch_instance_from_registry("echo")
+        server.drop_connections()
+        with pytest.raises(PieConnectionError):
+            instance.recv(timeout=20)
+        assert client.closed
