@@ -130,7 +130,7 @@ def test_authenticates_as_before(key_file, private_key):
         with PieClient(server.uri, reconnect=True) as client:
             client.authenticate("alice", private_key)
             for _ in range(3):
-                server.drop_connections()
+                drop_connections(server, client)
                 assert client.list_instances() == []
 
 
