@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from paramiko import Message, PKey
+
+if TYPE_CHECKING:
+    from ._key_agent import AgentKey
 
 __all__ = ["sign_raw"]
 
 
-def sign_raw(key: PKey, data: bytes) -> bytes:
+def sign_raw(key: PKey | AgentKey, data: bytes) -> bytes:
     """Sign some bytes and take the signature out of its SSH wrapping (RFC 4253, section 6.6).
 
     Args:

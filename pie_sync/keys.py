@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import TYPE_CHECKING, NoReturn
 
 from .errors import InvalidKeyError
 
 if TYPE_CHECKING:
     from paramiko import PKey
+
+    from ._key_agent import AgentKey
 
 __all__ = ["ParsedPrivateKey"]
 
@@ -28,26 +31,33 @@ class ParsedPrivateKey:
 
     __slots__ = ("__weakref__", "_key")
 
-    _key: PKey
+    _key: PKey | AgentKey
 
     def __init__(self) -> None:
         raise TypeError("make a key with ParsedPrivateKey.from_file(path) or ParsedPrivateKey.parse(text)")
 
     @classmethod
-    def from_file(cls, path: str | os.PathLike[str], password: str | bytes | None = None) -> ParsedPrivateKey:
-        """Load a private key from a file.
+    def from_file(
+        cls,
+        path: str | os.PathLike[str],
+        password: str | bytes | None = None,
+        *,
+        strict_permissions: bool = False,
+    ) -> ParsedPrivateKey:
+        """Load a private key from a file. Warns (``UserWarning``) if others can read it.
 
         Blocks while the file is read, and then as :meth:`parse`.
 
         Args:
             path: where the file is; a leading ``~`` is the home directory.
             password: as for :meth:`parse`.
+            strict_permissions: refuse a file that others can read, as ``ssh`` does.
 
         Returns:
             The key.
 
         Raises:
-            InvalidKeyError: as for :meth:`parse`; the text names the file.
+            InvalidKeyError: as for :meth:`parse`, or others can read it; the text names the file.
             OSError: the file can't be read, such as ``FileNotFoundError``.
         """
         filename = os.path.expanduser(os.fspath(path))
@@ -55,14 +65,21 @@ class ParsedPrivateKey:
             raise TypeError("path must be str or os.PathLike[str], not bytes")
         _password_bytes(password)  # a mistake of the caller's is told before the file is touched
         with open(filename, "rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
             content = file.read(_MAX_FILE_SIZE + 1)
         try:
             if len(content) > _MAX_FILE_SIZE:
                 raise InvalidKeyError("this is not a private key: the file is larger than 1 MiB")
-            return cls.parse(content, password)
+            key = cls.parse(content, password)
         except InvalidKeyError as error:
             error.args = (f"{filename}: {error}",)
             raise
+        if os.name == "posix" and mode & 0o077:
+            text = f"{filename}: others can read this private key; make it yours alone: chmod 600 {filename}"
+            if strict_permissions:
+                raise InvalidKeyError(text)
+            warnings.warn(text, UserWarning, stacklevel=2)
+        return key
 
     @classmethod
     def parse(cls, text: str | bytes, password: str | bytes | None = None) -> ParsedPrivateKey:
@@ -96,6 +113,30 @@ class ParsedPrivateKey:
         self._key = load_private_key(text, _password_bytes(password))
         return self
 
+    @classmethod
+    def from_agent(cls, fingerprint: str | None = None) -> ParsedPrivateKey:
+        """Use a key that an SSH agent holds (``ssh-agent``). The private key never enters this process.
+
+        Blocks until the agent answers; so does each :meth:`sign`, for which the agent may ask its user.
+
+        Args:
+            fingerprint: which key, as ``ssh-add -l`` prints it (``"SHA256:…"``). None takes the first one that
+                Pie accepts.
+
+        Returns:
+            The key.
+
+        Raises:
+            InvalidKeyError: there is no agent (``SSH_AUTH_SOCK`` says where it is), or it has no such key.
+        """
+        if fingerprint is not None and not isinstance(fingerprint, str):
+            raise TypeError(f"fingerprint must be str or None, not {type(fingerprint).__name__}")
+        from ._key_agent import find_agent_key  # noqa: PLC0415 - costs 0.2 s, paid by who uses a key
+
+        self = object.__new__(cls)
+        self._key = find_agent_key(fingerprint)
+        return self
+
     @property
     def algorithm(self) -> str:
         """SSH's name of the key's type.
@@ -123,6 +164,9 @@ class ParsedPrivateKey:
         Returns:
             The raw signature, as Pie's servers verify it. RSA: PKCS#1 v1.5 with SHA-256. Ed25519: 64 bytes.
             ECDSA: ASN.1 DER of (r, s), with SHA-256 on P-256 and with SHA-384 on P-384.
+
+        Raises:
+            InvalidKeyError: an agent that holds the key refuses to sign.
         """
         from ._key_signing import sign_raw  # noqa: PLC0415 - imports paramiko, as parse() did
 
@@ -147,3 +191,4 @@ def _password_bytes(password: str | bytes | None) -> bytes | None:
         raise TypeError(f"password must be str or bytes, not {type(password).__name__}")
     # Surrogates can't be in a password that was typed; a UnicodeEncodeError would carry the password along.
     return password.encode("utf-8", "replace")
+

@@ -503,6 +503,7 @@ class TestFiles:
         path, public = make_key("ssh-keygen", "ed25519", "OPENSSH")
         (tmp_path / ".ssh").mkdir()
         (tmp_path / ".ssh" / "id_ed25519").write_bytes(path.read_bytes())
+        (tmp_path / ".ssh" / "id_ed25519").chmod(0o600)
         monkeypatch.setenv("HOME", str(tmp_path))
         monkeypatch.setenv("USERPROFILE", str(tmp_path))
         for name in ("~/.ssh/id_ed25519", Path("~/.ssh/id_ed25519")):
