@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import ipaddress
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,6 +22,7 @@ __all__ = [
     "check_size",
     "check_text",
     "check_uri",
+    "is_confidential",
 ]
 
 #: Challenges of any other length are not signed. The server chooses the bytes: a hostile one could have an SSH
@@ -38,6 +40,16 @@ def check_uri(uri: str) -> str:
     if parts.scheme not in ("ws", "wss") or not parts.hostname:
         raise ValueError(f"server_uri must look like ws://host:port or wss://host:port, got {uri!r}")
     return uri
+
+
+def is_confidential(uri: str) -> bool:
+    """Whether nobody else can read what is sent to a server: it's encrypted, or doesn't leave this machine."""
+    parts = urlsplit(uri)
+    host = parts.hostname or ""
+    try:
+        return parts.scheme == "wss" or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name
+        return host == "localhost" or host.endswith(".localhost")  # RFC 6761: always this machine
 
 
 def check_headers(headers: Mapping[str, str]) -> dict[str, str]:

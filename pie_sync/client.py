@@ -17,6 +17,7 @@ from ._arguments import (
     check_size,
     check_text,
     check_uri,
+    is_confidential,
 )
 from ._authentication import Authentication
 from ._deadline import DEFAULT, Default, Limit, Timeout, check_timeout
@@ -385,20 +386,30 @@ class PieClient:
             )
         self._connected("authenticate").authentication.identify(username, private_key, self._limit(timeout))
 
-    def internal_authenticate(self, token: str, *, timeout: Timeout = DEFAULT) -> None:
+    def internal_authenticate(
+        self, token: str, *, allow_insecure_token: bool = False, timeout: Timeout = DEFAULT
+    ) -> None:
         """Authenticate with the token that a server shares with its own parts, instead of :meth:`authenticate`.
 
         Args:
-            token: the token. It travels as it is: over ``ws://`` everybody on the way can read it.
+            token: the token. It travels as it is.
+            allow_insecure_token: send it also over ``ws://`` to another machine, where everybody on the way can
+                read it. Without this, that is refused.
             timeout: seconds; None is without limit; default: the client's ``timeout``. A wrong token is answered
                 only after 1 to 3 s, and then the server hangs up.
 
         Raises:
-            AuthenticationError: the token is wrong, or the server has none (Pie 0.5).
+            AuthenticationError: the token is wrong, or the server has none (Pie 0.5), or it would be readable on
+                its way.
             PieTimeoutError: no answer in time.
             PieConnectionError: the connection is lost.
         """
         check_text(token, "token")
+        if not allow_insecure_token and not is_confidential(self._server_uri):
+            raise AuthenticationError(
+                f"the token would be readable on its way to {self._server_uri}: use wss://,"
+                " or pass allow_insecure_token=True"
+            )
         self._connected("internal_authenticate").authentication.by_token(token, self._limit(timeout))
 
     # --- programs ---------------------------------------------------------------------------------------

@@ -271,6 +271,20 @@ class TestAuthentication:
             with pytest.raises(AuthenticationError, match="already authenticated"):
                 client.internal_authenticate("the token")
 
+    @pytest.mark.parametrize("host", ["192.0.2.1", "pie.example", "[2001:db8::1]", "localhost.example"])
+    def test_internal_in_plain_text_to_another_machine(self, host):
+        client = PieClient(f"ws://{host}:8080")
+        with pytest.raises(AuthenticationError, match="readable on its way.*allow_insecure_token=True") as caught:
+            client.internal_authenticate("the token")
+        assert "the token" not in str(caught.value).replace("the token would", "")
+        with pytest.raises(PieConnectionError, match="not connected"):
+            client.internal_authenticate("the token", allow_insecure_token=True)
+
+    @pytest.mark.parametrize("uri", ["ws://127.8.9.1", "ws://[::1]:80", "ws://localhost:80", "wss://pie.example"])
+    def test_internal_where_nobody_listens_in(self, uri):
+        with pytest.raises(PieConnectionError, match="not connected"):
+            PieClient(uri).internal_authenticate("the token")
+
     def test_internal_with_the_wrong_token(self):
         with LocalServer(internal_token="the token") as server, PieClient(server.uri) as client:
             with pytest.raises(AuthenticationError, match="refuses the token") as caught:
