@@ -191,4 +191,3 @@ def _password_bytes(password: str | bytes | None) -> bytes | None:
         raise TypeError(f"password must be str or bytes, not {type(password).__name__}")
     # Surrogates can't be in a password that was typed; a UnicodeEncodeError would carry the password along.
     return password.encode("utf-8", "replace")
-
