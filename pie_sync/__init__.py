@@ -11,6 +11,7 @@ Everything that is public is listed in ``__all__``; ``pie_sync.testing`` has a s
 
 from __future__ import annotations
 
+from ._stats import ClientStats
 from ._version import __version__
 from .client import PieClient
 from .errors import (
@@ -37,6 +38,7 @@ __all__ = [
     "AttachError",
     "AuthenticationError",
     "Blob",
+    "ClientStats",
     "CompletedInstance",
     "Event",
     "Instance",

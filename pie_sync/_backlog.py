@@ -48,6 +48,10 @@ class Backlog:
         """Count the events of one more instance."""
         self._queues.add(events)
 
+    def spilled_bytes(self) -> int:
+        """Return how many bytes are on disk. From any thread."""
+        return sum(events.spilled_size() for events in list(self._queues))
+
     def put(self, events: EventQueue, items: Sequence[Item]) -> None:
         """Put events into their queue, and whatever is too much onto the disk.
 

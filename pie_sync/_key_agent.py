@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from paramiko import Agent, Message, SSHException
 
@@ -49,7 +49,8 @@ class AgentKey:
         try:
             for key in agent.get_keys():
                 if key.blob == self._blob:
-                    return Message(key.sign_ssh_data(data, algorithm))
+                    # Bytes, whatever the type stubs say.
+                    return Message(cast("bytes", key.sign_ssh_data(data, algorithm)))
         except SSHException as error:
             raise InvalidKeyError(f"the SSH agent does not sign with {self.fingerprint}: {error}") from error
         finally:

@@ -7,8 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ._call import Call
-from ._deadline import deadline_after
+from ._deadline import Limit
 from .errors import LaunchError, PieConnectionError, PieError
+from .instance import Instance
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from ._runnable import Runnable
     from ._session import Session
     from .client import PieClient
-    from .instance import CompletedInstance, Instance
+    from .instance import CompletedInstance
 
 __all__ = ["Launch", "terminate_all"]
 
@@ -37,11 +38,16 @@ class Launch(Call):
         method: the client's method, for error messages.
         runnable: what to launch.
         args: the instance's arguments.
+        limit: how long it may take until the server has answered.
         over: gets this launch when it's over: refused, failed, or its instance has ended or has met an error.
 
     Attributes:
-        deadline: until when the server has to answer, by ``time.monotonic``.
+        limit: see above.
         instance: the instance, once the server has told of it.
+
+    Raises:
+        AuthenticationError: the client isn't authenticated.
+        PieConnectionError: the connection is lost.
     """
 
     def __init__(
@@ -50,9 +56,10 @@ class Launch(Call):
         method: str,
         runnable: Runnable,
         args: list[str] | dict[str, Any],
+        limit: Limit,
         over: SimpleQueue[Launch] | None = None,
     ) -> None:
-        connection = client._authenticated(method)
+        connection = client._authenticated(method, limit)
         self._client = client
         self._session = session = connection.session
         super().__init__(method, (session.protocol.launch_answer,), self._grant)
@@ -67,24 +74,20 @@ class Launch(Call):
         self._over = over
         self._corr_id: int | None = None
         self._given_up = False
-        self.deadline: float | None = None
+        self.limit = limit
         self.instance: Instance | None = None
 
-    def send(self, deadline: float | None) -> None:
+    def send(self) -> None:
         """Send the request. Blocks only while the server does not read.
-
-        Args:
-            deadline: until when it must be sent and answered, by ``time.monotonic``; None is without limit.
 
         Raises:
             TypeError, ValueError: the arguments can't be told to this server.
             PieTimeoutError: it could not be sent in time.
             PieConnectionError: the connection is lost.
         """
-        self.deadline = deadline
         self._corr_id = self._session.add(self)
         try:
-            self._session.send(self._encode(self._corr_id), deadline=deadline)
+            self._session.send(self._encode(self._corr_id), deadline=self.limit.deadline())
         except Exception:
             self.give_up()
             raise
@@ -97,17 +100,19 @@ class Launch(Call):
         return protocol.launch_from_registry(corr_id, self._program_name, self._args, False)
 
     def _grant(self, answer: Answer) -> None:
-        # In the reader thread, which may lose the connection the next moment: an instance that somebody holds by
-        # then is one that a reconnection attaches to.
-        self._session.add_instance(answer.text)
-        self.instance = instance = self._client._attached(self._session, answer.text)
+        # In the reader thread, which may lose the connection the next moment: a reconnection attaches to those
+        # instances that somebody has claimed by then.
+        session = self._session
+        session.add_instance(answer.text)
+        events = session.claim(answer.text)
+        self.instance = Instance(self._client, session, answer.text, events)
         if self._over is None:
             return
         if self._given_up:
             self._over.put(self)  # nobody waits for its end: it has to be terminated
         else:
-            assert instance._events is not None
-            instance._events.when_ended(partial(self._over.put, self))
+            assert events is not None
+            events.when_ended(partial(self._over.put, self))
 
     def finish(self, answer: Answer | InstanceList | None, error: Exception | None = None) -> None:
         """Take the answer; see :class:`Call`."""
@@ -166,14 +171,14 @@ class Launch(Call):
         session._lock.release()
         return True
 
-    def begin_terminating(self, deadline: float | None) -> Termination | None:
+    def begin_terminating(self, limit: Limit) -> Termination | None:
         """Send the request to terminate the instance, if it runs. Waits for the launch's answer if need be."""
-        if self._corr_id is not None and not self.wait(deadline):
+        if self._corr_id is not None and not self.wait(limit.deadline()):
             self.give_up()
-        instance = self.instance
-        if instance is None or not self.is_running:
+        if self.instance is None or not self.is_running:
             return None
-        return Termination(instance._session, instance.id, deadline)
+        session = self._client._session_of(self.instance, "terminate_instance", limit)
+        return Termination(session, self.instance.id, limit)
 
     def drop(self) -> None:
         """Let go of the instance: what it still sends is ignored."""
@@ -183,15 +188,16 @@ class Launch(Call):
 class Termination(Call):
     """The request to terminate an instance, on its way."""
 
-    def __init__(self, session: Session, instance_id: str, deadline: float | None) -> None:
+    def __init__(self, session: Session, instance_id: str, limit: Limit) -> None:
         super().__init__("terminate_instance", ("response",))
         self._session = session
+        self._limit = limit
         self._corr_id = session.add(self)
-        session.send(session.protocol.terminate(self._corr_id, instance_id), deadline=deadline)
+        session.send(session.protocol.terminate(self._corr_id, instance_id), deadline=limit.deadline())
 
-    def wait_for_answer(self, deadline: float | None) -> None:
-        """Block until the server has taken note, or the deadline."""
-        self.wait(deadline)
+    def wait_for_answer(self) -> None:
+        """Block until the server has taken note, or the time is over."""
+        self.wait(self._limit.deadline())
         self._session.remove(self._corr_id, self)
 
 
@@ -201,16 +207,16 @@ def terminate_all(launches: Collection[Launch]) -> None:
     All requests are sent before the first answer is waited for. What a server or a connection does not allow to
     be terminated is left alone: there is another error already, or nobody who could be told.
     """
-    deadline = deadline_after(_TERMINATE_TIMEOUT)
+    limit = Limit(_TERMINATE_TIMEOUT)
     try:
         for launch in launches:
             launch.check_process()
             if not launch.is_usable_here():
                 return
-        terminations = [launch.begin_terminating(deadline) for launch in launches]
+        terminations = [launch.begin_terminating(limit) for launch in launches]
         for termination in terminations:
             if termination is not None:
-                termination.wait_for_answer(deadline)
+                termination.wait_for_answer()
     except (PieError, PieConnectionError):
         pass
     finally:

@@ -214,6 +214,11 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
                 self._sized_bytes -= size
             return self._sized_bytes
 
+    def spilled_size(self) -> int:
+        """Return how many bytes of events are on disk."""
+        with self.mutex:
+            return sum(part.size for part in self._behind if isinstance(part, SpillFile))
+
     def spill(self) -> None:
         """Move everything that is in memory to the disk. What comes later goes there too, until it is consumed.
 

@@ -34,9 +34,7 @@ class Runnable(NamedTuple):
     hash: str | None
 
     @classmethod
-    def find(
-        cls, client: PieClient, program: Program, left: Callable[[], Timeout] = lambda: DEFAULT
-    ) -> Runnable:
+    def find(cls, client: PieClient, program: Program, left: Callable[[], Timeout] = lambda: DEFAULT) -> Runnable:
         """Return what ``program`` means. The program in a file is uploaded, unless the server has it.
 
         Args:

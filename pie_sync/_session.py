@@ -21,6 +21,7 @@ from ._frames import BINARY
 from ._protocol import UndetectedProtocol
 from ._protocol.messages import Answer, BadMessage, BlobChunk, InstanceList, Notice, Refusal
 from ._queue import EventQueue
+from ._stats import ClientStats, Counters
 from ._transfer import BlobAssembler, TransferError
 from ._upload import Uploader
 from ._websocket import WebSocket
@@ -67,6 +68,7 @@ class Session:
 
     Attributes:
         endpoint: what is known of the server once there is a connection.
+        counters: of this session and those that it replaces.
         uploader: for what is sent in chunks.
     """
 
@@ -80,6 +82,7 @@ class Session:
         before: Session | None = None,
     ) -> None:
         self.endpoint = endpoint
+        self.counters: Counters = Counters() if before is None else before.counters
         self.uploader = Uploader(self)
         self._protocol: Protocol | None = None
         self._decoder: Protocol | UndetectedProtocol = UndetectedProtocol()
@@ -124,6 +127,17 @@ class Session:
     def protocol_name(self) -> str | None:
         """The name of that generation, or None while it isn't known."""
         return self._decoder.name
+
+    def stats(self) -> ClientStats:
+        """Return what there is to know at this moment."""
+        # One look at each, so that a thread that changes it in between doesn't matter.
+        queues = self._queues.copy()
+        return ClientStats(
+            **vars(self.counters),
+            events_queued={instance_id: events.qsize() for instance_id, events in queues.items()},
+            spilled_bytes=self._backlog.spilled_bytes(),
+            pending_requests=len(self._calls),
+        )
 
     # --- the connection's life --------------------------------------------------------------------------
 
@@ -209,7 +223,9 @@ class Session:
     def _run(self) -> None:
         """The reader thread."""
         try:
-            self._websocket = websocket = WebSocket(self.endpoint.connect(), **self._websocket_options)
+            self._websocket = websocket = WebSocket(
+                self.endpoint.connect(), counters=self.counters, **self._websocket_options
+            )
         except PieConnectionError as error:
             self._lose(error)
             self._reading_is_over.set()

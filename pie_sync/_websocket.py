@@ -29,6 +29,7 @@ from ._frames import (
     encode_frame,
     parse_close,
 )
+from ._stats import Counters
 from .errors import PieConnectionError, PieConnectTimeoutError, PieTimeoutError
 
 if TYPE_CHECKING:
@@ -125,18 +126,21 @@ class WebSocket:
         max_message_size: the most bytes of one message from the server.
         ping_interval: after how many seconds of silence a ping is sent; None: never.
         ping_timeout: how many seconds of silence after a ping mean that the connection is lost; None: for ever.
+        counters: where to count what is sent and received.
     """
 
     def __init__(
         self,
         sock: socket.socket,
         *,
+        counters: Counters | None = None,
         max_message_size: int,
         ping_interval: float | None = None,
         ping_timeout: float | None = None,
     ) -> None:
         self._duplex = Duplex(sock)
         self._frames = FrameReader(max_message_size)
+        self._counters = counters or Counters()
         self._ping_interval = ping_interval
         self._ping_timeout = ping_timeout
         self._last_received = monotonic()
@@ -175,6 +179,8 @@ class WebSocket:
                 raise PieTimeoutError("the server does not read: nothing was sent")
             if not self._write(frame, deadline):
                 raise PieTimeoutError("the server does not read: the message was not sent in time")
+            self._counters.messages_sent += 1
+            self._counters.bytes_sent += len(frame)
         finally:
             self._send_lock.release()
             self._flush_control()
@@ -247,10 +253,12 @@ class WebSocket:
                 raise PieConnectionError("the server ended the connection without a close frame")
             self._last_received = monotonic()
             self._ping_sent = None
+            self._counters.bytes_received += count
             messages = self._frames.received(count)
             if any(opcode >= CLOSE for opcode, _ in messages):
                 messages = self._handle_control(messages)
             if messages:
+                self._counters.messages_received += len(messages)
                 return messages
 
     def _handle_control(self, messages: list[tuple[int, Buffer]]) -> list[tuple[int, Buffer]]:

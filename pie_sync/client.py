@@ -29,6 +29,7 @@ from ._protocol import ProcessProtocol
 from ._protocol.messages import Answer
 from ._restoration import Restoration
 from ._session import Session
+from ._stats import ClientStats
 from ._transfer import open_payload
 from .errors import (
     AttachError,
@@ -162,7 +163,6 @@ class PieClient:
         }
         self._reconnect = bool(reconnect)
         self._reconnect_timeout = check_timeout(reconnect_timeout, "reconnect_timeout")
-        self._reconnects = 0
         self._wanted_protocol = check_protocol(protocol)
         self._identity = check_identity(identity)
         # Serialises connect() and close().
@@ -278,7 +278,7 @@ class PieClient:
             if not new.session.restore_with(self._restoration_of(new)):
                 self._connection = connection
                 return False
-            self._reconnects += 1
+            new.session.counters.reconnects += 1
             return True
 
     def close(self) -> None:
@@ -711,7 +711,17 @@ class PieClient:
         session = self._authenticated("ping", limit).session
         begin = perf_counter()
         session.call("ping", session.protocol.ping, limit)
-        return perf_counter() - begin
+        session.counters.last_round_trip = perf_counter() - begin
+        return session.counters.last_round_trip
+
+    def stats(self) -> ClientStats:
+        """Return counters for finding out what goes on: messages and bytes each way, what waits, reconnections.
+
+        Never blocks, and asks nothing of the server. The counters begin anew with :meth:`connect`, but not with a
+        reconnection. All zero while the client is not connected.
+        """
+        connection = self._connection
+        return ClientStats() if connection is None else connection.session.stats()
 
     def query(self, subject: str, record: str, *, timeout: Timeout = DEFAULT) -> QueryResult:
         """Ask the server for something by its name.

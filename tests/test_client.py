@@ -18,6 +18,7 @@ from blake3 import blake3
 from pie_sync import (
     AttachError,
     AuthenticationError,
+    ClientStats,
     Event,
     InstanceInfo,
     LaunchError,
@@ -493,6 +494,30 @@ class TestInstances:
 class TestServer:
     def test_ping(self, client):
         assert 0 < client.ping() < 5
+
+    def test_stats(self, server):
+        client = PieClient(server.uri)
+        assert client.stats() == ClientStats()
+        with client:
+            client.authenticate("alice")
+            before = client.stats()
+            assert (before.reconnects, before.last_round_trip, before.events_queued) == (0, None, {})
+            round_trip = client.ping()
+            after = client.stats()
+            assert after.messages_sent == before.messages_sent + 1
+            assert after.messages_received == before.messages_received + 1
+            assert after.bytes_sent > before.bytes_sent
+            assert after.bytes_received > before.bytes_received
+            assert after.last_round_trip == round_trip
+            assert after.pending_requests == 0
+            instance = client.launch_instance_from_registry("echo")
+            for _ in range(3):
+                instance.send("x")
+            wait_until(lambda: client.stats().events_queued == {instance.id: 3})
+            instance.recv(timeout=10)
+            assert client.stats().events_queued == {instance.id: 2}
+            assert client.stats().spilled_bytes == 0
+        assert client.stats() == ClientStats()
 
     def test_query(self, client):
         answer = client.query("model_status", "")

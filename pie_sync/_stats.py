@@ -1,0 +1,51 @@
+"""Counters for whoever wants to know what a client is doing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+__all__ = ["ClientStats", "Counters"]
+
+
+@dataclass(frozen=True)
+class ClientStats:
+    """What a client has done so far: the result of :meth:`PieClient.stats`.
+
+    Attributes:
+        messages_sent: messages to the server.
+        messages_received: messages from the server.
+        bytes_sent: their bytes, with their WebSocket headers, without those of TLS.
+        bytes_received: the same from the server, pings and pongs included.
+        events_queued: how many events wait in memory to be received, by the id of their instance; those on disk
+            don't count.
+        spilled_bytes: how many bytes of events wait on disk (see ``max_buffered_bytes``).
+        pending_requests: how many requests wait for their answer.
+        reconnects: how often a lost connection was made again.
+        last_round_trip: seconds that the last :meth:`PieClient.ping` took; None if there was none.
+    """
+
+    messages_sent: int = 0
+    messages_received: int = 0
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    events_queued: dict[str, int] = field(default_factory=dict)
+    spilled_bytes: int = 0
+    pending_requests: int = 0
+    reconnects: int = 0
+    last_round_trip: float | None = None
+
+
+class Counters:
+    """What is counted while it happens, over all connections of a client.
+
+    Each is written by one thread at a time: what is received by the reader thread, what is sent by whoever holds
+    the send lock.
+    """
+
+    def __init__(self) -> None:
+        self.messages_sent = 0
+        self.messages_received = 0
+        self.bytes_sent = 0
+        self.bytes_received = 0
+        self.reconnects = 0
+        self.last_round_trip: float | None = None
