@@ -34,6 +34,8 @@ def confirm_uploads(connection):
         message = msgpack.unpackb(raw)
         if message["type"] == "identification":
             result = "Authenticated (Engine disabled authentication)"
+        elif message["type"] != "upload_program":
+            continue
         elif message["chunk_index"] == message["total_chunks"] - 1:
             result = message["program_hash"]
         else:

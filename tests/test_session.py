@@ -465,7 +465,7 @@ class TestUploads:
             begin = time.monotonic()
             client.upload_program(bytes(4 * 256 * 1024), progress=slowly)
             assert time.monotonic() - begin > 1
-            with pytest.raises(PieTimeoutError, match="upload_program: no progress for 1 s: all bytes sent, but not confirmed"):
+            with pytest.raises(PieTimeoutError, match="no progress for 1 s: all bytes sent, but not confirmed"):
                 client.upload_program(b"x")
             with pytest.raises(PieTimeoutError, match=r"upload_program: .* within 0\.6 s"):
                 client.upload_program(bytes(4 * 256 * 1024), progress=slowly, timeout=0.6)
