@@ -8,7 +8,7 @@ from typing import Union
 
 from .errors import PieTimeoutError
 
-__all__ = ["DEFAULT", "Default", "Limit", "Timeout", "check_timeout", "deadline_after", "remaining"]
+__all__ = ["DEFAULT", "Default", "Limit", "Timeout", "acquire", "check_timeout", "deadline_after", "remaining"]
 
 
 class Default:
@@ -50,6 +50,18 @@ def remaining(deadline: float | None) -> float:
     if deadline is None:
         return -1
     return min(max(0.0, deadline - monotonic()), threading.TIMEOUT_MAX)
+
+
+def acquire(lock: threading.Lock, deadline: float | None, acquired: list[bool]) -> bool:
+    """Acquire a lock before a deadline, and say whether that succeeded: in ``acquired``, too, in the same instant.
+
+    With ``lock.acquire(timeout=...)`` and ``try`` behind it Ctrl-C may come between the two, and the lock stays
+    locked for ever. So call this inside of ``try``, and behind ``finally`` release the lock ``if True in
+    acquired``. (``with lock`` leaves no such gap either, but has no time limit.)
+    """
+    # extend() and map() call acquire() and keep its result without a step of Python in between.
+    acquired.extend(map(lock.acquire, (True,), (remaining(deadline),)))
+    return acquired[-1]
 
 
 class Limit:

@@ -16,7 +16,9 @@ from contextlib import AbstractContextManager, nullcontext
 from time import monotonic
 from typing import Any
 
-__all__ = ["Duplex", "WouldBlock", "shut_down"]
+from ._dial import shut_down
+
+__all__ = ["Duplex", "WouldBlock"]
 
 #: The most that one write hands to OpenSSL: one TLS record. It bounds how long the lock is held.
 _TLS_WRITE_SIZE = 16 * 1024
@@ -39,9 +41,15 @@ class WouldBlock(Exception):  # noqa: N818 - not an error
 
 
 class Duplex:
-    """A connected socket as a duplex of bytes. Reads from one thread at a time, writes from one at a time."""
+    """A connected socket as a duplex of bytes. Reads from one thread at a time, writes from one at a time.
+
+    Attributes:
+        last_taken: when the peer last took something that had to wait for it, by ``time.monotonic``: a sign of
+            life, where a write that goes into the system's buffer at once is none.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
+        self.last_taken = float("-inf")
         sock.setblocking(False)
         self._socket = sock
         self._is_tls = isinstance(sock, ssl.SSLSocket)
@@ -79,6 +87,10 @@ class Duplex:
                 raise WouldBlock(isinstance(blocked, ssl.SSLWantWriteError)) from None
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
                 break
+            except OSError:
+                if count:
+                    break  # what arrived before comes first; the next call finds out again
+                raise
             if read == 0:
                 break
             count += read
@@ -125,10 +137,15 @@ class Duplex:
         Raises:
             OSError: the connection is broken.
         """
+        waited = False
         while data:
             try:
                 data = data[self.send(data) :]
+                if waited:
+                    self.last_taken = monotonic()
+                    waited = False
             except WouldBlock as blocked:
+                waited = blocked.want_write
                 remaining = None if deadline is None else deadline - monotonic()
                 if remaining is not None and remaining <= 0:
                     break
@@ -144,12 +161,3 @@ class Duplex:
     def close(self) -> None:
         """Give the file descriptor back. Only when no other thread uses the socket any more."""
         self._socket.close()
-
-
-def shut_down(sock: socket.socket) -> None:
-    """End both directions of a socket, whatever other threads do with it. Never blocks or fails."""
-    try:
-        # The socket's own method, not SSLSocket's, which would drop the TLS state under the reader's feet.
-        socket.socket.shutdown(sock, socket.SHUT_RDWR)
-    except OSError:
-        pass  # it's gone already

@@ -7,8 +7,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ._call import Call
+from ._completion import complete
 from ._deadline import Limit
-from .errors import LaunchError, PieConnectionError, PieError
+from .errors import InstanceEnded, InstanceFailed, LaunchError, PieConnectionError, PieError
+from .events import Event
 from .instance import Instance
 
 if TYPE_CHECKING:
@@ -147,7 +149,17 @@ class Launch(Call):
         """
         self.check()
         assert self.instance is not None
-        return self.instance.wait(timeout=0, check=True)
+        events = self.instance._events
+        assert events is not None
+        items = []
+        try:
+            while True:
+                items.append(events.get(block=False))
+        except InstanceEnded:
+            completed = complete(items)
+        if completed.event is not Event.Completed:
+            raise InstanceFailed(self.instance.id, completed)
+        return completed
 
     @property
     def is_running(self) -> bool:

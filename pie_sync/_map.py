@@ -39,6 +39,10 @@ logger = logging.getLogger("pie_sync.protocol")
 #: How many inputs are taken before their results are, at the most: so many times ``concurrency``.
 LOOK_AHEAD = 4
 
+#: For how many seconds to wait without a look around. A signal that arrives in the very moment in which a thread
+#: begins to wait does not wake it, and on Windows none does: so Ctrl-C takes this long at the most.
+_NAP = 0.1
+
 #: What may have been bad luck. Everything else would happen again.
 _WORTH_RETRYING = (LaunchError, InstanceFailed, ProtocolError, PieTimeoutError, PieConnectionError)
 
@@ -195,11 +199,11 @@ class _Batch:
     # --- from the end of an instance to its outcome -----------------------------------------------------
 
     def _collect(self, *, block: bool) -> None:
-        """Take note of what is over. ``block``: wait until something is, or a launch was not answered in time."""
+        """Take note of what is over. ``block``: wait a moment for it if nothing is."""
         if block:
             next(iter(self._running)).check_process()
         try:
-            launch = self._over.get(block, self._seconds_to_answer() if block else None)
+            launch = self._over.get(block, _NAP)
             while True:
                 self._take(launch)
                 launch = self._over.get_nowait()
@@ -221,19 +225,16 @@ class _Batch:
             self._done(job, completed)
         launch.drop()
 
-    def _seconds_to_answer(self) -> float | None:
-        """Return how long the server has for the launch that it has to answer next; None is without limit."""
-        while self._unanswered and self._unanswered[0].finished:
-            self._unanswered.popleft()
-        return self._unanswered[0].limit.left() if self._unanswered else None
-
     def _give_up_unanswered(self) -> None:
-        while self._seconds_to_answer() == 0:
-            launch = self._unanswered.popleft()
-            launch.give_up()
-            job = self._running.pop(launch, None)
-            if job is not None:
-                self._failed(job, launch.limit.expired("map", "no answer to a launch from the server"))
+        unanswered = self._unanswered
+        while unanswered and (unanswered[0].finished or unanswered[0].limit.left() == 0):
+            launch = unanswered.popleft()
+            if not launch.finished:
+                launch.give_up()
+                if launch.is_running:
+                    terminate_all([launch])  # it was answered just now
+                error = launch.limit.expired("map", "no answer to a launch from the server")
+                self._failed(self._running.pop(launch), error)
 
     def _failed(self, job: _Job, error: Exception) -> None:
         if job.retries > 0 and isinstance(error, _WORTH_RETRYING):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from blake3 import blake3
 
 from ._protocol import ProcessProtocol
-from ._protocol.programs import ProgramName, manifest_of
+from ._protocol.programs import ProgramName, manifest_of, parse_name
 from ._transfer import open_payload
 from .errors import RequestError, UploadError
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from ._upload import Progress
 
 __all__ = ["Programs"]
+
+#: On record in place of a hash: the server has refused it, but keeps the name.
+_REFUSED = "refused"
 
 #: The smallest WebAssembly component there is: nothing but the header.
 _EMPTY_COMPONENT = b"\0asm\x0d\x00\x01\x00"
@@ -33,26 +36,31 @@ class Programs:
     So:
 
     - Every program is installed under a name made from its hash, under which nothing else can be.
-    - One with a manifest is installed under its own name as well, and that fact is put on record on the server,
-      in the only way there is to leave a note: by installing *markers*, empty programs whose names say it.
-      A marker named after ``name@version`` counts by its own version how often that was installed anew; one
-      named after ``name@version`` and the hash, of the same version, says with which bytes. So any client can
-      tell by three questions whether it is about to install the same bytes, which is free, or others, which is
-      an error.
+    - A server keeps also what it could not compile, and then says that it has it. So that something was accepted
+      is put on record on the server, in the only way there is to leave a note: by installing *markers*, empty
+      programs whose names say it.
+    - One with a manifest is installed under its own name as well. A marker named after ``name@version`` counts by
+      its own version how often that was installed anew; one named after ``name@version`` and the hash, of the same
+      version, says with which bytes. So any client can tell by three questions whether it is about to install the
+      same bytes, which is free, or others, which is an error.
 
     What another kind of client installs leaves no marker: such a name counts as taken by other bytes.
     """
 
     def __init__(self, session: Session, before: Programs | None = None) -> None:
         self._session = session
-        # What was uploaded under names of their own: hash -> name, and name -> hash. Also on the connection before
-        # this one, if the client has reconnected.
-        self._names: dict[str, ProgramName] = {} if before is None else before._names
+        # The hashes of what was uploaded under names of their own. Also on the connection before this one, if the
+        # client has reconnected.
         self._hashes: dict[str, str] = {} if before is None else before._hashes
 
     def name_of(self, program_hash: str) -> ProgramName:
-        """Return the name by which to launch a program."""
-        return self._names.get(program_hash) or self._session.protocol.content_name(program_hash)
+        """Return the name by which to launch a program, of which the hash is known."""
+        if not isinstance(self._session.protocol, ProcessProtocol):
+            # Servers of the variant by name know it by its own name only.
+            for name, known in self._hashes.items():
+                if known == program_hash:
+                    return parse_name(name)
+        return self._session.protocol.content_name(program_hash)
 
     def hash_of(self, name: str) -> str | None:
         """Return the hash of a program that this session has uploaded under a name of its own."""
@@ -72,17 +80,19 @@ class Programs:
             by_hash = manifest.renamed(self._session.protocol.content_name(payload.hash))
             self._install_by_hash(payload, by_hash, limit, None, overwrite=False)
         if manifest is not None:
-            self._names[payload.hash] = manifest.program
             self._hashes[str(manifest.program)] = payload.hash
 
     def _install_by_hash(
         self, payload: Payload, manifest: str | None, limit: Limit, progress: Progress, *, overwrite: bool
     ) -> None:
         name = self._session.protocol.content_name(payload.hash)
-        if overwrite or not self._is_installed(name, limit):
-            self._send(payload, manifest, limit, progress, overwrite=overwrite)
-        elif progress is not None:
-            progress(payload.size, payload.size)
+        if not overwrite and self._is_installed(_marker(name, 1, payload.hash), limit):
+            if progress is not None:
+                progress(payload.size, payload.size)
+            return
+        # Overwriting, because a server also keeps what it could not compile. The bytes are the same in any case.
+        self._send(payload, manifest, limit, progress, overwrite=True)
+        self._leave(_marker(name, 1, payload.hash), limit)
 
     def _install_by_name(
         self, payload: Payload, manifest: Manifest, limit: Limit, progress: Progress, *, overwrite: bool
@@ -95,6 +105,8 @@ class Programs:
                 if progress is not None:
                     progress(payload.size, payload.size)
                 return
+            if generation and self._is_installed(_marker(program, generation, _REFUSED), limit):
+                overwrite = True
             if not overwrite:
                 raise UploadError(
                     "upload_program",
@@ -102,16 +114,27 @@ class Programs:
                     " uploaded: the server can't compare them); overwrite=True replaces them, another version in"
                     " the manifest goes beside them",
                 )
-        self._send(payload, manifest.text, limit, progress, overwrite=overwrite)
-        if not self._is_installed(program, limit):
-            raise UploadError(
-                "upload_program",
-                f"the server took it, but can't find it by the name {program}: use letters, digits, '-' and '_',"
-                " and a version like 1.0.0",
-            )
-        for marker in (_marker(program, generation + 1, payload.hash), _marker(program, generation + 1)):
-            with open_payload(_EMPTY_COMPONENT) as empty:
-                self._send(empty, manifest_of(marker), limit, None)
+        try:
+            self._send(payload, manifest.text, limit, progress, overwrite=overwrite)
+            if not self._is_installed(program, limit):
+                raise UploadError(
+                    "upload_program",
+                    f"the server took it, but can't find it by the name {program}:"
+                    " use letters, digits, '-' and '_', and a version like 1.0.0",
+                )
+        except UploadError:
+            self._put_on_record(program, generation + 1, _REFUSED, limit)
+            raise
+        self._put_on_record(program, generation + 1, payload.hash, limit)
+
+    def _put_on_record(self, program: ProgramName, generation: int, content: str, limit: Limit) -> None:
+        # The count last: whoever sees it must find what it counts.
+        self._leave(_marker(program, generation, content), limit)
+        self._leave(_marker(program, generation), limit)
+
+    def _leave(self, marker: ProgramName, limit: Limit) -> None:
+        with open_payload(_EMPTY_COMPONENT) as empty:
+            self._send(empty, manifest_of(marker), limit, None)
 
     def _generation(self, program: ProgramName, limit: Limit) -> int:
         """Return how often a name was installed by pie-sync, by asking for the markers that it left."""
@@ -145,10 +168,15 @@ class Programs:
             RequestError: the server can't tell.
         """
         protocol = self._session.protocol
-        questions = [partial(protocol.program_exists, program_hash=program_hash)]
-        if not isinstance(protocol, ProcessProtocol):
+        if isinstance(protocol, ProcessProtocol):
+            marker = _marker(protocol.content_name(program_hash), 1, program_hash)
+            questions = [partial(protocol.named_program_exists, program=marker)]
+        else:
             # By hash, then by name: there are servers of both kinds (protocol: "Two variants").
-            questions.append(partial(protocol.named_program_exists, program=self.name_of(program_hash)))
+            questions = [
+                partial(protocol.program_exists, program_hash=program_hash),
+                partial(protocol.named_program_exists, program=self.name_of(program_hash)),
+            ]
         refusals = []
         for question in questions:
             try:

@@ -145,7 +145,7 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
 
     def _get_slowly(self, block: bool, timeout: float | None) -> Item:
         deadline = None if timeout is None else monotonic() + timeout
-        with self.not_empty:
+        with self.mutex:  # which is the lock of not_empty; but Ctrl-C can't come between its "with" and its block
             while True:
                 try:
                     # Not "if self.queue": a consumer without the lock may be quicker between test and take.

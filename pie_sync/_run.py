@@ -7,10 +7,11 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
 from ._arguments import check_args
+from ._completion import complete
 from ._deadline import DEFAULT, Limit, Timeout, check_timeout
 from ._launch import Launch, terminate_all
 from ._runnable import Runnable
-from .errors import InstanceEnded, InstanceFailed, PieError, PieTimeoutError
+from .errors import InstanceEnded, InstanceFailed, PieConnectionError, PieError, PieTimeoutError
 from .events import Event
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ Input = Union[_Item, Iterable[_Item], None]
 OnEvent = Optional[Callable[[Event, "Data"], object]]
 
 #: For how many seconds to wait for the end of an instance that was terminated because its time was over.
-_LAST_WORDS_TIMEOUT = 1.0
+_REST_TIMEOUT = 1.0
 
 
 def run(
@@ -51,6 +52,7 @@ def run(
 
     runnable = Runnable.find(client, program, left)
     launch = Launch(client, "run", runnable, arguments, client._limit(DEFAULT) if timeout is None else limit)
+    conversation = None
     try:
         launch.send()
         if not launch.wait(launch.limit.deadline()):
@@ -61,9 +63,8 @@ def run(
         conversation.say(items, left)
         completed = conversation.listen()
     except PieTimeoutError as error:
-        instance = launch.instance
         terminate_all([launch])
-        error.completed = _last_words(instance)  # type: ignore[attr-defined, unused-ignore]
+        error.completed = None if conversation is None else conversation.rest()  # type: ignore[attr-defined, unused-ignore]
         raise
     except BaseException:  # Ctrl-C, what on_event raises
         terminate_all([launch])
@@ -81,6 +82,7 @@ class _Conversation:
         self._limit = limit
         self._deadline = limit.deadline()
         self._on_event = on_event
+        self._received: list[tuple[Event, Data]] = []
 
     def say(self, items: Iterable[_Item], left: Callable[[], Timeout]) -> None:
         """Send everything, unless the instance ends before: then the rest is nobody's any more."""
@@ -103,7 +105,18 @@ class _Conversation:
             while True:
                 self._receive(None if self._deadline is None else max(0.0, self._deadline - monotonic()))
         except InstanceEnded:
-            return self._instance.wait(timeout=0)
+            return complete(self._received)
+
+    def rest(self) -> CompletedInstance | None:
+        """Return everything, of an instance that was terminated; None if its end does not come soon."""
+        deadline = monotonic() + _REST_TIMEOUT
+        try:
+            while True:
+                self._received.append(self._instance.recv(max(0.0, deadline - monotonic())))
+        except InstanceEnded:
+            return complete(self._received)
+        except (PieError, PieConnectionError):
+            return None
 
     def _has_event(self) -> bool:
         try:
@@ -121,8 +134,7 @@ class _Conversation:
             event, data = self._instance.recv(timeout)
         except PieTimeoutError:
             raise self._expired() from None
-        # Here, wait() and what is left after a time-out find it.
-        self._instance._collected.append((event, data))
+        self._received.append((event, data))
         if self._on_event is not None:
             self._on_event(event, data)
 
@@ -138,13 +150,3 @@ def _items(given: Any) -> Iterable[_Item]:
     if not isinstance(given, Iterable):
         raise TypeError(f"input must be a message, a blob, or several of them, not {type(given).__name__}")
     return given
-
-
-def _last_words(instance: Instance | None) -> CompletedInstance | None:
-    """Return what an instance that was terminated has sent up to its end; None if there's no telling."""
-    if instance is None:
-        return None
-    try:
-        return instance.wait(_LAST_WORDS_TIMEOUT)
-    except (PieError, ConnectionError):
-        return None

@@ -19,7 +19,7 @@ from ._deadline import deadline_after
 from ._early import EarlyEvents
 from ._frames import BINARY
 from ._protocol import UndetectedProtocol
-from ._protocol.messages import Answer, BadMessage, BlobChunk, InstanceList, Notice, Refusal
+from ._protocol.messages import Abort, Answer, BadMessage, BlobChunk, InstanceList, Notice, Refusal
 from ._queue import EventQueue
 from ._stats import ClientStats, Counters
 from ._transfer import BlobAssembler, TransferError
@@ -502,7 +502,14 @@ class Session:
         elif isinstance(decoded, BlobChunk):
             self._handle_chunk(decoded)
         elif isinstance(decoded, Notice):
-            logger.debug("the server says to everybody: %s", decoded.text[:1000])
+            logger.debug("the server says: %s", decoded.text[:1000])
+        elif isinstance(decoded, Abort):
+            assert self._websocket is not None
+            self._websocket.send_close()
+            raise PieConnectionError(
+                f"the server ended all streams of events: {decoded.text!r} (pie-server 0.5.2 does this to all its"
+                " clients when an inferlet sends an event of 8 MiB or more)"
+            )
 
     def _keep_early(self, instance_id: str, decoded: Any) -> None:
         """Keep what came of an unknown instance: perhaps the answer that tells of it is on its way.

@@ -32,9 +32,12 @@ class Uploader:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        # Guards the three below and is notified when a turn is over.
-        self._turns = threading.Condition()
-        self._running: set[str] = set()
+        # Guards the three below. The condition is notified when a turn is over; the lock is always taken itself,
+        # since Ctrl-C could come between the condition's "with" and its block.
+        self._lock = threading.Lock()
+        self._turns = threading.Condition(self._lock)
+        # Whose turn it is. An upload is known by its limit, so that it can tell whether it got its turn.
+        self._running: dict[str, Limit] = {}
         self._last_progress = 0.0
         # Uploads that were given up half-way, by turn: the server still waits for the rest of them.
         self._half_done: dict[str, tuple[ChunkHead, int]] = {}
@@ -66,8 +69,9 @@ class Uploader:
             PieTimeoutError: it was not done in time.
             PieConnectionError: the connection is lost.
         """
-        self._take_turn(name, turn, limit)
         try:
+            # In here, since Ctrl-C may come at the very moment at which the turn is taken.
+            self._take_turn(name, turn, limit)
             if confirmed:
                 self._clear_half_done(name, turn, limit)
                 self._send_and_wait(name, payload, head, turn, limit, progress)
@@ -75,12 +79,14 @@ class Uploader:
                 for _ in self._send(payload, lambda *place: head(0, *place), limit, progress):
                     pass
         finally:
-            with self._turns:
-                self._running.discard(turn)
-                self._turns.notify_all()
+            with self._lock:
+                # (Without a call before "del", since after a call Ctrl-C may come.)
+                if turn in self._running and self._running[turn] is limit:
+                    del self._running[turn]
+                    self._turns.notify_all()
 
     def _take_turn(self, name: str, turn: str, limit: Limit) -> None:
-        with self._turns:
+        with self._lock:
             deadline = limit.deadline()
             while turn in self._running:
                 seen = self._last_progress
@@ -90,7 +96,7 @@ class Uploader:
                 self._turns.wait(left)
                 if self._last_progress != seen:
                     deadline = limit.deadline()  # what we wait for goes on
-            self._running.add(turn)
+            self._running[turn] = limit
             self._last_progress = monotonic()
 
     def _clear_half_done(self, name: str, turn: str, limit: Limit) -> None:

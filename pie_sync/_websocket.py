@@ -1,7 +1,7 @@
 """One WebSocket connection: handshake, frames both ways, keep-alive, close.
 
-websocket-client makes the connection (TCP, proxies, TLS, the HTTP upgrade). From then on the socket is ours:
-one thread reads (:meth:`WebSocket.read`), any thread writes.
+websocket-client makes the handshake (the HTTP upgrade). From then on the socket is ours: one thread reads
+(:meth:`WebSocket.read`), any thread writes.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 
 import websocket
 
-from ._deadline import remaining
-from ._duplex import Duplex, WouldBlock, shut_down
+from ._deadline import acquire, deadline_after
+from ._dial import Dialer
+from ._duplex import Duplex, WouldBlock
 from ._frames import (
     BINARY,
     CLOSE,
@@ -43,14 +44,17 @@ logger = logging.getLogger("pie_sync.connection")
 #: How many seconds the server has to end the TCP connection once both sides have sent their close frame.
 _LINGER = 1.0
 
+#: After how many seconds the reading thread looks again whether a control frame, left to a sender, is sent.
+_LOOK_AGAIN = 0.05
+
 
 class Connector:
     """Makes one connection. Its thread can be told to give up by :meth:`abort`, from another thread.
 
     Args:
         uri: ``ws://`` or ``wss://``.
-        timeout: seconds for each network operation; the limit for all of them together is the caller's, who
-            calls :meth:`abort` when it is over.
+        timeout: seconds for all of it; None is without limit. A peer that sends the answer to the upgrade byte
+            by byte can take longer: the caller calls :meth:`abort` then.
         headers: more HTTP headers for the upgrade request.
         ssl_context: for ``wss://``; None verifies certificate and host name against the system's authorities.
     """
@@ -66,20 +70,25 @@ class Connector:
         self.uri = uri
         self._timeout = timeout
         self._headers = dict(headers)
-        self._websocket = websocket.WebSocket(
-            sslopt={} if ssl_context is None else {"context": ssl_context}, enable_multithread=False
-        )
+        self._ssl_context = ssl_context
+        self._dialer = Dialer()
+        self._websocket = websocket.WebSocket(enable_multithread=False)
 
     def connect(self) -> socket.socket:
         """Connect, and return the socket with the handshake behind it.
 
         Raises:
             PieConnectionError: it can't be made.
+            PieConnectTimeoutError: not in time.
         """
+        sock: socket.socket | None = None
         try:
+            sock = self._dialer.dial(
+                self.uri, deadline=deadline_after(self._timeout), ssl_context=self._ssl_context
+            )
             self._websocket.connect(  # type: ignore[no-untyped-call]
                 self.uri,
-                timeout=self._timeout,
+                socket=sock,
                 header=self._headers,
                 suppress_origin=True,  # the Origin header is a browser's
                 redirect_limit=0,  # see _redirected
@@ -90,15 +99,15 @@ class Connector:
             raise PieConnectionError(
                 f"{self.uri} refused the WebSocket upgrade: {answer}{': ' if body else ''}{body}"
             ) from error
-        except (websocket.WebSocketTimeoutException, socket.timeout) as error:  # socket.timeout: up to Python 3.9
-            raise PieConnectTimeoutError(
-                f"no connection to {self.uri} within {self._timeout} s (connect_timeout)"
-            ) from error
-        except Exception as error:  # OSError, ValueError, WebSocketException, and those of SOCKS proxies
+        except Exception as error:  # OSError, ValueError, WebSocketException
+            if sock is not None:
+                sock.close()
+            if _is_timeout(error):
+                raise PieConnectTimeoutError(
+                    f"no connection to {self.uri} within {self._timeout} s (connect_timeout)"
+                ) from error
             raise self._redirected() or PieConnectionError(f"can't connect to {self.uri}: {error}") from error
-        sock = self._websocket.sock
         self._websocket.sock = None  # it's ours now: websocket-client must not close it when it's collected
-        assert sock is not None
         return sock
 
     def _redirected(self) -> PieConnectionError | None:
@@ -112,10 +121,14 @@ class Connector:
         )
 
     def abort(self) -> None:
-        """Make :meth:`connect` in another thread fail soon: at once when it waits for the HTTP answer."""
-        sock = self._websocket.sock
-        if sock is not None:
-            shut_down(sock)
+        """Make :meth:`connect` in another thread fail at once, unless it is looking up the host's name."""
+        self._dialer.abort()
+
+
+def _is_timeout(error: Exception) -> bool:
+    """Whether our time limit is over. The system's own one (ETIMEDOUT: the host is not there) is another thing."""
+    kinds = (TimeoutError, socket.timeout, websocket.WebSocketTimeoutException)
+    return isinstance(error, kinds) and getattr(error, "errno", None) is None
 
 
 class WebSocket:
@@ -155,6 +168,7 @@ class WebSocket:
         self._close_lock = threading.Lock()
         self._close_sent = False
         self._ending: PieConnectionError | None = None
+        self._aborted = False
 
     # --- writing ----------------------------------------------------------------------------------------
 
@@ -170,20 +184,26 @@ class WebSocket:
             PieConnectionError: the connection is lost.
         """
         frame = encode_frame(BINARY, *parts)
-        if not self._send_lock.acquire(timeout=remaining(deadline)):
-            raise PieTimeoutError("the connection is busy with other messages: nothing was sent")
+        acquired: list[bool] = []
         try:
-            if self._close_sent:
-                raise PieConnectionError("the connection is being closed")
+            if not acquire(self._send_lock, deadline, acquired):
+                raise PieTimeoutError("the connection is busy with other messages: nothing was sent")
+            self._check_open()
             if not self._write_left_overs(deadline):
                 raise PieTimeoutError("the server does not read: nothing was sent")
+            self._check_open()  # again: the close may have been among them
             if not self._write(frame, deadline):
                 raise PieTimeoutError("the server does not read: the message was not sent in time")
             self._counters.messages_sent += 1
             self._counters.bytes_sent += len(frame)
         finally:
-            self._send_lock.release()
+            if True in acquired:
+                self._send_lock.release()
             self._flush_control()
+
+    def _check_open(self) -> None:
+        if self._close_sent:
+            raise PieConnectionError("the connection is being closed")
 
     def _write(self, frame: Buffer, deadline: float | None) -> bool:
         """Write bytes, with the send lock held. False if the deadline came first: the rest is kept."""
@@ -213,14 +233,18 @@ class WebSocket:
 
     def _flush_control(self) -> None:
         # Whoever releases the lock looks again, so that a frame appended just before is not left lying.
-        while self._control and self._send_lock.acquire(blocking=False):
+        while self._control:
+            acquired: list[bool] = []
             try:
+                if not acquire(self._send_lock, 0, acquired):
+                    return  # whoever has it sends them along
                 if not self._write_left_overs(deadline=0):
                     return  # the peer does not read; read() goes on with it as soon as there's room
             except PieConnectionError:
                 return  # read() finds out, and tells
             finally:
-                self._send_lock.release()
+                if True in acquired:
+                    self._send_lock.release()
 
     # --- reading ----------------------------------------------------------------------------------------
 
@@ -242,6 +266,9 @@ class WebSocket:
                 self._end(self._frames.error.code, str(self._frames.error), self._frames.error)
             if self._ending is not None:
                 raise self._ending
+            if self._aborted:
+                # The system's buffers may hold megabytes more, and nobody waits for them.
+                raise PieConnectionError("the connection was given up")
             try:
                 count = self._duplex.recv_into(self._frames.buffer())
             except WouldBlock as blocked:
@@ -286,8 +313,14 @@ class WebSocket:
 
     def _wait(self, want_write: bool) -> None:
         """Wait for input, at most until the keep-alive has something to do."""
-        unsent = bool(self._control or self._unsent) and not self._send_lock.locked()
-        self._duplex.wait(read=not want_write, write=want_write or unsent, timeout=self._keep_alive())
+        timeout = self._keep_alive()
+        unsent = bool(self._control or self._unsent)
+        if unsent and self._send_lock.locked():
+            # Whoever sends takes it along, or gives up, which wakes nobody.
+            timeout = _LOOK_AGAIN if timeout is None else min(timeout, _LOOK_AGAIN)
+            self._duplex.wait(read=not want_write, write=want_write, timeout=timeout)
+        else:
+            self._duplex.wait(read=not want_write, write=want_write or unsent, timeout=timeout)
         if unsent:
             self._flush_control()
 
@@ -299,7 +332,8 @@ class WebSocket:
         if self._ping_sent is not None:
             if self._ping_timeout is None:
                 return None
-            left = self._ping_sent + self._ping_timeout - now
+            # Over a slow line our ping may be in line behind an upload. As long as that moves, the peer is there.
+            left = max(self._ping_sent, self._duplex.last_taken) + self._ping_timeout - now
             if left <= 0:
                 raise PieConnectionError(
                     f"the connection is lost: nothing came for {now - self._last_received:.1f} s,"
@@ -353,4 +387,5 @@ class WebSocket:
 
     def abort(self) -> None:
         """End the connection without a handshake: :meth:`read` raises at once. Never waits."""
+        self._aborted = True
         self._duplex.shut_down()

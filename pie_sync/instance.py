@@ -224,6 +224,7 @@ class Instance:
 
         Raises:
             InstanceEnded: the terminal event was received already.
+            ValueError: it is longer than the server takes (Pie 0.5: 7 MiB).
             PieTimeoutError: it could not be sent in time.
             PieConnectionError: the connection is lost.
             AttachError: the instance was launched detached.
@@ -237,7 +238,8 @@ class Instance:
         """Send bytes to the program. Blocks until the server has them all.
 
         On the process protocol the server confirms nothing, **and drops them unless the program is waiting in
-        receive_file at that moment** (protocol: ``transfer_file``): let the program send a message first.
+        receive_file at that moment** (protocol: ``transfer_file``). No message before that is proof that it waits
+        already: let it answer to the blob, and send again if it doesn't.
 
         Args:
             blob: bytes-like, a path, or a binary file object (sent from its position to its end). Files are

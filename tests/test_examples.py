@@ -1,5 +1,6 @@
 """Every example runs, and prints what it promises."""
 
+import os
 import subprocess
 import sys
 
@@ -28,8 +29,12 @@ EXPECTED = {
 }
 
 
+#: What a real server is needed for; it's run where there is one, in tests/real_server/.
+NEED_A_SERVER = {"real_server.py"}
+
+
 def test_no_example_is_forgotten():
-    assert {path.name for path in EXAMPLES.glob("*.py")} == set(EXPECTED)
+    assert {path.name for path in EXAMPLES.glob("*.py")} == set(EXPECTED) | NEED_A_SERVER
 
 
 @pytest.mark.parametrize("name", EXPECTED)
@@ -46,3 +51,14 @@ def test_example(name):
         assert result.stderr == "that was close\n"
     else:
         assert result.stderr == ""
+
+
+@pytest.mark.parametrize("name", NEED_A_SERVER)
+def test_without_a_server_it_says_in_one_line_what_it_needs(name):
+    environment = {key: value for key, value in os.environ.items() if key != "PIE_URI"}
+    command = [sys.executable, "-W", "error", EXAMPLES / name]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1
+    assert "PIE_URI" in result.stderr

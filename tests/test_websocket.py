@@ -505,10 +505,6 @@ def test_a_message_that_was_not_sent_in_time_is_completed_before_a_close(client,
     assert not finishing.is_alive()
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="send() asks whether the close was sent before it sends what is left over, with the close frame in it",
-)
 def test_no_message_overtakes_the_close_when_left_overs_are_sent_first(client, server, monkeypatch):
     with pytest.raises(PieTimeoutError, match="not sent in time"):
         client.send(b"x" * BIG, deadline=0)
@@ -531,10 +527,6 @@ def test_no_message_overtakes_the_close_when_left_overs_are_sent_first(client, s
     assert server.receive_all() == [(BINARY, b"x" * BIG), (CLOSE, encode_close(1000))]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the reading thread waits for no room while somebody sends, and isn't woken when that one gives up",
-)
 def test_a_pong_that_found_no_room_is_sent_when_there_is_some(client, server, monkeypatch):
     # A message is being sent when the ping comes, so the reading thread leaves the pong to the sender. Which gives
     # up, for want of room, when the reading thread already waits for input: that moment is its deadline.

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ..events import Event, InstanceInfo
 
 __all__ = [
+    "Abort",
     "Answer",
     "BadMessage",
     "BlobChunk",
@@ -80,12 +81,19 @@ class Refusal:
     text: str
 
 
+@dataclass(frozen=True)
+class Abort:
+    """No events will come any more, though the connection is still there."""
+
+    text: str
+
+
 #: An event of an instance: (instance id, (its kind, its text)). Not a dataclass: there are hundreds of
 #: thousands a second of these, and a tuple takes 0.03 us to make where a frozen dataclass takes 0.5 us. The
 #: inner tuple is what the user gets.
 StreamEvent = tuple[str, "tuple[Event, str]"]
 
-Decoded = Union[StreamEvent, Answer, InstanceList, BlobChunk, Notice, Refusal]
+Decoded = Union[StreamEvent, Answer, InstanceList, BlobChunk, Notice, Refusal, Abort]
 
 #: Makes something of a message's fields. Raises KeyError, TypeError or IndexError if they are wrong.
 Decoder = Callable[[dict[str, Any]], Decoded]

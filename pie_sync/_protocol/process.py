@@ -9,6 +9,7 @@ from typing import Any
 from ..events import Event, InstanceInfo
 from . import arguments
 from .messages import (
+    Abort,
     Answer,
     BadMessage,
     BlobChunk,
@@ -37,6 +38,11 @@ _EVENTS = {
 
 #: The text of the ``error`` event of a process that was terminated.
 _TERMINATED = "Signal"
+
+
+#: What 0.5.2 tells every client, once for each of its processes, after an event that was too long for it: nothing
+#: more comes of any of them, nor of what is launched later on the same connection (measured).
+_STREAM_ABORTED = "stream aborted"
 
 
 class ProcessProtocol:
@@ -81,10 +87,6 @@ class ProcessProtocol:
     def content_name(self, program_hash: str) -> ProgramName:
         """Return the name of a program that was uploaded without a manifest."""
         return ProgramName(f"pie-sync-{program_hash}", CONTENT_VERSION)
-
-    def program_exists(self, corr_id: int, program_hash: str) -> bytes:
-        """Ask for a program that was uploaded without a manifest."""
-        return self.named_program_exists(corr_id, self.content_name(program_hash))
 
     def named_program_exists(self, corr_id: int, program: ProgramName) -> bytes:
         """Ask for a program by its name and version."""
@@ -207,7 +209,7 @@ class ProcessProtocol:
         """Decode one binary message; see :func:`messages.decode`."""
         return decode(DECODERS, payload)
 
-    def decode_text(self, text: str) -> Notice | Refusal | None:
+    def decode_text(self, text: str) -> Notice | Refusal | Abort | None:
         """Decode one text message; see :func:`decode_text`."""
         return decode_text(text)
 
@@ -224,7 +226,7 @@ class ProcessProtocol:
             raise BadMessage("a list of processes that makes no sense") from None
 
 
-def decode_text(text: str) -> Notice | Refusal | None:
+def decode_text(text: str) -> Notice | Refusal | Abort | None:
     """Decode one text message. Only 0.5 sends any: JSON, of two types.
 
     Returns:
@@ -236,7 +238,10 @@ def decode_text(text: str) -> Notice | Refusal | None:
         if kind == "turn_done":
             return None
         if kind == "error":
-            return Refusal(typed(message, "message", str))
+            error = typed(message, "message", str)
+            if error.startswith("bad client frame"):
+                return Refusal(error)
+            return Abort(error) if error == _STREAM_ABORTED else Notice(error)
     except (ValueError, KeyError, TypeError, RecursionError):
         pass
     return Notice(f"(as text) {text}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import instance, process
-from .messages import Decoded, Notice, Refusal, decode
+from .messages import Abort, Decoded, Notice, Refusal, decode
 
 __all__ = ["UndetectedProtocol"]
 
@@ -28,6 +28,6 @@ class UndetectedProtocol:
         """Decode one binary message; see :func:`messages.decode`."""
         return decode(_DECODERS, payload)
 
-    def decode_text(self, text: str) -> Notice | Refusal | None:
+    def decode_text(self, text: str) -> Notice | Refusal | Abort | None:
         """Decode one text message."""
         return process.decode_text(text)

@@ -7,7 +7,7 @@ import pytest
 
 from pie_sync import Event, InstanceInfo
 from pie_sync._protocol import InstanceProtocol, ProcessProtocol, UndetectedProtocol
-from pie_sync._protocol.messages import Answer, BadMessage, BlobChunk, Notice, Refusal
+from pie_sync._protocol.messages import Abort, Answer, BadMessage, BlobChunk, Notice, Refusal
 from pie_sync._protocol.programs import ProgramName
 
 PROTOCOL = ProcessProtocol()
@@ -21,7 +21,7 @@ REQUESTS = [
     (PROTOCOL.ping(4), {"type": "ping", "corr_id": 4}),
     (PROTOCOL.query(5, "s", "r"), {"type": "query", "corr_id": 5, "subject": "s", "record": "r"}),
     (
-        PROTOCOL.program_exists(6, HASH),
+        PROTOCOL.named_program_exists(6, NAME),
         {"type": "check_program", "corr_id": 6, "name": NAME.name, "version": NAME.version},
     ),
     (
@@ -146,6 +146,7 @@ def test_the_first_answer_tells_the_generation():
     [
         ('{"type":"turn_done"}', None),
         ('{"type":"error","message":"bad client frame: …"}', Refusal("bad client frame: …")),
+        ('{"type":"error","message":"stream aborted"}', Abort("stream aborted")),
         ('{"type":"error"}', Notice('(as text) {"type":"error"}')),
         ("hello", Notice("(as text) hello")),
         ("[]", Notice("(as text) []")),

@@ -1,0 +1,192 @@
+"""What the pages of docs/ claim beyond their code: what it prints, quoted files, tests by name. And the site.
+
+That their code runs and their links lead somewhere is in test_documentation.py.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.testing.official import official_python
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.glob("**/*.md"))
+
+CODE = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+#: What a page says that its code prints: "That prints:", and a block.
+PRINTED = re.compile(r"\bprints:\n\n```text\n(.*?)^```", re.MULTILINE | re.DOTALL)
+#: A block whose first line names the file that it's from.
+QUOTED = re.compile(r"^```text\n# from ([\w./-]+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+#: A test by its name, as pytest would be told.
+TEST_NAME = re.compile(r"`(tests/[\w/.]+\.py)((?:::\w+)+)`")
+
+
+def name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def pages_with(pattern: re.Pattern[str]) -> list[Path]:
+    return [page for page in PAGES if pattern.search(page.read_text())]
+
+
+@pytest.mark.parametrize("page", pages_with(PRINTED), ids=name)
+def test_what_a_page_prints(page):
+    text = page.read_text()
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", "\n\n".join(CODE.findall(text))],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert result.returncode == 0, result.stderr
+    rest = result.stdout
+    for printed in PRINTED.findall(text):
+        before, found, rest = rest.partition(printed)
+        assert found, f"{printed!r} is not in {before!r}"
+
+
+@pytest.mark.parametrize("page", pages_with(QUOTED), ids=name)
+def test_what_a_page_quotes(page):
+    for file, quoted in QUOTED.findall(page.read_text()):
+        assert quoted in (ROOT / file).read_text()
+
+
+@pytest.mark.parametrize("page", pages_with(TEST_NAME), ids=name)
+def test_the_tests_that_a_page_names_exist(page):
+    missing = [
+        f"{file}{path}"
+        for file, path in TEST_NAME.findall(page.read_text())
+        if not has_test(ROOT / file, path.split("::")[1:])
+    ]
+    assert not missing
+
+
+def has_test(file: Path, path: list[str]) -> bool:
+    """Whether there is such a test, and it is not expected to fail."""
+    if not file.exists():
+        return False
+    body = ast.parse(file.read_text()).body
+    for part in path:
+        definitions = [
+            node for node in body if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name == part
+        ]
+        if not definitions or any("xfail" in ast.unparse(mark) for mark in definitions[0].decorator_list):
+            return False
+        body = definitions[0].body
+    return True
+
+
+def test_reliability_names_a_test_for_each_promise():
+    text = (DOCS / "reliability.md").read_text()
+    promises = text.split("\n### ")[1:]
+    assert len(promises) > 20
+    for promise in promises:
+        assert TEST_NAME.search(promise), promise.partition("\n")[0]
+
+
+def test_the_testing_guide_is_a_test_suite(tmp_path):
+    path = tmp_path / "test_guide.py"
+    path.write_text("\n\n".join(CODE.findall((DOCS / "guides" / "testing.md").read_text())))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", tmp_path, path]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert " passed" in result.stdout
+
+
+@pytest.mark.timeout(400)  # the first run builds the official client's environment
+def test_the_async_original_does_what_its_port_does(tmp_path):
+    """The page shows both programs; they must print the same."""
+    text = (DOCS / "async.md").read_text()
+    (original,) = re.findall(r"^```text\n(import asyncio\n.*?)^```", text, re.MULTILINE | re.DOTALL)
+    setting, port, *_ = CODE.findall(text)
+    script = tmp_path / "original.py"
+    script.write_text(original)
+    program = "\n".join(
+        [
+            setting,
+            "import subprocess, sys, os",
+            f"command = [{str(official_python('0.2.1'))!r}, '-I', {str(script)!r}]",
+            "environment = {**os.environ, 'HOME': str(home), 'PIE_URI': uri}",
+            "run = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)",
+            "print(run.stdout)",
+            "print('-----')",
+            port,
+        ]
+    )
+    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    ours, theirs = (part.strip().splitlines() for part in result.stdout.split("-----\n"))
+    assert ours == theirs
+    assert ours
+
+
+@pytest.mark.skipif(importlib.util.find_spec("sphinx") is None, reason="needs the extra docs")
+def test_the_site_is_built_without_a_warning(tmp_path):
+    command = [sys.executable, "-m", "sphinx", "-W", "-q", "-b", "html", "-d", tmp_path / "doctrees", DOCS]
+    result = subprocess.run([*command, tmp_path / "html"], capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    for page in PAGES:
+        assert (tmp_path / "html" / page.relative_to(DOCS).with_suffix(".html")).exists()
+
+
+def modules_in_order() -> list[list[str]]:
+    """The lines of the drawing of modules, each with the modules that it names."""
+    text = (DOCS / "architecture.md").read_text()
+    drawing = text.split("## Modules")[1].split("```")[1]
+    return [
+        [module.strip() for module in line[2:34].split(",")] for line in drawing.splitlines() if line[:2] == "  "
+    ]
+
+
+def imports_of(file: Path) -> set[str]:
+    """The modules of the package that a module imports when it runs: by their paths in the package."""
+    found = set()
+
+    def look(node: ast.AST) -> None:
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            return
+        if isinstance(node, ast.ImportFrom) and node.level:
+            folder = file.parents[node.level - 1]
+            for name in [node.module] if node.module else [alias.name for alias in node.names]:
+                path = folder.joinpath(*name.split("."))
+                found.add(path / "__init__.py" if path.is_dir() else path.with_suffix(".py"))
+        for child in ast.iter_child_nodes(node):
+            look(child)
+
+    look(ast.parse(file.read_text()))
+    return {path.relative_to(ROOT / "pie_sync").as_posix() for path in found if path.exists()}
+
+
+def test_the_drawing_of_modules_is_complete():
+    drawn = [module for line in modules_in_order() for module in line]
+    assert len(drawn) == len(set(drawn))
+    package = ROOT / "pie_sync"
+    there = {path.relative_to(package).as_posix() for path in package.rglob("*.py")}
+    folders = tuple(module for module in drawn if module.endswith("/"))
+    assert {module for module in there if not module.startswith(folders)} == set(drawn) - set(folders)
+
+
+def test_imports_point_downwards():
+    drawn = [module for line in modules_in_order() for module in line if not module.endswith("/")]
+    wrong = [
+        f"{module} imports {imported}"
+        for place, module in enumerate(drawn)
+        for imported in imports_of(ROOT / "pie_sync" / module)
+        if imported not in drawn[place + 1 :]
+    ]
+    assert not wrong
+
+
+def test_the_local_server_is_independent():
+    for file in (ROOT / "pie_sync" / "testing").rglob("*.py"):
+        outside = {module for module in imports_of(file) if not module.startswith("testing/")}
+        assert outside <= {"events.py", "errors.py"}, file

@@ -1,0 +1,541 @@
+"""Many instances over one connection, driven by the thread that takes their results."""
+
+import gc
+import itertools
+import os
+import signal
+import threading
+import time
+from collections import Counter
+
+import psutil
+import pytest
+
+from pie_sync import (
+    AuthenticationError,
+    CompletedInstance,
+    Event,
+    InstanceFailed,
+    LaunchError,
+    PieClient,
+    PieConnectionError,
+    PieTimeoutError,
+    ProtocolError,
+)
+from pie_sync._map import LOOK_AHEAD, map_
+from tests.programs import HELLO
+from tests.scripted import scripted_server, wait_for_close
+
+
+def numbers(count=None):
+    """Arguments: ["0"], ["1"], ["2"], ..."""
+    return ([str(number)] for number in (itertools.count() if count is None else range(count)))
+
+
+def messages(results):
+    return [completed.message for completed in results]
+
+
+class Gauge:
+    """Counts the instances that run at the moment, and in all."""
+
+    def __init__(self):
+        self.running = self.highest = self.launched = 0
+        self.changed = threading.Condition()
+
+    def __enter__(self):
+        with self.changed:
+            self.running += 1
+            self.launched += 1
+            self.highest = max(self.highest, self.running)
+            self.changed.notify_all()
+
+    def __exit__(self, *_):
+        with self.changed:
+            self.running -= 1
+            self.changed.notify_all()
+
+    def wait_for(self, condition):
+        with self.changed:
+            assert self.changed.wait_for(condition, timeout=10)
+
+
+@pytest.fixture
+def gauge(server):
+    gauge = Gauge()
+
+    @server.program("square")
+    def square(context):
+        with gauge:
+            return str(int(context.args[0]) ** 2)
+
+    @server.program("together")
+    def together(context):
+        """End only when as many are running as the second argument says."""
+        with gauge, gauge.changed:
+            if not gauge.changed.wait_for(lambda: gauge.highest >= int(context.args[1]), timeout=10):
+                raise RuntimeError("alone")
+            return context.args[0]
+
+    @server.program("endless")
+    def endless(context):
+        with gauge:
+            context.send("begun")
+            context.receive()
+
+    @server.program("odd-ones-wait")
+    def odd_ones_wait(context):
+        """Odd numbers never end, even ones do at once."""
+        with gauge:
+            if int(context.args[0]) % 2:
+                context.receive()
+            return context.args[0]
+
+    @server.program("flaky")
+    def flaky(context):
+        """Fail the first so many times, by the second argument, for each first argument."""
+        with gauge:
+            attempts[context.args[0]] += 1
+            if attempts[context.args[0]] <= int(context.args[1]):
+                raise RuntimeError(f"attempt {attempts[context.args[0]]}")
+            return context.args[0]
+
+    attempts = Counter()
+    gauge.attempts = attempts
+    return gauge
+
+
+# --- results ----------------------------------------------------------------------------------------------
+
+
+def test_in_the_order_of_the_inputs(client, gauge):
+    results = map_(client, "square", numbers(100))
+    assert messages(results) == [str(number**2) for number in range(100)]
+    assert gauge.launched == 100
+
+
+def test_nothing_to_do(client):
+    assert list(map_(client, "square", [])) == []
+
+
+def test_all_that_an_instance_has_sent(client):
+    (completed,) = map_(client, "talk", [["a", "b"]])
+    assert isinstance(completed, CompletedInstance)
+    assert completed.event is Event.Completed
+    assert completed.messages == ("message 1", "message 2")
+    assert completed.blobs == (b"blob 1",)
+
+
+def test_mappings_as_inputs(client):
+    assert messages(map_(client, "talk", [{"tokens": 5}, ["b"]])) == ["--tokens 5", "b"]
+
+
+def test_an_uploaded_program(client, tmp_path):
+    path = tmp_path / "hello.wasm"
+    path.write_bytes(HELLO)
+    results = map_(client, path, [["one"], ["two"]])
+    assert [completed.stdout.splitlines()[0] for completed in results] == ["Hello, one!", "Hello, two!"]
+
+
+def test_as_they_finish(client, gauge):
+    results = map_(client, "odd-ones-wait", numbers(), concurrency=3, ordered=False)
+    # Both odd ones that come by keep a place for good. The even ones pass.
+    assert {next(results).message for _ in range(2)} == {"0", "2"}
+    results.close()
+
+
+def test_the_same_results_in_any_order(client, gauge):
+    results = map_(client, "square", numbers(200), ordered=False)
+    assert sorted(map(int, messages(results))) == [number**2 for number in range(200)]
+
+
+def test_a_big_result_waits_without_being_consumed(client):
+    results = map_(client, "flood", [["5000"]] * 4, concurrency=4)
+    assert [len(completed.messages) for completed in results] == [5000] * 4
+
+
+# --- how many at a time -----------------------------------------------------------------------------------
+
+
+def test_as_many_at_a_time_as_allowed(client, gauge):
+    results = map_(client, "together", ([str(number), "7"] for number in range(50)), concurrency=7)
+    assert messages(results) == [str(number) for number in range(50)]
+    assert gauge.highest == 7
+
+
+def test_one_at_a_time(client, gauge):
+    assert len(list(map_(client, "square", numbers(20), concurrency=1))) == 20
+    assert gauge.highest == 1
+
+
+def test_launches_do_not_wait_for_each_other():
+    """All launches of a batch are on their way before the first is answered."""
+    seen = []
+
+    def script(peer):
+        peer.authenticate()
+        launches = [peer.receive() for _ in range(16)]
+        seen.extend(launch["type"] for launch in launches)
+        for number, launch in enumerate(launches):
+            peer.send(
+                type="instance_launch_result", corr_id=launch["corr_id"], successful=True, message=f"i{number}"
+            )
+            peer.event(1, str(number), f"i{number}")
+        wait_for_close(peer)
+
+    with scripted_server(script) as uri, PieClient(uri, protocol="instance") as client:
+        client.authenticate("alice")
+        assert messages(map_(client, "any", numbers(16))) == [str(number) for number in range(16)]
+    assert seen == ["launch_instance_from_registry"] * 16
+
+
+def test_no_thread_of_its_own(server, gauge):
+    with PieClient(server.uri) as client:
+        client.authenticate("alice")
+        before = {thread for thread in threading.enumerate() if "pie-sync" in thread.name}
+        results = map_(client, "together", ([str(number), "40"] for number in range(80)), concurrency=40)
+        next(results)
+        assert {thread for thread in threading.enumerate() if thread.name.startswith("pie-sync")} == before
+        results.close()
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_bounded_look_ahead_over_endless_inputs(client, gauge, ordered):
+    taken = itertools.count()
+    inputs = ([str(next(taken))] for _ in itertools.count())
+    results = map_(client, "square", inputs, concurrency=5, ordered=ordered)
+    for yielded in range(1, 101):
+        next(results)
+        assert int(repr(taken)[6:-1]) <= yielded + LOOK_AHEAD * 5
+    results.close()
+
+
+def test_a_slow_one_holds_up_only_so_many(client, gauge):
+    """In order, what is behind a slow one waits; and no more than the look-ahead is begun."""
+    taken = []
+
+    def inputs():
+        for number in itertools.count():
+            taken.append(number)
+            yield [str(number)]
+
+    results = map_(client, "odd-ones-wait", inputs(), concurrency=4)
+    assert next(results).message == "0"
+
+    def wait():
+        with pytest.raises(PieConnectionError):
+            next(results)
+
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    gauge.wait_for(lambda: gauge.running == 4)  # nothing but odd ones
+    assert len(taken) <= 1 + LOOK_AHEAD * 4
+    client.close()
+    waiter.join()
+
+
+def test_memory_does_not_grow(client, gauge):
+    process = psutil.Process()
+    results = map_(client, "square", numbers(), concurrency=32)
+    for _ in itertools.islice(results, 500):
+        pass
+    gc.collect()
+    before = process.memory_info().rss
+    for _ in itertools.islice(results, 3000):
+        pass
+    gc.collect()
+    assert process.memory_info().rss - before < 8 * 1024 * 1024
+    results.close()
+    assert not client._connection.session._queues
+    assert not client._connection.session._unclaimed
+
+
+# --- failures ---------------------------------------------------------------------------------------------
+
+
+def test_a_failure_is_raised_at_its_place(client, gauge):
+    inputs = [["0", "0"], ["1", "0"], ["2", "9"], ["3", "0"]]
+    results = map_(client, "flaky", inputs)
+    assert [next(results).message, next(results).message] == ["0", "1"]
+    with pytest.raises(InstanceFailed, match="attempt 1"):
+        next(results)
+    assert next(results, None) is None
+
+
+def test_failures_are_returned(client, gauge):
+    inputs = [["0", "0"], ["1", "9"], ["2", "0"]]
+    first, failed, last = map_(client, "flaky", inputs, return_exceptions=True)
+    assert [first.message, last.message] == ["0", "2"]
+    assert isinstance(failed, InstanceFailed)
+    assert failed.completed.event is Event.Exception
+
+
+def test_an_unknown_program(client):
+    with pytest.raises(LaunchError, match="map failed"):
+        next(map_(client, "nobody-wrote-this", numbers()))
+    errors = list(map_(client, "nobody-wrote-this", numbers(20), return_exceptions=True, retries=1))
+    assert [type(error) for error in errors] == [LaunchError] * 20
+
+
+def test_retries(client, gauge):
+    inputs = [[str(number), str(number % 3)] for number in range(30)]
+    results = map_(client, "flaky", inputs, retries=2, concurrency=4)
+    assert messages(results) == [str(number) for number in range(30)]
+    assert gauge.attempts == {str(number): number % 3 + 1 for number in range(30)}
+
+
+def test_not_enough_retries(client, gauge):
+    (failed,) = map_(client, "flaky", [["0", "9"]], retries=2, return_exceptions=True)
+    assert "attempt 3" in str(failed)
+    assert gauge.attempts["0"] == 3
+
+
+@pytest.mark.parametrize("return_exceptions", [False, True])
+@pytest.mark.parametrize(
+    ("bad", "error"), [("5", "did you mean"), ([5], "must be a str"), (5, "not iterable")], ids=repr
+)
+def test_an_input_that_makes_no_sense(client, gauge, bad, error, return_exceptions):
+    results = map_(client, "square", [["1"], ["2"], bad, ["3"]], retries=3, return_exceptions=return_exceptions)
+    assert [next(results).message, next(results).message] == ["1", "4"]
+    with pytest.raises(TypeError, match=error):
+        next(results)
+    assert gauge.launched <= 3
+
+
+def test_inputs_that_fail(client, gauge):
+    def inputs():
+        yield ["2"]
+        raise OSError("the file is torn")
+
+    results = map_(client, "square", inputs())
+    assert next(results).message == "4"
+    with pytest.raises(OSError, match="torn"):
+        next(results)
+
+
+def test_a_lost_connection_is_raised_whatever_happens(server, client, gauge):
+    results = map_(client, "odd-ones-wait", numbers(), retries=1, return_exceptions=True)
+    assert next(results).message == "0"
+    server.drop_connections()
+    with pytest.raises(PieConnectionError):
+        next(results)
+
+
+def test_an_unanswered_launch_and_a_late_answer():
+    """What is answered too late is terminated while the rest goes on."""
+    terminated = []
+
+    def script(peer):
+        peer.authenticate()
+        late = peer.receive()
+        request = peer.receive()  # of the retry: the time of the first is over
+        peer.send(type="instance_launch_result", corr_id=late["corr_id"], successful=True, message="late")
+        while request["type"] != "terminate_instance":
+            waiting, request = request, peer.receive()
+        terminated.append(request["instance_id"])
+        peer.respond(request)
+        peer.send(type="instance_launch_result", corr_id=waiting["corr_id"], successful=True, message="i1")
+        peer.event(1, "done", "i1")
+        wait_for_close(peer)
+
+    with scripted_server(script) as uri, PieClient(uri, protocol="instance", timeout=1) as client:
+        client.authenticate("alice")
+        assert messages(map_(client, "any", [["x"]], retries=1)) == ["done"]
+    assert terminated == ["late"]
+
+
+def test_a_server_that_never_answers():
+    def script(peer):
+        peer.authenticate()
+        wait_for_close(peer)
+
+    with scripted_server(script) as uri, PieClient(uri, protocol="instance", timeout=0.2) as client:
+        client.authenticate("alice")
+        outcomes = list(map_(client, "any", numbers(5), return_exceptions=True, concurrency=2))
+    assert [type(outcome) for outcome in outcomes] == [PieTimeoutError] * 5
+
+
+def test_nonsense_from_an_instance_ends_it():
+    terminated = []
+
+    def script(peer):
+        peer.authenticate()
+        peer.launch()
+        peer.send(
+            type="download_blob",
+            corr_id=0,
+            instance_id="instance-1",
+            blob_hash="0" * 64,
+            chunk_index=0,
+            total_chunks=1,
+            chunk_data=b"not what was announced",
+        )
+        request = peer.receive()
+        terminated.append(request["instance_id"])
+        peer.respond(request)
+        wait_for_close(peer)
+
+    with scripted_server(script) as uri, PieClient(uri, protocol="instance") as client:
+        client.authenticate("alice")
+        with pytest.raises(ProtocolError, match="do not match"):
+            next(map_(client, "any", numbers(1)))
+    assert terminated == ["instance-1"]
+
+
+# --- stopping early ---------------------------------------------------------------------------------------
+
+
+def nothing_is_kept(client, gauge):
+    gauge.wait_for(lambda: gauge.running == 0)
+    assert client.list_instances() == [] or all(info.status == "Finished" for info in client.list_instances())
+    return not client._connection.session._queues
+
+
+@pytest.mark.parametrize("way", ["close", "exception", "dropped"])
+def test_stopping_terminates_what_runs(client, gauge, way):
+    inputs = itertools.chain([["0"]], itertools.repeat(["1"]))
+    results = map_(client, "odd-ones-wait", inputs, concurrency=8)
+    assert next(results).message == "0"
+    gauge.wait_for(lambda: gauge.running >= 7)
+    if way == "close":
+        results.close()
+    elif way == "exception":
+        with pytest.raises(ValueError, match="by the caller"):
+            results.throw(ValueError("by the caller"))
+    else:
+        del results
+    assert nothing_is_kept(client, gauge)
+
+
+def test_a_break_in_the_middle(client, gauge):
+    for number, completed in enumerate(map_(client, "square", numbers(), concurrency=8)):
+        assert completed.message == str(number**2)
+        if number == 20:
+            break
+    assert nothing_is_kept(client, gauge)
+
+
+def test_a_failure_terminates_the_others(client, gauge):
+    inputs = [["0"], *[["1"]] * 5, ["no number"]]
+    with pytest.raises(InstanceFailed, match="invalid literal"):
+        list(map_(client, "odd-ones-wait", inputs, ordered=False))
+    assert nothing_is_kept(client, gauge)
+
+
+def test_ctrl_c_terminates_what_runs(client, gauge):
+    def interrupt():
+        gauge.wait_for(lambda: gauge.running == 4)
+        # To the main thread, as the terminal would: it's waiting.
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        next(map_(client, "endless", numbers(), concurrency=4))
+    thread.join()
+    assert nothing_is_kept(client, gauge)
+    assert client.ping() > 0
+
+
+def test_launches_on_their_way_are_terminated_as_well():
+    terminated = []
+
+    def script(peer):
+        peer.authenticate()
+        launches = [peer.receive() for _ in range(3)]
+        for number, launch in enumerate(launches):
+            time.sleep(0.1)  # a slow server: stopping has begun
+            peer.send(
+                type="instance_launch_result", corr_id=launch["corr_id"], successful=True, message=f"i{number}"
+            )
+        for _ in launches:
+            request = peer.receive()
+            terminated.append(request["instance_id"])
+            peer.respond(request)
+        wait_for_close(peer)
+
+    def inputs():
+        yield from numbers(3)
+        interrupt.set()  # now, when nothing is being sent
+
+    def press():
+        interrupt.wait(10)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    interrupt = threading.Event()
+    thread = threading.Thread(target=press)
+    thread.start()
+    with scripted_server(script) as uri, PieClient(uri, protocol="instance") as client:
+        client.authenticate("alice")
+        with pytest.raises(KeyboardInterrupt):
+            next(map_(client, "any", inputs(), concurrency=4))
+    thread.join()
+    assert terminated == ["i0", "i1", "i2"]
+
+
+def test_a_generator_in_a_cycle_is_collected_wherever_it_may_be(client, gauge):
+    """Also in a thread that holds the session's lock: then it can't talk to the server, and must not try to."""
+    results = map_(client, "odd-ones-wait", numbers(), concurrency=4)
+    next(results)
+    cycle = [results]
+    cycle.append(cycle)
+    del results, cycle
+    session = client._connection.session
+    with session._lock:
+        gc.collect()
+    assert not session._queues
+    assert client.ping() > 0
+
+
+def test_after_the_client_was_closed(server, gauge):
+    with PieClient(server.uri) as client:
+        client.authenticate("alice")
+        results = map_(client, "odd-ones-wait", numbers())
+        next(results)
+    begin = time.monotonic()
+    results.close()
+    assert time.monotonic() - begin < 1
+    server.drop_connections()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of fork() in a process with threads
+def test_in_a_forked_child(client, gauge):
+    results = map_(client, "odd-ones-wait", numbers())
+    assert next(results).message == "0"
+    child = os.fork()
+    if child == 0:
+        try:
+            next(results)
+        except PieConnectionError:
+            os._exit(0)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert client.ping() > 0
+    results.close()
+
+
+# --- arguments --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"concurrency": 0}, ValueError),
+        ({"concurrency": 2.5}, TypeError),
+        ({"concurrency": True}, TypeError),
+        ({"retries": -1}, ValueError),
+        ({"inputs": 5}, TypeError),
+        ({"program": b"bytes"}, TypeError),
+    ],
+    ids=repr,
+)
+def test_mistakes_are_told_at_once(client, options, error):
+    arguments = {"program": "square", "inputs": [], **options}
+    with pytest.raises(error):
+        map_(client, **arguments)
+
+
+def test_not_authenticated(server):
+    with PieClient(server.uri) as stranger, pytest.raises(AuthenticationError, match="authenticate first"):
+        map_(stranger, "square", [])
