@@ -10,8 +10,8 @@ __all__ = ["EarlyEvents"]
 _LIMIT = 16 * 1024 * 1024
 _EVENT_SIZE = 200
 
-#: Of how many instances it is remembered that something was lost.
-_MAX_LOST = 10_000
+#: Of how many instances something is kept, and remembered that something was lost.
+_MAX_INSTANCES = 10_000
 
 
 class EarlyEvents:
@@ -26,21 +26,31 @@ class EarlyEvents:
         self._size = 0
 
     def add(self, instance_id: str, decoded: Any) -> None:
-        """Keep an event or a chunk; beyond the limit, only count it."""
-        size = _EVENT_SIZE + (len(decoded[1][1]) if isinstance(decoded, tuple) else len(decoded.data))
-        if self._size + size > _LIMIT:
-            if instance_id in self._lost or len(self._lost) < _MAX_LOST:
+        """Keep an event or a chunk; beyond the limit, only count it. An end is kept in any case."""
+        size = _size(decoded)
+        if isinstance(decoded, tuple) and decoded[1][0].terminal:
+            size = 0
+        elif instance_id in self._lost or self._size + size > _LIMIT:
+            # From the first one on that is lost, all are: so that there is one gap, and it's behind what is kept.
+            if instance_id in self._lost or len(self._lost) < _MAX_INSTANCES:
                 self._lost[instance_id] = self._lost.get(instance_id, 0) + 1
             return
-        self._events.setdefault(instance_id, []).append(decoded)
-        self._size += size
+        if instance_id in self._events or len(self._events) < _MAX_INSTANCES:
+            self._events.setdefault(instance_id, []).append(decoded)
+            self._size += size
 
     def take(self, instance_id: str) -> tuple[list[Any], int]:
-        """Return what was kept of an instance, in order, and how much of it was lost."""
-        return self._events.pop(instance_id, []), self._lost.pop(instance_id, 0)
+        """Return what was kept of an instance, in order, and how much was lost behind that, but for the end."""
+        events = self._events.pop(instance_id, [])
+        self._size = max(0, self._size - sum(map(_size, events)))
+        return events, self._lost.pop(instance_id, 0)
 
     def clear(self) -> None:
         """Drop everything."""
         self._events.clear()
         self._lost.clear()
         self._size = 0
+
+
+def _size(decoded: Any) -> int:
+    return _EVENT_SIZE + (len(decoded[1][1]) if isinstance(decoded, tuple) else len(decoded.data))

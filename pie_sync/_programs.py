@@ -63,8 +63,11 @@ class Programs:
         return self._session.protocol.content_name(program_hash)
 
     def hash_of(self, name: str) -> str | None:
-        """Return the hash of a program that this session has uploaded under a name of its own."""
-        return self._hashes.get(name)
+        """Return the hash of a program to launch by its name, where only this session knows it by that name.
+
+        On the process protocol the server knows, and somebody else may have installed other bytes by now.
+        """
+        return None if isinstance(self._session.protocol, ProcessProtocol) else self._hashes.get(name)
 
     def upload(
         self, payload: Payload, manifest: Manifest | None, *, overwrite: bool, limit: Limit, progress: Progress

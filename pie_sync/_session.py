@@ -412,19 +412,21 @@ class Session:
         self._queues[instance_id] = events
         self._backlog.watch(events)
         early, lost = self._early.take(instance_id)
+        end = early.pop()[1] if early and isinstance(early[-1], tuple) and early[-1][1][0].terminal else None
         for decoded in early:
             if isinstance(decoded, BlobChunk):
                 self._handle_chunk(decoded)
             else:
                 self._backlog.put(events, [decoded[1]])
-                if decoded[1][0].terminal:
-                    self._end_instance(instance_id, events, decoded[1])
         if lost:
             events.put_error(
                 ProtocolError(
                     f"instance {instance_id} sent too much before the server told its id: {lost} events lost"
                 )
             )
+        if end is not None:
+            self._backlog.put(events, [end])
+            self._end_instance(instance_id, events, end)
 
     def has_instance(self, instance_id: str) -> bool:
         """Whether this connection is attached to an instance."""

@@ -37,7 +37,7 @@ def client(server):
 
 
 def drop_connections(server, client) -> None:
-    """Break the connection and wait until there is another: what is sent in between would be lost with the first."""
+    """Break the connection and wait until there is another: what is sent in between would be lost."""
     server.drop_connections()
     deadline = time.monotonic() + 20
     while True:

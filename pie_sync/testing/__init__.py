@@ -1,4 +1,4 @@
-"""A Pie server for demos and tests, inside the calling process. Needs the extra ``testing``."""
+"""A Pie server of any generation for demos and tests, inside the calling process. Needs the extra ``testing``."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ._instance import Program
 
-__all__ = ["Catalog", "ProgramName"]
+__all__ = ["DEFAULT_NAMESPACE", "LATEST", "Catalog", "ProgramName"]
 
 DEFAULT_NAMESPACE = "std"
 LATEST = "latest"
@@ -56,6 +56,9 @@ class _Shelf:
             return list(versions.values())[-1] if versions else None
         return versions.get(name.version)
 
+    def versions(self, namespace: str, name: str) -> list[str]:
+        return list(self._versions.get(f"{namespace}/{name}", ()))
+
 
 class Catalog:
     """The programs of a server: uploaded ones, shared by all users, and those of the registry.
@@ -70,10 +73,11 @@ class Catalog:
         # Guards the three above.
         self._lock = threading.Lock()
 
-    def register(self, name: ProgramName, program: Program) -> None:
-        """Put a program into the registry, in place of one with the same name and version."""
+    def register(self, name: ProgramName, program: Program, *, replace: bool = True) -> None:
+        """Put a program into the registry; one with the same name and version gives way, or stays."""
         with self._lock:
-            self._registry.put(name, program)
+            if replace or self._registry.get(name) is None:
+                self._registry.put(name, program)
 
     def add_upload(self, program_hash: str, program: Program, name: ProgramName | None = None) -> None:
         """Add an uploaded program, to be found by its hash and, where it has one, by its name."""
@@ -91,6 +95,11 @@ class Catalog:
         """Return a program of the registry."""
         with self._lock:
             return self._registry.get(name)
+
+    def versions(self, namespace: str, name: str) -> list[str]:
+        """Return the versions of a program of the registry."""
+        with self._lock:
+            return self._registry.versions(namespace, name)
 
     def by_name(self, name: ProgramName) -> Program | None:
         """Return an uploaded program or, when there is none of that name, one of the registry."""

@@ -9,14 +9,15 @@ from typing import Callable, Union
 
 from ._instance import Output
 
-__all__ = ["Channel", "NothingSentError"]
+__all__ = ["Channel", "Message", "NothingSentError"]
 
 # Programs wait while more than this is queued. A buffer that is attached to may be larger, and is sent whole.
 ROOM = 1024 * 1024
 BATCH = 256 * 1024
 ITEM_OVERHEAD = 64
 
-Item = Union[bytes, Output]
+Message = Union[bytes, str]
+Item = Union[Message, Output]
 
 
 class NothingSentError(OSError):
@@ -30,15 +31,16 @@ class Channel:
     read stops the programs that it is attached to, and nothing else.
 
     Args:
-        transmit: sends messages; may block; raises NothingSentError or another OSError when the connection is
-            lost, the first if that was so before it began.
+        transmit: sends messages, bytes in binary frames and str in text frames; may block; raises
+            NothingSentError or another OSError when the connection is lost, the first if that was so before it
+            began.
         encode: makes the messages for an output.
     """
 
     def __init__(
         self,
-        transmit: Callable[[Iterable[bytes]], None],
-        encode: Callable[[Output], Iterable[bytes]],
+        transmit: Callable[[Iterable[Message]], None],
+        encode: Callable[[Output], Iterable[Message]],
     ) -> None:
         self._transmit = transmit
         self._encode = encode
@@ -52,7 +54,7 @@ class Channel:
         self._filled = threading.Condition(self._lock)  # there is something to send, or it is closed
         self._emptied = threading.Condition(self._lock)  # there may be room, or wake()
 
-    def answer(self, message: bytes) -> None:
+    def answer(self, message: Message) -> None:
         """Queue a message; without effect when the channel is closed."""
         with self._lock:
             self._put(message)
@@ -139,13 +141,13 @@ class Channel:
             self._emptied.notify_all()
         return batch
 
-    def _messages(self, batch: Iterable[Item]) -> Iterator[bytes]:
+    def _messages(self, batch: Iterable[Item]) -> Iterator[Message]:
         for item in batch:
-            if isinstance(item, bytes):
-                yield item
-            else:
+            if isinstance(item, Output):
                 yield from self._encode(item)
+            else:
+                yield item
 
 
 def _size(item: Item) -> int:
-    return ITEM_OVERHEAD + (len(item) if isinstance(item, bytes) else len(item.data))
+    return ITEM_OVERHEAD + len(item.data if isinstance(item, Output) else item)

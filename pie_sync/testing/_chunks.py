@@ -16,11 +16,17 @@ class BadChunkError(ValueError):
 
 
 class Assembly:
-    """A payload that is being received. It is held in memory, whatever its size."""
+    """A payload that is being received. It is held in memory, whatever its size.
 
-    def __init__(self, payload_hash: str, total_chunks: int) -> None:
+    Args:
+        payload_hash: what the whole must hash to.
+        what: what it is, for error messages.
+    """
+
+    def __init__(self, payload_hash: str, what: str) -> None:
         self._hash = payload_hash
-        self._total_chunks = total_chunks
+        self._what = what
+        self._total_chunks = 0
         self._next_index = 0
         self._payload = bytearray()
 
@@ -35,18 +41,27 @@ class Assembly:
         """
         if len(data) > CHUNK_SIZE:
             raise BadChunkError(f"Chunk of {len(data)} bytes exceeds the limit of {CHUNK_SIZE}")
+        if self._next_index == 0:
+            self._begin(chunk_index, total_chunks)
+        if total_chunks != self._total_chunks:
+            raise BadChunkError(f"Chunk count mismatch: expected {self._total_chunks}, got {total_chunks}")
         if chunk_index != self._next_index:
-            raise BadChunkError(f"Chunk {chunk_index} out of order: expected chunk {self._next_index}")
-        if total_chunks != self._total_chunks or chunk_index >= total_chunks:
-            raise BadChunkError(f"Chunk count mismatch: {total_chunks}, expected {self._total_chunks}")
+            raise BadChunkError(f"Out-of-order chunk: expected {self._next_index}, got {chunk_index}")
         self._payload += data
         self._next_index += 1
         if self._next_index < self._total_chunks:
             return None
         found = blake3(self._payload).hexdigest()
         if found != self._hash:
-            raise BadChunkError(f"Hash mismatch: expected {self._hash}, got {found}")
+            raise BadChunkError(f"{self._what} hash mismatch: declared {self._hash}, uploaded {found}")
         return bytes(self._payload)
+
+    def _begin(self, chunk_index: int, total_chunks: int) -> None:
+        if chunk_index != 0:
+            raise BadChunkError("First chunk index must be 0")
+        if total_chunks < 1:
+            raise BadChunkError("Upload must have at least one chunk")
+        self._total_chunks = total_chunks
 
 
 def cut(payload: bytes) -> Iterator[tuple[int, int, bytes]]:

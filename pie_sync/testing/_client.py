@@ -9,7 +9,7 @@ from typing import Callable, Protocol
 
 from websockets.exceptions import ConnectionClosed
 
-from ._channel import Channel
+from ._channel import Channel, Message
 from ._instance import Output
 from ._websocket import Connection
 
@@ -58,7 +58,7 @@ class Client:
     def __init__(
         self,
         connection: Connection,
-        encode: Callable[[Output], Iterable[bytes]],
+        encode: Callable[[Output], Iterable[Message]],
         new_dialect: Callable[[Channel], Dialect],
     ) -> None:
         self._connection = connection
@@ -90,7 +90,7 @@ class Client:
                 self._connection.abort()
 
     def drop(self) -> None:
-        """Cut the connection, from another thread; when this returns, its instances are detached."""
+        """Cut the connection, from another thread; when this returns, the dialect knows that it is lost."""
         self._end(FLUSH_TIMEOUT)
         self._connection.abort()
 

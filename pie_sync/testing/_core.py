@@ -8,7 +8,7 @@ from typing import Callable
 
 from ..events import Event
 from ._catalog import Catalog
-from ._instance import Instance, Output, Program, Receiver
+from ._instance import Instance, Launch, Output, Program, Receiver
 from ._users import Users
 from ._workers import Workers
 
@@ -18,46 +18,54 @@ __all__ = ["Core"]
 class Core:
     """The programs of a server and the instances of its users. Safe to use from any thread.
 
-    Attributes:
-        catalog: the programs.
+    Args:
         users: who may log in, and how.
         memory_limit: bytes of linear memory that one WebAssembly instance may have.
+        keeps_output: whether the output of a detached instance, its end included, is kept for whoever attaches.
+
+    Attributes:
+        catalog: the programs.
+        users: see above.
         closing: set as soon as :meth:`close` is called; whoever waits for long waits on it.
     """
 
-    def __init__(self, users: Users, memory_limit: int) -> None:
+    def __init__(self, users: Users, memory_limit: int, *, keeps_output: bool = True) -> None:
         self.catalog = Catalog()
         self.users = users
-        self.memory_limit = memory_limit
         self.closing = threading.Event()
+        self._memory_limit = memory_limit
+        self._keeps_output = keeps_output
         self._instances: dict[str, Instance] = {}
         self._workers = Workers()
         # Guards _instances. No instance's method that takes the instance's own lock is called with it held.
         self._lock = threading.Lock()
 
+    def compile(self, wasm: bytes) -> Program:
+        """Make a program of the bytes of a WebAssembly module.
+
+        Raises:
+            ValueError: they are none.
+        """
+        # Here, because wasmtime is slow to load and many servers run Python programs only.
+        from ._wasm_program import WasmProgram  # noqa: PLC0415
+
+        return WasmProgram(wasm, self._memory_limit)
+
     def launch(
-        self,
-        program: Program,
-        program_name: str,
-        arguments: Sequence[str],
-        username: str,
-        receiver: Receiver | None,
-        announce: Callable[[str], None],
-    ) -> None:
+        self, launch: Launch, receiver: Receiver | None, announce: Callable[[str], None] | None = None
+    ) -> Instance:
         """Start an instance in a thread of its own.
 
         Args:
-            program: what to run.
-            program_name: what the program is told that it is called.
-            arguments: what the program is told besides.
-            username: who may see the instance.
+            launch: what to run.
             receiver: where its output goes; None for a detached instance.
             announce: called with the instance's id before the program runs; must not block.
         """
-        instance = Instance(program, program_name, arguments, username, receiver, self._forget)
+        instance = Instance(launch, receiver, self._forget, keeps_output=self._keeps_output)
         with self._lock:
             self._instances[instance.id] = instance
-        announce(instance.id)
+        if announce is not None:
+            announce(instance.id)
         try:
             self._workers.run(instance.run, f"instance-{instance.id[:8]}")
         except RuntimeError as error:
@@ -65,6 +73,7 @@ class Core:
         if self.closing.is_set():
             # close() may have looked for instances before this one was there.
             instance.terminate()
+        return instance
 
     def find(self, instance_id: str, username: str) -> Instance | None:
         """Return the user's instance with this id."""
@@ -83,6 +92,10 @@ class Core:
         with self._lock:
             return [i for i in self._instances.values() if username is None or i.username == username]
 
+    def attached_to(self, receiver: Receiver) -> list[Instance]:
+        """Return the instances whose output goes to ``receiver``."""
+        return [instance for instance in self.instances() if instance.is_attached_to(receiver)]
+
     def terminate(self, instance: Instance) -> None:
         """End an instance and forget it, whatever its status."""
         with self._lock:
@@ -91,14 +104,12 @@ class Core:
 
     def detach(self, receiver: Receiver, unsent: Sequence[Output] = ()) -> None:
         """Detach whatever is attached to ``receiver``; ``unsent`` is what it had taken but could not send."""
-        kept: dict[Instance, list[Output]] = {}
-        with self._lock:
-            kept.update((i, []) for i in self._instances.values() if i.is_attached_to(receiver))
+        kept: dict[Instance, list[Output]] = {instance: [] for instance in self.attached_to(receiver)}
         for output in unsent:
             kept.setdefault(output.instance, []).append(output)
         for instance, outputs in kept.items():
             instance.detach(receiver, outputs)
-            if any(output.event.terminal for output in outputs):
+            if not instance.spent and any(output.event.terminal for output in outputs):
                 # It had been forgotten when its last output was handed over.
                 with self._lock:
                     self._instances[instance.id] = instance

@@ -14,7 +14,7 @@ from typing import Callable, NamedTuple, Protocol, Union
 from ..events import Event
 from ._mailbox import Mailbox
 
-__all__ = ["Instance", "Output", "Program", "Receiver"]
+__all__ = ["Instance", "Launch", "Output", "Program", "Receiver"]
 
 SIGNAL_TERMINATION = "Signal termination"
 
@@ -54,36 +54,64 @@ class Program(Protocol):
         """
 
 
+class Launch(NamedTuple):
+    """What shall run, and for whom.
+
+    Attributes:
+        program: what to run.
+        program_name: what the program is told that it is called.
+        arguments: what the program is told besides.
+        username: who may see the instance.
+        is_json: whether the one argument is a JSON text.
+        prints: whether anybody will ever get what the program prints.
+    """
+
+    program: Program
+    program_name: str
+    arguments: Sequence[str]
+    username: str
+    is_json: bool = False
+    prints: bool = True
+
+
 class Instance:
     """A launched program. All methods may be called from any thread.
 
-    The output of an instance without a receiver is kept in memory, without a limit.
+    Args:
+        launch: what was launched.
+        receiver: where its output goes; None for a detached instance.
+        on_spent: called when nobody needs the instance any longer, see :attr:`spent`.
+        keeps_output: whether its output is kept while there is no receiver (in memory, without a limit), or lost.
 
     Attributes:
         id: its UUID, as text.
         program_name: what the program calls itself (a WebAssembly program's ``argv[0]``).
         arguments: what it was launched with.
+        is_json: whether that is one JSON text.
         username: whose it is.
         mailbox: what its clients sent it.
     """
 
     def __init__(
         self,
-        program: Program,
-        program_name: str,
-        arguments: Sequence[str],
-        username: str,
+        launch: Launch,
         receiver: Receiver | None,
         on_spent: Callable[[Instance], None],
+        *,
+        keeps_output: bool = True,
     ) -> None:
         self.id = str(uuid.uuid4())
-        self.program_name = program_name
-        self.arguments = list(arguments)
-        self.username = username
+        self.program_name = launch.program_name
+        self.arguments = list(launch.arguments)
+        self.is_json = launch.is_json
+        self.username = launch.username
         self.mailbox = Mailbox()
-        self._program = program
+        self._program = launch.program
+        self._prints = launch.prints
+        self._keeps_output = keeps_output
         self._on_spent = on_spent
         self._launched_at = time.monotonic()
+        self._end_is_told = threading.Event()
         # Guards everything below and puts outputs into one order. The receiver is called with it held, which
         # is why a receiver must not block; _on_spent is called without it.
         self._lock = threading.Lock()
@@ -127,18 +155,26 @@ class Instance:
         except Exception as error:  # a fault of the server, not of the program
             event, text = Event.ServerError, f"{type(error).__name__}: {error}"
         self.emit(event, text)
+        self._end_is_told.set()
+
+    def wait_for_end(self, timeout: float) -> None:
+        """Block until the last output was handed over, or for ``timeout`` seconds."""
+        self._end_is_told.wait(timeout)
 
     def emit(self, event: Event, data: Data) -> None:
-        """Hand an output to the receiver, or keep it until there is one.
+        """Hand an output to the receiver; without one keep it until there is one, or lose it.
 
         Blocks while the receiver has too much to send already. Does nothing once the instance has ended.
         """
+        if not self._prints and event in (Event.Stdout, Event.Stderr):
+            return
         receiver = self._receiver
         if receiver is not None:
             receiver.wait_for_room(lambda: self._ended)
         with self._lock:
             if self._ended:
                 return
+            self.mailbox.has_spoken = True
             self._ended = event.terminal
             self._put(event, data)
         if self.spent:
@@ -169,9 +205,10 @@ class Instance:
         return True
 
     def detach(self, receiver: Receiver, unsent: Sequence[Output] = ()) -> None:
-        """Keep the output from now on, after those that ``receiver`` had taken but could not send."""
+        """Let the output have no receiver from now on; ``unsent`` is what the last one could not send."""
         with self._lock:
-            self._buffer[:0] = [(output.event, output.data) for output in unsent]
+            if self._keeps_output:
+                self._buffer[:0] = [(output.event, output.data) for output in unsent]
             if self._receiver is receiver:
                 self._receiver = None
 
@@ -202,5 +239,7 @@ class Instance:
                 interrupt()
 
     def _put(self, event: Event, data: Data) -> None:
-        if self._receiver is None or not self._receiver.deliver(Output(self, event, data)):
+        if self._receiver is not None and self._receiver.deliver(Output(self, event, data)):
+            return
+        if self._keeps_output:
             self._buffer.append((event, data))

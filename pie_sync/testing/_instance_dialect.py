@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import uuid
+import logging
 from collections.abc import Iterator, Mapping
 from typing import Any, Callable
 
-import msgpack
 from blake3 import blake3
 
 from ..events import Event
@@ -16,12 +15,15 @@ from ._channel import Channel
 from ._chunks import Assembly, BadChunkError, cut
 from ._client import HangUp
 from ._core import Core
-from ._instance import Output, Program, Receiver
+from ._encoding import canonical, flag, pack
+from ._instance import Launch, Output, Program, Receiver
 from ._manifest import program_name
 from ._schema import Schema, decode, is_flag, is_raw, is_text, is_text_list, is_uint32
 from ._users import Login, LoginAnswer
 
 __all__ = ["VARIANTS", "InstanceDialect", "encode_output"]
+
+requests = logging.getLogger("pie_sync.testing.requests")
 
 VARIANTS = ("hash", "name")
 TOKEN_REFUSAL_DELAY = 1.0  # seconds
@@ -84,6 +86,7 @@ class InstanceDialect:
         if decoded is None:
             return
         kind = decoded["type"]
+        requests.debug("received %s", kind)
         if kind in AUTHENTICATION:
             if self._login.username is not None:
                 self._respond(decoded, True, "Already authenticated")
@@ -138,7 +141,7 @@ class InstanceDialect:
     def _query_program(self, message: Message, record: str) -> None:
         catalog = self._core.catalog
         if not self._by_name:
-            self._respond(message, True, _flag(catalog.by_hash(record) is not None))
+            self._respond(message, True, flag(catalog.by_hash(record) is not None))
             return
         text, _, program_hash = record.partition("#")
         try:
@@ -149,7 +152,7 @@ class InstanceDialect:
             self._respond(message, False, f"Invalid program name: {error}")
             return
         same = not program_hash or found is catalog.by_hash(program_hash)
-        self._respond(message, True, _flag(found is not None and same))
+        self._respond(message, True, flag(found is not None and same))
 
     def _on_list_instances(self, message: Message) -> None:
         entries = [
@@ -170,7 +173,7 @@ class InstanceDialect:
     def _on_upload_program(self, message: Message) -> None:
         program_hash = message["program_hash"]
         if self._program_upload is None:
-            self._program_upload = Assembly(program_hash, message["total_chunks"])
+            self._program_upload = Assembly(program_hash, "Program")
         try:
             wasm = self._program_upload.add(*_chunk(message))
             if wasm is None:
@@ -187,12 +190,9 @@ class InstanceDialect:
         self._respond(message, True, program_hash)
 
     def _compile(self, wasm: bytes) -> Program:
-        # Here, because wasmtime is slow to load and many servers run Python programs only.
-        from ._wasm_program import InvalidModuleError, WasmProgram  # noqa: PLC0415
-
         try:
-            return WasmProgram(wasm, self._core.memory_limit)
-        except InvalidModuleError as error:
+            return self._core.compile(wasm)
+        except ValueError as error:
             raise HangUp(abrupt=True) from error
 
     def _on_launch_instance(self, message: Message) -> None:
@@ -223,14 +223,8 @@ class InstanceDialect:
 
     def _launch(self, message: Message, program: Program, name: str) -> None:
         receiver: Receiver | None = None if message["detached"] else self._channel
-        self._core.launch(
-            program,
-            name,
-            message["arguments"],
-            self._username,
-            receiver,
-            lambda instance_id: self._answer_launch(message, True, instance_id),
-        )
+        launch = Launch(program, name, message["arguments"], self._username)
+        self._core.launch(launch, receiver, lambda instance_id: self._answer_launch(message, True, instance_id))
 
     def _answer_launch(self, message: Message, successful: bool, text: str) -> None:
         self._answer("instance_launch_result", message, successful=successful, message=text)
@@ -239,7 +233,7 @@ class InstanceDialect:
         def answer(successful: bool, text: str) -> None:
             self._answer("instance_attach_result", message, successful=successful, message=text)
 
-        instance_id = _canonical(message["instance_id"])
+        instance_id = canonical(message["instance_id"])
         if instance_id is None:
             answer(False, "Invalid instance_id")
             return
@@ -250,7 +244,7 @@ class InstanceDialect:
             answer(False, "Instance already attached")
 
     def _on_terminate_instance(self, message: Message) -> None:
-        instance_id = _canonical(message["instance_id"])
+        instance_id = canonical(message["instance_id"])
         if instance_id is None:
             self._respond(message, False, "Malformed instance ID")
             return
@@ -260,17 +254,17 @@ class InstanceDialect:
         self._respond(message, True, "Instance terminated")
 
     def _on_signal_instance(self, message: Message) -> None:
-        instance = self._core.find_attached(_canonical(message["instance_id"]) or "", self._channel)
+        instance = self._core.find_attached(canonical(message["instance_id"]) or "", self._channel)
         if instance is not None:
             instance.mailbox.put_message(message["message"])
 
     def _on_upload_blob(self, message: Message) -> None:
-        instance = self._core.find_attached(_canonical(message["instance_id"]) or "", self._channel)
+        instance = self._core.find_attached(canonical(message["instance_id"]) or "", self._channel)
         if instance is None:
             self._respond(message, False, f"Instance not owned by client: {message['instance_id']}")
             return
         blob_hash = message["blob_hash"]
-        assembly = self._blob_uploads.get(blob_hash) or Assembly(blob_hash, message["total_chunks"])
+        assembly = self._blob_uploads.get(blob_hash) or Assembly(blob_hash, "Blob")
         self._blob_uploads[blob_hash] = assembly
         try:
             blob = assembly.add(*_chunk(message))
@@ -295,7 +289,7 @@ class InstanceDialect:
         self._answer("response", message, successful=successful, result=result)
 
     def _answer(self, kind: str, request: Message, /, **fields: Any) -> None:
-        self._channel.answer(_pack({"type": kind, "corr_id": request["corr_id"], **fields}))
+        self._channel.answer(pack({"type": kind, "corr_id": request["corr_id"], **fields}))
 
 
 def encode_output(output: Output) -> Iterator[bytes]:
@@ -304,7 +298,7 @@ def encode_output(output: Output) -> Iterator[bytes]:
     if isinstance(data, bytes):
         blob_hash = blake3(data).hexdigest()
         for index, total, chunk in cut(data):
-            yield _pack(
+            yield pack(
                 {
                     "type": "download_blob",
                     "corr_id": 0,
@@ -316,28 +310,10 @@ def encode_output(output: Output) -> Iterator[bytes]:
                 }
             )
     elif event in (Event.Stdout, Event.Stderr):
-        yield _pack({"type": "streaming_output", "instance_id": instance_id, "output": {event.name: data}})
+        yield pack({"type": "streaming_output", "instance_id": instance_id, "output": {event.name: data}})
     else:
-        yield _pack({"type": "instance_event", "instance_id": instance_id, "event": event.value, "message": data})
-
-
-def _pack(message: Message) -> bytes:
-    # A Python program may send half a surrogate pair, which has no UTF-8.
-    packed: bytes = msgpack.packb(message, use_bin_type=True, unicode_errors="replace")
-    return packed
+        yield pack({"type": "instance_event", "instance_id": instance_id, "event": event.value, "message": data})
 
 
 def _chunk(message: Message) -> tuple[int, int, bytes]:
     return message["chunk_index"], message["total_chunks"], message["chunk_data"]
-
-
-def _canonical(instance_id: str) -> str | None:
-    """Return a UUID in its usual form, None when it is none."""
-    try:
-        return str(uuid.UUID(instance_id))
-    except ValueError:
-        return None
-
-
-def _flag(value: bool) -> str:
-    return "true" if value else "false"

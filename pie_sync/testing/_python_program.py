@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import traceback
 from typing import Any, Callable
 
-from ..events import Event
+from ..events import Blob, Event
 from ._instance import Instance
 from ._mailbox import Terminated
 
@@ -26,7 +27,8 @@ class ProgramContext:
     :class:`Exception`: let it pass.
 
     Attributes:
-        args: the arguments that the instance was launched with.
+        args: the arguments that the instance was launched with; on the process protocol the one JSON text.
+        input: what that text says (a text that is no JSON says None); None on the instance protocol.
         instance_id: the instance's UUID.
         username: whose instance it is.
     """
@@ -34,6 +36,7 @@ class ProgramContext:
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
         self.args: list[str] = list(instance.arguments)
+        self.input: Any = _parse(self.args[0]) if instance.is_json else None
         self.instance_id = instance.id
         self.username = instance.username
 
@@ -49,12 +52,19 @@ class ProgramContext:
         """Print to the standard error, without adding a newline: the client's ``Event.Stderr``."""
         self._emit_text(Event.Stderr, text)
 
-    def send_blob(self, blob: bytes) -> None:
-        """Send bytes: the client's ``Event.Blob``. As with a real server, an empty blob never arrives."""
+    def send_blob(self, blob: bytes, name: str | None = None) -> None:
+        """Send bytes: the client's ``Event.Blob``. As with a real server, an empty blob never arrives.
+
+        Args:
+            blob: the bytes.
+            name: what to call them; the instance protocol has no place for that.
+        """
         data = bytes(memoryview(blob))
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"expected a str as the blob's name, not {type(name).__name__}")
         self._check()
         if data:
-            self._instance.emit(Event.Blob, data)
+            self._instance.emit(Event.Blob, data if name is None else Blob(data, name))
 
     def receive(self, timeout: float | None = None) -> str:
         """Return the client's next message, waiting for it.
@@ -69,6 +79,9 @@ class ProgramContext:
 
     def receive_blob(self, timeout: float | None = None) -> bytes:
         """Return the client's next blob, waiting for it.
+
+        On the process protocol a blob is lost unless the program is waiting in here when it comes: send a message
+        first that says so.
 
         Args:
             timeout: seconds to wait at most; None waits without a limit, 0 not at all.
@@ -99,11 +112,27 @@ class PythonProgram:
         """Call the function: what it returns completes the instance, what it raises is its exception."""
         try:
             result = self._function(ProgramContext(instance))
-            if result is not None and not isinstance(result, str):
-                raise TypeError(f"a program must return a str or None, not {type(result).__name__}")
+            text = _as_text(result, as_json=instance.is_json)
         except Terminated:
             return Event.Aborted, ""  # told already
         except BaseException as error:  # a SystemExit ends this instance, not the server's thread
             logger.debug("instance %s failed", instance.id, exc_info=True)
             return Event.Exception, "".join(traceback.format_exception_only(type(error), error)).strip()
-        return Event.Completed, result or ""
+        return Event.Completed, text
+
+
+def _as_text(result: object, *, as_json: bool) -> str:
+    if result is None:
+        return ""
+    if isinstance(result, str):
+        return result
+    if as_json:
+        return json.dumps(result)
+    raise TypeError(f"a program must return a str or None, not {type(result).__name__}")
+
+
+def _parse(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None

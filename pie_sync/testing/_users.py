@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
-__all__ = ["Login", "LoginAnswer", "Users"]
+__all__ = ["INTERNAL_USERNAME", "Login", "LoginAnswer", "Users"]
 
 AUTHENTICATION_DISABLED = "Authenticated (Engine disabled authentication)"
 INTERNAL_USERNAME = "internal"

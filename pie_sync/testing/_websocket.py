@@ -8,24 +8,29 @@ import ssl
 import threading
 import time
 from collections.abc import Iterable
-from typing import Any, Callable, cast
+from typing import Any, Callable, Optional, cast
 
 from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 from websockets.sync.server import Server, ServerConnection, serve
 
-from ._channel import NothingSentError
+from ._channel import Message, NothingSentError
 from ._tls import TlsSocket
 from ._workers import Workers
 
-__all__ = ["Connection", "Listener"]
+__all__ = ["Admit", "Connection", "Listener"]
 
 logger = logging.getLogger("pie_sync.testing.websocket")
+requests = logging.getLogger("pie_sync.testing.requests")
 
 MAX_MESSAGE_SIZE = 64 * 1024 * 1024
 GROUP_SIZE = 256 * 1024
 OPEN_TIMEOUT = 10.0
 CLOSE_TIMEOUT = 1.0
+
+Admit = Callable[[str, dict[str, str]], Optional[tuple[int, str]]]
+"""Given a path and the headers by their names in lower case: the HTTP status and text of a refusal, or None."""
 
 
 class Connection(ServerConnection):
@@ -39,8 +44,8 @@ class Connection(ServerConnection):
         self._plain_socket = sock
         super().__init__(cast(socket.socket, tls or sock), *arguments, **options)
 
-    def transmit(self, messages: Iterable[bytes]) -> None:
-        """Send binary messages, several with one system call. Blocks while the client does not read.
+    def transmit(self, messages: Iterable[Message]) -> None:
+        """Send messages, several with one system call. Blocks while the client does not read.
 
         Raises:
             NothingSentError: the connection was lost before the first message.
@@ -52,7 +57,10 @@ class Connection(ServerConnection):
                 with self.send_context():
                     started = True
                     for message in group:
-                        self.protocol.send_binary(message)
+                        if isinstance(message, bytes):
+                            self.protocol.send_binary(message)
+                        else:
+                            self.protocol.send_text(message.encode())
         except (ConnectionClosed, OSError) as error:
             if not started:
                 raise NothingSentError("connection lost") from error
@@ -83,6 +91,15 @@ class Connection(ServerConnection):
 class Listener:
     """Accepts connections and runs ``handler`` for each, in a thread of its own.
 
+    Every request for one is a DEBUG record of the logger ``pie_sync.testing.requests``, with path and headers.
+
+    Args:
+        host: the address to listen on.
+        port: the TCP port; 0 takes a free one.
+        ssl_context: for TLS.
+        handler: called with each connection.
+        admit: says which requests are refused.
+
     Raises:
         OSError: the address can't be listened on.
     """
@@ -93,7 +110,9 @@ class Listener:
         port: int,
         ssl_context: ssl.SSLContext | None,
         handler: Callable[[Connection], None],
+        admit: Admit,
     ) -> None:
+        self._admit = admit
         self._ssl_context = ssl_context
         self._closing = False
         # The threads that handle connections, with their sockets.
@@ -106,6 +125,7 @@ class Listener:
             host,
             port,
             create_connection=cast("type[ServerConnection]", self._open),
+            process_request=self._screen,
             compression=None,
             open_timeout=OPEN_TIMEOUT,
             ping_interval=None,
@@ -148,6 +168,12 @@ class Listener:
             tls.do_handshake(OPEN_TIMEOUT)
         return Connection(sock, protocol, *args, tls=tls, **options)
 
+    def _screen(self, connection: ServerConnection, request: Request) -> Response | None:
+        headers = {name.lower(): value for name, value in request.headers.raw_items()}
+        requests.debug("upgrade request for %s with %s", request.path, headers)
+        refusal = self._admit(request.path.partition("?")[0], headers)
+        return None if refusal is None else connection.respond(*refusal)
+
 
 def _cut(sock: socket.socket) -> None:
     try:
@@ -156,8 +182,8 @@ def _cut(sock: socket.socket) -> None:
         pass  # it is cut already
 
 
-def _groups(messages: Iterable[bytes]) -> Iterable[list[bytes]]:
-    group: list[bytes] = []
+def _groups(messages: Iterable[Message]) -> Iterable[list[Message]]:
+    group: list[Message] = []
     size = 0
     for message in messages:
         group.append(message)

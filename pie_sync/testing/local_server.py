@@ -12,7 +12,7 @@ from typing import Callable, TypeVar
 from ._catalog import ProgramName
 from ._client import Client
 from ._core import Core
-from ._instance_dialect import VARIANTS, InstanceDialect, encode_output
+from ._flavour import Flavour
 from ._python_program import ProgramContext, PythonProgram
 from ._users import Users
 from ._websocket import Connection, Listener
@@ -38,13 +38,20 @@ class LocalServer:
 
             client = PieClient(server.uri)
 
-    It speaks the instance protocol with its inconvenient parts: what a real server leaves unanswered, this one
-    leaves unanswered too. Uploaded WebAssembly really runs (WASI preview 1 command modules, sandboxed); registry
-    programs are Python functions. All methods are safe to call from any thread.
+    It speaks its protocol with the inconvenient parts: what a real server leaves unanswered or drops, this one
+    leaves unanswered or drops too. Uploaded WebAssembly really runs (WASI preview 1 command modules, sandboxed);
+    registry programs are Python functions. All methods are safe to call from any thread.
 
     Everything is kept in memory, without a limit: uploads, programs, messages that no program has received, and
-    the output of detached instances. The output for an attached client that does not read is bounded: its
-    programs wait.
+    the output of detached instances as far as the protocol keeps it. The output for an attached client that does
+    not read is bounded: its programs wait.
+
+    On the process protocol a core module stands in for a component, which is what a real server of that
+    generation wants. It gets the JSON text of its arguments as its one argument. The smallest component, an empty
+    one, can be uploaded but not run; other components, and scripts, are refused.
+
+    What clients send is told to the logger ``pie_sync.testing.requests`` at level DEBUG: each request for a
+    connection with its path and headers, and each message with its type.
 
     Args:
         users: OpenSSH public key lines (one text with one line or more, or several texts) by user name. Whoever
@@ -53,15 +60,22 @@ class LocalServer:
         internal_token: the token for internal authentication; None, the default, refuses every token.
         port: the TCP port; 0, the default, takes a free one.
         ssl_context: a server-side context makes this a ``wss://`` server.
-        variant: ``"hash"``, the default, for a server that names programs by their hash, ``"name"`` for one
-            that names them by their manifest.
+        protocol: ``"instance"``, the default, for a server up to Pie 0.2; ``"process"`` for one of Pie 0.3 or
+            0.4; ``"process-0.5"`` for one of Pie 0.5, which is found at the path ``/v1/ws`` only, wants to be told
+            an identity but lets everybody in (so it takes neither ``users`` nor ``internal_token``), sends text
+            frames beside the rest, and ends the instances that are attached to a lost connection.
+        variant: for the instance protocol: ``"hash"``, the default, for a server that names programs by their
+            hash, ``"name"`` for one that names them by their manifest.
         host: the address to listen on.
         memory_limit: bytes of linear memory that one WebAssembly instance may have. A program that fails when
             nothing more of it can be granted ends with ``OutOfResources``.
-        challenge_message: send the challenge in a message of its own type, as some servers do.
+        challenge_message: for the instance protocol: send the challenge in a message of its own type, as some
+            servers do.
+        early_events: for the process protocol: let what an instance sends in its first 50 ms arrive before the
+            answer to its launch, which a real server may do at any time.
 
     Raises:
-        ValueError: a key line or an option can't be used.
+        ValueError: a key line or an option can't be used, or not with this protocol.
     """
 
     def __init__(
@@ -71,19 +85,22 @@ class LocalServer:
         port: int = 0,
         ssl_context: ssl.SSLContext | None = None,
         *,
+        protocol: str = "instance",
         variant: str = "hash",
         host: str = "127.0.0.1",
         memory_limit: int = 64 * 1024 * 1024,
         challenge_message: bool = False,
+        early_events: bool = False,
     ) -> None:
-        if variant not in VARIANTS:
-            raise ValueError(f"variant must be one of {', '.join(VARIANTS)}, not {variant!r}")
+        self._flavour = Flavour.of(
+            protocol, variant=variant, challenge_message=challenge_message, early_events=early_events
+        )
+        if protocol == "process-0.5" and (users is not None or internal_token is not None):
+            raise ValueError("a server of Pie 0.5 authenticates nobody: users and internal_token have no meaning")
         self._host = host
         self._wanted_port = port
         self._ssl_context = ssl_context
-        self._variant = variant
-        self._challenge_message = challenge_message
-        self._core = Core(Users(users, internal_token), memory_limit)
+        self._core = Core(Users(users, internal_token), memory_limit, keeps_output=self._flavour.keeps_output)
         self._listener: Listener | None = None
         self._clients: set[Client] = set()
         # Guards the two above.
@@ -103,7 +120,9 @@ class LocalServer:
             if self._core.closing.is_set():
                 raise RuntimeError("a closed server can't be started again")
             if self._listener is None:
-                self._listener = Listener(self._host, self._wanted_port, self._ssl_context, self._serve)
+                self._listener = Listener(
+                    self._host, self._wanted_port, self._ssl_context, self._serve, self._flavour.admit
+                )
 
     def close(self) -> None:
         """Drop all connections, terminate all instances and wait for their threads. Idempotent.
@@ -149,7 +168,7 @@ class LocalServer:
 
     @property
     def uri(self) -> str:
-        """What to connect to, such as ``ws://127.0.0.1:40001``.
+        """What to connect to, such as ``ws://127.0.0.1:40001``: without a path, whatever the protocol.
 
         Raises:
             RuntimeError: the server was not started.
@@ -162,11 +181,14 @@ class LocalServer:
         """Make a Python function a program of the registry.
 
         The function is called in a thread of its own for every instance, with a :class:`ProgramContext`. What
-        it returns, a str or None, completes the instance; what it raises is the instance's ``Exception``
-        event, with the last line of the traceback as its text.
+        it returns, a str or None, completes the instance; on the process protocol something else does so as its
+        JSON text. What it raises is the instance's ``Exception`` event, with the last line of the traceback as its
+        text.
 
         Args:
-            name: ``[namespace/]name[@version]``; what is left out is ``std`` and ``latest``.
+            name: ``[namespace/]name[@version]``; what is left out is ``std`` and ``latest``. The process protocol
+                has no namespaces but that one and no ``latest``, which is ``0.1.0`` there; a name has letters,
+                digits, ``-`` and ``_`` only, a version three numbers.
 
         Returns:
             A decorator that leaves the function as it is.
@@ -174,7 +196,7 @@ class LocalServer:
         Raises:
             ValueError: ``name`` does not have that form.
         """
-        program_name = ProgramName.parse(name)
+        program_name = self._flavour.registered_name(ProgramName.parse(name))
 
         def register(function: Function) -> Function:
             self._core.catalog.register(program_name, PythonProgram(function))
@@ -185,8 +207,9 @@ class LocalServer:
     def drop_connections(self) -> None:
         """Cut all connections without a farewell, as a failing network does.
 
-        When this returns the instances that were attached are detached, and what had not been sent is kept for
-        whoever attaches next. A client that does not read delays this by a second.
+        When this returns the instances that were attached are detached (with ``"process-0.5"``: ended), and on
+        the instance protocol what had not been sent is kept for whoever attaches next. A client that does not read
+        delays this by a second.
         """
         with self._lock:
             clients = list(self._clients)
@@ -195,11 +218,7 @@ class LocalServer:
 
     def _serve(self, connection: Connection) -> None:
         client = Client(
-            connection,
-            encode_output,
-            lambda channel: InstanceDialect(
-                self._core, channel, variant=self._variant, challenge_message=self._challenge_message
-            ),
+            connection, self._flavour.encode, lambda channel: self._flavour.new_dialect(self._core, channel)
         )
         with self._lock:
             self._clients.add(client)

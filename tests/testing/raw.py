@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import msgpack
 import websocket
@@ -18,20 +18,25 @@ COMPLETED, ABORTED, EXCEPTION, SERVER_ERROR, OUT_OF_RESOURCES = 1, 2, 3, 4, 5
 ENDS = (COMPLETED, ABORTED, EXCEPTION, SERVER_ERROR, OUT_OF_RESOURCES)
 
 
+WireType = TypeVar("WireType", bound="Wire")
+
+
 class ClosedError(Exception):
     """The server has closed the connection."""
 
 
-class RawClient:
-    def __init__(self, uri: str, username: str | None = "alice", **options: Any) -> None:
+class Wire:
+    """A connection, on which either generation of the protocol can be spoken."""
+
+    #: The name of the flag in a response.
+    success = "successful"
+
+    def __init__(self, uri: str, **options: Any) -> None:
         self.socket = websocket.create_connection(uri, timeout=PATIENCE, **options)
         self._corr_ids = itertools.count(1)
         self._backlog: deque[dict[str, Any]] = deque()
-        if username is not None:
-            answer = self.request("identification", username=username)
-            assert answer["successful"], answer
 
-    def __enter__(self) -> RawClient:
+    def __enter__(self: WireType) -> WireType:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -80,7 +85,7 @@ class RawClient:
         corr_id = next(self._corr_ids)
         self.send("ping", corr_id=corr_id)
         answer = self.receive()
-        assert answer == {"type": "response", "corr_id": corr_id, "successful": True, "result": "Pong"}
+        assert answer == {"type": "response", "corr_id": corr_id, self.success: True, "result": "Pong"}
 
     def assert_closed(self) -> None:
         """The server closes the connection without a further message."""
@@ -89,6 +94,39 @@ class RawClient:
         except ClosedError:
             return
         raise AssertionError(f"still open: {message}")
+
+    def upload(self, kind: str, payload: bytes, **fields: Any) -> dict[str, Any]:
+        corr_id = next(self._corr_ids)
+        for chunk in chunks(payload):
+            self.send(kind, corr_id=corr_id, **chunk, **fields)
+        return self.answer(corr_id)
+
+    def _receive(self) -> dict[str, Any]:
+        try:
+            opcode, data = self.socket.recv_data()
+        except websocket.WebSocketTimeoutException:
+            raise AssertionError("the server sends nothing") from None
+        except (websocket.WebSocketException, OSError) as error:
+            raise ClosedError from error
+        if opcode == websocket.ABNF.OPCODE_CLOSE:
+            raise ClosedError
+        return self._decode(opcode, data)
+
+    def _decode(self, opcode: int, data: bytes) -> dict[str, Any]:
+        assert opcode == websocket.ABNF.OPCODE_BINARY
+        message = msgpack.unpackb(data)
+        assert isinstance(message, dict)
+        return message
+
+
+class RawClient(Wire):
+    """Speaks the instance protocol."""
+
+    def __init__(self, uri: str, username: str | None = "alice", **options: Any) -> None:
+        super().__init__(uri, **options)
+        if username is not None:
+            answer = self.request("identification", username=username)
+            assert answer["successful"], answer
 
     # What tests do all the time
 
@@ -130,12 +168,6 @@ class RawClient:
     def upload_blob(self, instance_id: str, blob: bytes, **fields: Any) -> dict[str, Any]:
         blob_hash = fields.pop("blob_hash", blake3(blob).hexdigest())
         return self.upload("upload_blob", blob, instance_id=instance_id, blob_hash=blob_hash, **fields)
-
-    def upload(self, kind: str, payload: bytes, **fields: Any) -> dict[str, Any]:
-        corr_id = next(self._corr_ids)
-        for chunk in chunks(payload):
-            self.send(kind, corr_id=corr_id, **chunk, **fields)
-        return self.answer(corr_id)
 
     def events(self, instance_id: str) -> Iterator[tuple[int | str, str]]:
         """(event, text) of one instance until its end, nothing else being received."""
@@ -181,20 +213,6 @@ class RawClient:
             index += 1
         assert blake3(payload).hexdigest() == message["blob_hash"]
         return payload
-
-    def _receive(self) -> dict[str, Any]:
-        try:
-            opcode, data = self.socket.recv_data()
-        except websocket.WebSocketTimeoutException:
-            raise AssertionError("the server sends nothing") from None
-        except (websocket.WebSocketException, OSError) as error:
-            raise ClosedError from error
-        if opcode == websocket.ABNF.OPCODE_CLOSE:
-            raise ClosedError
-        assert opcode == websocket.ABNF.OPCODE_BINARY
-        message = msgpack.unpackb(data)
-        assert isinstance(message, dict)
-        return message
 
 
 def chunks(payload: bytes) -> list[dict[str, Any]]:

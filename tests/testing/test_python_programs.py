@@ -168,6 +168,17 @@ def test_an_empty_blob_is_never_delivered(server: LocalServer, client: RawClient
     assert list(client.events(instance_id)) == [(COMPLETED, "received 0")]
 
 
+def test_what_only_the_process_protocol_has_does_no_harm(server: LocalServer, client: RawClient) -> None:
+    @server.program("portable")
+    def portable(ctx: ProgramContext) -> None:
+        assert ctx.input is None
+        ctx.send_blob(b"abc", name="a.bin")
+
+    instance_id = client.launch("portable", '{"a": 1}')
+    assert client.receive_blob(instance_id) == b"abc"
+    assert list(client.events(instance_id)) == [(COMPLETED, "")]
+
+
 def test_text_that_has_no_utf8_is_replaced(server: LocalServer, client: RawClient) -> None:
     server.program("surrogate")(lambda ctx: "half: \ud800")
     assert list(client.events(client.launch("surrogate"))) == [(COMPLETED, "half: ?")]
