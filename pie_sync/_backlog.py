@@ -80,7 +80,9 @@ class Backlog:
     def _relieve(self) -> None:
         sizes = {events: events.memory_size() for events in self._queues}
         total = sum(sizes.values())
-        while total > self._max_bytes:
+        # What somebody waits for is not a backlog: a large blob on its way to him needs no detour over the disk.
+        sizes = {events: size for events, size in sizes.items() if not events.has_waiting_consumer}
+        while total > self._max_bytes and sizes:
             fullest = max(sizes, key=sizes.__getitem__)
             logger.debug("moving %d bytes of events to disk", sizes[fullest])
             fullest.spill()

@@ -54,6 +54,7 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
         self.staged: list[Item] = []
         self._behind: deque[Exception | deque[Item] | SpillFile] = deque()
         self._errors = 0
+        self._waiting = 0
         self._ending: Callable[[], Exception] | None = None
         self._wake: Callable[[], None] | None = None  # see when_ended()
         # What is in memory, by batch: (number of events, bytes). Consumers don't update it, see memory_size().
@@ -65,6 +66,11 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
         for part in self._behind:
             if isinstance(part, SpillFile):
                 part.close()
+
+    @property
+    def has_waiting_consumer(self) -> bool:
+        """Whether somebody is waiting, or has been woken just now, for what comes."""
+        return self._waiting > 0
 
     @property
     def exhausted(self) -> bool:
@@ -162,12 +168,15 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
                 remaining = None if deadline is None else deadline - monotonic()
                 if not block or (remaining is not None and remaining <= 0):
                     raise queue.Empty
+                self._waiting += 1
                 try:
                     self.not_empty.wait(remaining)
                 except BaseException:
                     # Ctrl-C, perhaps just after this thread was chosen to take an event: choose another.
                     self.not_empty.notify()
                     raise
+                finally:
+                    self._waiting -= 1
 
     def _advance(self) -> None:
         """Bring the next of what is behind into the empty deque, with the lock held; raise it if it's an error."""

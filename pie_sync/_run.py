@@ -64,7 +64,7 @@ def run(
         completed = conversation.listen()
     except PieTimeoutError as error:
         terminate_all([launch])
-        error.completed = None if conversation is None else conversation.rest()  # type: ignore[attr-defined, unused-ignore]
+        error.completed = None if conversation is None else conversation.rest()
         raise
     except BaseException:  # Ctrl-C, what on_event raises
         terminate_all([launch])

@@ -91,7 +91,7 @@ def connect(plan: Plan) -> PieClient:
     """Return a client that is connected and authenticated."""
     key = None
     if plan.key == "agent":
-        key = ParsedPrivateKey.from_agent()  # type: ignore[attr-defined, unused-ignore]
+        key = ParsedPrivateKey.from_agent()
     elif plan.key is not None:
         key = ParsedPrivateKey.from_file(plan.key)
     client = PieClient(plan.uri, **plan.client_options)

@@ -6,7 +6,7 @@ import threading
 import warnings
 import weakref
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Union
+from typing import TYPE_CHECKING, Any, Callable, Literal, NamedTuple, Union, overload
 
 from ._arguments import (
     check_args,
@@ -24,10 +24,12 @@ from ._deadline import DEFAULT, Default, Limit, Timeout, check_timeout
 from ._endpoint import Endpoint
 from ._listing import find_detached, list_instances, new_tag
 from ._manifest import Manifest
+from ._map import map_
 from ._programs import Programs
 from ._protocol import ProcessProtocol
 from ._protocol.messages import Answer
 from ._restoration import Restoration
+from ._run import run
 from ._session import Session
 from ._stats import ClientStats
 from ._transfer import open_payload
@@ -36,21 +38,24 @@ from .errors import (
     AuthenticationError,
     LaunchError,
     PieConnectionError,
+    PieError,
     PieTimeoutError,
     RequestError,
     TerminateError,
 )
 from .events import InstanceInfo, QueryResult
-from .instance import Instance
+from .instance import CompletedInstance, Instance
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Generator, Iterable, Mapping, Sequence
     from types import TracebackType
 
     from ._manifest import ManifestSource
     from ._queue import EventQueue
     from ._restoration import RestoredConnection
+    from ._run import Input, OnEvent
+    from ._runnable import Program
     from ._transfer import PayloadSource
     from ._upload import Progress
     from .keys import ParsedPrivateKey
@@ -655,6 +660,133 @@ class PieClient:
         check_text(instance_id, "instance_id", "instances have it in .id")
         limit = self._limit(timeout)
         self._terminate(self._authenticated("terminate_instance", limit).session, instance_id, limit)
+
+    # --- batches ------------------------------------------------------------------------------------------
+
+    def run(
+        self,
+        program: Program,
+        args: Arguments = (),
+        *,
+        input: Input = None,  # noqa: A002 - the name that subprocess.run gave it
+        timeout: float | None = None,
+        check: bool = True,
+        on_event: OnEvent = None,
+    ) -> CompletedInstance:
+        """Launch a program and wait for its end: what ``subprocess.run`` is for processes.
+
+        Args:
+            program: its name in the registry, its hash (64 hexadecimal digits), or the path of a file: a
+                ``PathLike``, or a str that ends with ``.wasm``, or one with a slash under which there is a file. A
+                file is hashed, and uploaded only if the server doesn't have it.
+            args: see :meth:`launch_instance`.
+            input: what to send once it runs: a message (str), a blob (bytes-like), or an iterable of both, sent in
+                order. What comes after the instance's end is dropped. A generator is asked for the next when the
+                one before is sent. (Process protocol: a blob is lost unless the program is waiting for it at that
+                moment; see :meth:`Instance.upload_blob`.)
+            timeout: seconds for the whole call; None, the default, is without limit, but each request has the
+                client's ``timeout`` all the same.
+            check: raise ``InstanceFailed`` unless it has ``Completed``.
+            on_event: called as ``on_event(event, data)`` for each event, the last one included, in this thread.
+
+        Returns:
+            Everything that it sent.
+
+        If the time is over, or anything is raised (also by ``on_event`` or ``input``, also Ctrl-C), the instance
+        is terminated first: that takes what the server needs for it, 3 seconds more at the most. A launch that isn't
+        answered even then may run on.
+
+        Raises:
+            InstanceFailed: see ``check``. Its ``completed`` has the result.
+            PieTimeoutError: not done in time. Its ``completed`` is a :class:`CompletedInstance` with all that was
+                received up to the instance's end (``Aborted``), or None if there was no instance, or no end.
+            LaunchError: the server refused, for instance because there is no such program.
+            UploadError: the server refused the program or a blob.
+            ProtocolError: the server sent something senseless of this instance.
+            TypeError, ValueError: an argument makes no sense, or can't be told to this server.
+            PieConnectionError: the connection is lost. The instance may run on.
+            OSError: the file can't be read.
+        """
+        return run(self, program, args, input=input, timeout=timeout, check=check, on_event=on_event)
+
+    @overload
+    def map(
+        self,
+        program: Program,
+        inputs: Iterable[Arguments],
+        *,
+        concurrency: int = ...,
+        ordered: bool = ...,
+        retries: int = ...,
+        return_exceptions: Literal[False] = ...,
+    ) -> Generator[CompletedInstance, None, None]: ...
+    @overload
+    def map(
+        self,
+        program: Program,
+        inputs: Iterable[Arguments],
+        *,
+        concurrency: int = ...,
+        ordered: bool = ...,
+        retries: int = ...,
+        return_exceptions: bool,
+    ) -> Generator[CompletedInstance | PieError, None, None]: ...
+    def map(
+        self,
+        program: Program,
+        inputs: Iterable[Arguments],
+        *,
+        concurrency: int = 16,
+        ordered: bool = True,
+        retries: int = 0,
+        return_exceptions: bool = False,
+    ) -> Generator[Any, None, None]:
+        """Run one instance for each input, many at a time over this one connection; yield their results.
+
+        A file is uploaded at once, if need be; everything else happens in the thread that takes the results, while
+        it waits for one. There is no further thread, and no launch waits for another one's answer. Take results
+        without long pauses: places that become free are filled again when the next one is asked for.
+
+        Only one thread at a time may take results. Any number of ``map`` may run at once on one client.
+
+        Args:
+            program: as for :meth:`run`.
+            inputs: for each instance its arguments, as :meth:`launch_instance` takes them: a list of strings, or a
+                mapping. A plain str is a ``TypeError``, as it is there. They may be endless: no more than
+                4 times ``concurrency`` are taken ahead of the results.
+            concurrency: how many instances may be running or being launched.
+            ordered: yield in the order of the inputs, so that a slow instance holds up those behind it; else as
+                they finish.
+            retries: how often an input is launched again, at once, when its launch was refused or not answered
+                within the client's ``timeout``, when its instance did not complete, or when the server sent
+                something senseless of it or the connection was lost (which helps with ``reconnect=True``). An
+                instance may have done its work all the same. Mistakes in the arguments are not tried again.
+            return_exceptions: yield the ``PieError`` of an input at its place rather than raise it. A lost
+                connection and mistakes in the inputs are raised in any case.
+
+        Yields:
+            a :class:`CompletedInstance` for each input, or its error: see ``return_exceptions``.
+
+        Whatever ends the iteration before the inputs do (``close()``, ``break``, an error, Ctrl-C, dropping the
+        generator) terminates what runs and drops its output: 2 seconds at the most. When one is left to the
+        garbage collector in a cycle, and that runs inside this client, its instances run on.
+
+        Raises:
+            InstanceFailed: at the place of an instance that did not complete.
+            LaunchError, ProtocolError, PieTimeoutError: at the place of an input that could not be run.
+            TypeError, ValueError: an argument makes no sense (at once), or an input (at its place).
+            PieConnectionError: the connection is lost.
+            OSError: the file can't be read.
+        """
+        return map_(
+            self,
+            program,
+            inputs,
+            concurrency=concurrency,
+            ordered=ordered,
+            retries=retries,
+            return_exceptions=return_exceptions,
+        )
 
     # --- called by Instance: on the session that it belongs to, which may not be the client's any more ------
 

@@ -120,7 +120,13 @@ class InvalidKeyError(PieError, ValueError):
 
 
 class PieTimeoutError(PieError, TimeoutError):
-    """No answer, or no event, within the time limit. The connection is still usable."""
+    """No answer, or no event, within the time limit. The connection is still usable.
+
+    Attributes:
+        completed: from :meth:`PieClient.run` only: what had been received; None where there's nothing to tell.
+    """
+
+    completed: CompletedInstance | None = None
 
 
 class PieConnectionError(ConnectionError):

@@ -9,6 +9,10 @@ import pytest
 from tests.programs import EXAMPLES
 
 EXPECTED = {
+    "batch.py": [
+        "an epic about tea (thinking...)\na haiku about tea\na limerick about tea\n",
+        "a haiku about tea / a limerick about tea / an ode about tea / a sonnet about tea / a ballad about tea\n",
+    ],
     "quickstart.py": ["connected to ws://", "Hello, world!\nHello, Pie!\nended: Completed\n"],
     "streaming.py": ["3\n2\n1\nmessage: lift-off\nCompleted: in orbit\n"],
     "messages_and_blobs.py": [

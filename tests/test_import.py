@@ -17,7 +17,7 @@ def test_import_is_quick():
 
 def test_the_api_is_what_is_listed():
     public = {name for name in dir(pie_sync) if not name.startswith("_")}
-    modules = {"client", "errors", "events", "instance", "keys", "testing", "annotations"}
+    modules = {"batch", "cli", "client", "errors", "events", "instance", "keys", "testing", "annotations"}
     assert public - modules == set(pie_sync.__all__) - {"__version__"}
 
 

@@ -22,7 +22,7 @@ from pie_sync import (
     PieTimeoutError,
     ProtocolError,
 )
-from pie_sync._map import LOOK_AHEAD, map_
+from pie_sync._map import LOOK_AHEAD
 from tests.programs import HELLO
 from tests.scripted import scripted_server, wait_for_close
 
@@ -109,17 +109,17 @@ def gauge(server):
 
 
 def test_in_the_order_of_the_inputs(client, gauge):
-    results = map_(client, "square", numbers(100))
+    results = client.map("square", numbers(100))
     assert messages(results) == [str(number**2) for number in range(100)]
     assert gauge.launched == 100
 
 
 def test_nothing_to_do(client):
-    assert list(map_(client, "square", [])) == []
+    assert list(client.map("square", [])) == []
 
 
 def test_all_that_an_instance_has_sent(client):
-    (completed,) = map_(client, "talk", [["a", "b"]])
+    (completed,) = client.map("talk", [["a", "b"]])
     assert isinstance(completed, CompletedInstance)
     assert completed.event is Event.Completed
     assert completed.messages == ("message 1", "message 2")
@@ -127,30 +127,30 @@ def test_all_that_an_instance_has_sent(client):
 
 
 def test_mappings_as_inputs(client):
-    assert messages(map_(client, "talk", [{"tokens": 5}, ["b"]])) == ["--tokens 5", "b"]
+    assert messages(client.map("talk", [{"tokens": 5}, ["b"]])) == ["--tokens 5", "b"]
 
 
 def test_an_uploaded_program(client, tmp_path):
     path = tmp_path / "hello.wasm"
     path.write_bytes(HELLO)
-    results = map_(client, path, [["one"], ["two"]])
+    results = client.map(path, [["one"], ["two"]])
     assert [completed.stdout.splitlines()[0] for completed in results] == ["Hello, one!", "Hello, two!"]
 
 
 def test_as_they_finish(client, gauge):
-    results = map_(client, "odd-ones-wait", numbers(), concurrency=3, ordered=False)
+    results = client.map("odd-ones-wait", numbers(), concurrency=3, ordered=False)
     # Both odd ones that come by keep a place for good. The even ones pass.
     assert {next(results).message for _ in range(2)} == {"0", "2"}
     results.close()
 
 
 def test_the_same_results_in_any_order(client, gauge):
-    results = map_(client, "square", numbers(200), ordered=False)
+    results = client.map("square", numbers(200), ordered=False)
     assert sorted(map(int, messages(results))) == [number**2 for number in range(200)]
 
 
 def test_a_big_result_waits_without_being_consumed(client):
-    results = map_(client, "flood", [["5000"]] * 4, concurrency=4)
+    results = client.map("flood", [["5000"]] * 4, concurrency=4)
     assert [len(completed.messages) for completed in results] == [5000] * 4
 
 
@@ -158,13 +158,13 @@ def test_a_big_result_waits_without_being_consumed(client):
 
 
 def test_as_many_at_a_time_as_allowed(client, gauge):
-    results = map_(client, "together", ([str(number), "7"] for number in range(50)), concurrency=7)
+    results = client.map("together", ([str(number), "7"] for number in range(50)), concurrency=7)
     assert messages(results) == [str(number) for number in range(50)]
     assert gauge.highest == 7
 
 
 def test_one_at_a_time(client, gauge):
-    assert len(list(map_(client, "square", numbers(20), concurrency=1))) == 20
+    assert len(list(client.map("square", numbers(20), concurrency=1))) == 20
     assert gauge.highest == 1
 
 
@@ -185,7 +185,7 @@ def test_launches_do_not_wait_for_each_other():
 
     with scripted_server(script) as uri, PieClient(uri, protocol="instance") as client:
         client.authenticate("alice")
-        assert messages(map_(client, "any", numbers(16))) == [str(number) for number in range(16)]
+        assert messages(client.map("any", numbers(16))) == [str(number) for number in range(16)]
     assert seen == ["launch_instance_from_registry"] * 16
 
 
@@ -193,7 +193,7 @@ def test_no_thread_of_its_own(server, gauge):
     with PieClient(server.uri) as client:
         client.authenticate("alice")
         before = {thread for thread in threading.enumerate() if "pie-sync" in thread.name}
-        results = map_(client, "together", ([str(number), "40"] for number in range(80)), concurrency=40)
+        results = client.map("together", ([str(number), "40"] for number in range(80)), concurrency=40)
         next(results)
         assert {thread for thread in threading.enumerate() if thread.name.startswith("pie-sync")} == before
         results.close()
@@ -203,7 +203,7 @@ def test_no_thread_of_its_own(server, gauge):
 def test_bounded_look_ahead_over_endless_inputs(client, gauge, ordered):
     taken = itertools.count()
     inputs = ([str(next(taken))] for _ in itertools.count())
-    results = map_(client, "square", inputs, concurrency=5, ordered=ordered)
+    results = client.map("square", inputs, concurrency=5, ordered=ordered)
     for yielded in range(1, 101):
         next(results)
         assert int(repr(taken)[6:-1]) <= yielded + LOOK_AHEAD * 5
@@ -219,7 +219,7 @@ def test_a_slow_one_holds_up_only_so_many(client, gauge):
             taken.append(number)
             yield [str(number)]
 
-    results = map_(client, "odd-ones-wait", inputs(), concurrency=4)
+    results = client.map("odd-ones-wait", inputs(), concurrency=4)
     assert next(results).message == "0"
 
     def wait():
@@ -236,7 +236,7 @@ def test_a_slow_one_holds_up_only_so_many(client, gauge):
 
 def test_memory_does_not_grow(client, gauge):
     process = psutil.Process()
-    results = map_(client, "square", numbers(), concurrency=32)
+    results = client.map("square", numbers(), concurrency=32)
     for _ in itertools.islice(results, 500):
         pass
     gc.collect()
@@ -255,7 +255,7 @@ def test_memory_does_not_grow(client, gauge):
 
 def test_a_failure_is_raised_at_its_place(client, gauge):
     inputs = [["0", "0"], ["1", "0"], ["2", "9"], ["3", "0"]]
-    results = map_(client, "flaky", inputs)
+    results = client.map("flaky", inputs)
     assert [next(results).message, next(results).message] == ["0", "1"]
     with pytest.raises(InstanceFailed, match="attempt 1"):
         next(results)
@@ -264,7 +264,7 @@ def test_a_failure_is_raised_at_its_place(client, gauge):
 
 def test_failures_are_returned(client, gauge):
     inputs = [["0", "0"], ["1", "9"], ["2", "0"]]
-    first, failed, last = map_(client, "flaky", inputs, return_exceptions=True)
+    first, failed, last = client.map("flaky", inputs, return_exceptions=True)
     assert [first.message, last.message] == ["0", "2"]
     assert isinstance(failed, InstanceFailed)
     assert failed.completed.event is Event.Exception
@@ -272,20 +272,20 @@ def test_failures_are_returned(client, gauge):
 
 def test_an_unknown_program(client):
     with pytest.raises(LaunchError, match="map failed"):
-        next(map_(client, "nobody-wrote-this", numbers()))
-    errors = list(map_(client, "nobody-wrote-this", numbers(20), return_exceptions=True, retries=1))
+        next(client.map("nobody-wrote-this", numbers()))
+    errors = list(client.map("nobody-wrote-this", numbers(20), return_exceptions=True, retries=1))
     assert [type(error) for error in errors] == [LaunchError] * 20
 
 
 def test_retries(client, gauge):
     inputs = [[str(number), str(number % 3)] for number in range(30)]
-    results = map_(client, "flaky", inputs, retries=2, concurrency=4)
+    results = client.map("flaky", inputs, retries=2, concurrency=4)
     assert messages(results) == [str(number) for number in range(30)]
     assert gauge.attempts == {str(number): number % 3 + 1 for number in range(30)}
 
 
 def test_not_enough_retries(client, gauge):
-    (failed,) = map_(client, "flaky", [["0", "9"]], retries=2, return_exceptions=True)
+    (failed,) = client.map("flaky", [["0", "9"]], retries=2, return_exceptions=True)
     assert "attempt 3" in str(failed)
     assert gauge.attempts["0"] == 3
 
@@ -295,7 +295,7 @@ def test_not_enough_retries(client, gauge):
     ("bad", "error"), [("5", "did you mean"), ([5], "must be a str"), (5, "not iterable")], ids=repr
 )
 def test_an_input_that_makes_no_sense(client, gauge, bad, error, return_exceptions):
-    results = map_(client, "square", [["1"], ["2"], bad, ["3"]], retries=3, return_exceptions=return_exceptions)
+    results = client.map("square", [["1"], ["2"], bad, ["3"]], retries=3, return_exceptions=return_exceptions)
     assert [next(results).message, next(results).message] == ["1", "4"]
     with pytest.raises(TypeError, match=error):
         next(results)
@@ -307,14 +307,14 @@ def test_inputs_that_fail(client, gauge):
         yield ["2"]
         raise OSError("the file is torn")
 
-    results = map_(client, "square", inputs())
+    results = client.map("square", inputs())
     assert next(results).message == "4"
     with pytest.raises(OSError, match="torn"):
         next(results)
 
 
 def test_a_lost_connection_is_raised_whatever_happens(server, client, gauge):
-    results = map_(client, "odd-ones-wait", numbers(), retries=1, return_exceptions=True)
+    results = client.map("odd-ones-wait", numbers(), retries=1, return_exceptions=True)
     assert next(results).message == "0"
     server.drop_connections()
     with pytest.raises(PieConnectionError):
@@ -340,7 +340,7 @@ def test_an_unanswered_launch_and_a_late_answer():
 
     with scripted_server(script) as uri, PieClient(uri, protocol="instance", timeout=1) as client:
         client.authenticate("alice")
-        assert messages(map_(client, "any", [["x"]], retries=1)) == ["done"]
+        assert messages(client.map("any", [["x"]], retries=1)) == ["done"]
     assert terminated == ["late"]
 
 
@@ -351,7 +351,7 @@ def test_a_server_that_never_answers():
 
     with scripted_server(script) as uri, PieClient(uri, protocol="instance", timeout=0.2) as client:
         client.authenticate("alice")
-        outcomes = list(map_(client, "any", numbers(5), return_exceptions=True, concurrency=2))
+        outcomes = list(client.map("any", numbers(5), return_exceptions=True, concurrency=2))
     assert [type(outcome) for outcome in outcomes] == [PieTimeoutError] * 5
 
 
@@ -378,7 +378,7 @@ def test_nonsense_from_an_instance_ends_it():
     with scripted_server(script) as uri, PieClient(uri, protocol="instance") as client:
         client.authenticate("alice")
         with pytest.raises(ProtocolError, match="do not match"):
-            next(map_(client, "any", numbers(1)))
+            next(client.map("any", numbers(1)))
     assert terminated == ["instance-1"]
 
 
@@ -394,7 +394,7 @@ def nothing_is_kept(client, gauge):
 @pytest.mark.parametrize("way", ["close", "exception", "dropped"])
 def test_stopping_terminates_what_runs(client, gauge, way):
     inputs = itertools.chain([["0"]], itertools.repeat(["1"]))
-    results = map_(client, "odd-ones-wait", inputs, concurrency=8)
+    results = client.map("odd-ones-wait", inputs, concurrency=8)
     assert next(results).message == "0"
     gauge.wait_for(lambda: gauge.running >= 7)
     if way == "close":
@@ -408,7 +408,7 @@ def test_stopping_terminates_what_runs(client, gauge, way):
 
 
 def test_a_break_in_the_middle(client, gauge):
-    for number, completed in enumerate(map_(client, "square", numbers(), concurrency=8)):
+    for number, completed in enumerate(client.map("square", numbers(), concurrency=8)):
         assert completed.message == str(number**2)
         if number == 20:
             break
@@ -418,7 +418,7 @@ def test_a_break_in_the_middle(client, gauge):
 def test_a_failure_terminates_the_others(client, gauge):
     inputs = [["0"], *[["1"]] * 5, ["no number"]]
     with pytest.raises(InstanceFailed, match="invalid literal"):
-        list(map_(client, "odd-ones-wait", inputs, ordered=False))
+        list(client.map("odd-ones-wait", inputs, ordered=False))
     assert nothing_is_kept(client, gauge)
 
 
@@ -431,7 +431,7 @@ def test_ctrl_c_terminates_what_runs(client, gauge):
     thread = threading.Thread(target=interrupt)
     thread.start()
     with pytest.raises(KeyboardInterrupt):
-        next(map_(client, "endless", numbers(), concurrency=4))
+        next(client.map("endless", numbers(), concurrency=4))
     thread.join()
     assert nothing_is_kept(client, gauge)
     assert client.ping() > 0
@@ -468,14 +468,14 @@ def test_launches_on_their_way_are_terminated_as_well():
     with scripted_server(script) as uri, PieClient(uri, protocol="instance") as client:
         client.authenticate("alice")
         with pytest.raises(KeyboardInterrupt):
-            next(map_(client, "any", inputs(), concurrency=4))
+            next(client.map("any", inputs(), concurrency=4))
     thread.join()
     assert terminated == ["i0", "i1", "i2"]
 
 
 def test_a_generator_in_a_cycle_is_collected_wherever_it_may_be(client, gauge):
     """Also in a thread that holds the session's lock: then it can't talk to the server, and must not try to."""
-    results = map_(client, "odd-ones-wait", numbers(), concurrency=4)
+    results = client.map("odd-ones-wait", numbers(), concurrency=4)
     next(results)
     cycle = [results]
     cycle.append(cycle)
@@ -490,7 +490,7 @@ def test_a_generator_in_a_cycle_is_collected_wherever_it_may_be(client, gauge):
 def test_after_the_client_was_closed(server, gauge):
     with PieClient(server.uri) as client:
         client.authenticate("alice")
-        results = map_(client, "odd-ones-wait", numbers())
+        results = client.map("odd-ones-wait", numbers())
         next(results)
     begin = time.monotonic()
     results.close()
@@ -501,7 +501,7 @@ def test_after_the_client_was_closed(server, gauge):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of fork() in a process with threads
 def test_in_a_forked_child(client, gauge):
-    results = map_(client, "odd-ones-wait", numbers())
+    results = client.map("odd-ones-wait", numbers())
     assert next(results).message == "0"
     child = os.fork()
     if child == 0:
@@ -533,9 +533,9 @@ def test_in_a_forked_child(client, gauge):
 def test_mistakes_are_told_at_once(client, options, error):
     arguments = {"program": "square", "inputs": [], **options}
     with pytest.raises(error):
-        map_(client, **arguments)
+        client.map(**arguments)
 
 
 def test_not_authenticated(server):
     with PieClient(server.uri) as stranger, pytest.raises(AuthenticationError, match="authenticate first"):
-        map_(stranger, "square", [])
+        stranger.map("square", [])

@@ -15,7 +15,6 @@ from pie_sync import (
     PieError,
     PieTimeoutError,
 )
-from pie_sync._run import run
 from tests.programs import HELLO
 from tests.scripted import scripted_server, wait_for_close
 
@@ -49,7 +48,7 @@ def ended(server):
 
 
 def test_everything_that_an_instance_sends(client):
-    completed = run(client, "talk", ["a", "b"])
+    completed = client.run("talk", ["a", "b"])
     assert completed.event is Event.Completed
     assert completed.message == "a b"
     assert completed.stdout == "out 1\nout 2\n"
@@ -59,13 +58,12 @@ def test_everything_that_an_instance_sends(client):
 
 
 def test_a_mapping_as_arguments(client):
-    assert run(client, "talk", {"max_tokens": 5}).message == "--max-tokens 5"
+    assert client.run("talk", {"max_tokens": 5}).message == "--max-tokens 5"
 
 
 def test_every_event_is_told_in_the_calling_thread(client):
     told = []
-    completed = run(
-        client,
+    completed = client.run(
         "talk",
         ["a"],
         on_event=lambda event, data: told.append((event, data, threading.current_thread())),
@@ -85,9 +83,9 @@ def test_every_event_is_told_in_the_calling_thread(client):
 
 def test_failure(client):
     with pytest.raises(InstanceFailed, match="the oven is cold") as caught:
-        run(client, "fail")
+        client.run("fail")
     assert caught.value.completed.event is Event.Exception
-    completed = run(client, "fail", check=False)
+    completed = client.run("fail", check=False)
     assert completed == caught.value.completed
 
 
@@ -96,7 +94,7 @@ def test_failure(client):
 
 def test_a_hash(client):
     program_hash = client.upload_program(HELLO)
-    assert run(client, program_hash.upper(), ["world"]).stdout.startswith("Hello, world!")
+    assert client.run(program_hash.upper(), ["world"]).stdout.startswith("Hello, world!")
 
 
 @pytest.mark.parametrize("kind", [str, lambda path: path], ids=["str", "PathLike"])
@@ -107,29 +105,29 @@ def test_a_file_is_uploaded_once(client, wasm, kind, monkeypatch):
         client, "upload_program", lambda *args, **options: uploads.append(args) or upload_program(*args, **options)
     )
     for _ in range(2):
-        assert run(client, kind(wasm), ["world"], timeout=20).stdout.startswith("Hello, world!")
+        assert client.run(kind(wasm), ["world"], timeout=20).stdout.startswith("Hello, world!")
     assert len(uploads) == 1
 
 
 def test_a_file_of_another_name(client, wasm):
     other = wasm.rename(wasm.with_name("hello"))
-    assert run(client, str(other), ["world"]).stdout.startswith("Hello, world!")
+    assert client.run(str(other), ["world"]).stdout.startswith("Hello, world!")
 
 
 def test_a_name_with_a_slash_is_no_file(client, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert run(client, "std/talk@latest", ["a"]).message == "a"
+    assert client.run("std/talk@latest", ["a"]).message == "a"
 
 
 def test_a_file_that_is_not_there(client, tmp_path):
     for missing in (tmp_path / "missing", str(tmp_path / "missing.wasm")):
         with pytest.raises(FileNotFoundError):
-            run(client, missing)
+            client.run(missing)
 
 
 def test_an_unknown_program(client):
     with pytest.raises(LaunchError, match="run failed"):
-        run(client, "nobody-wrote-this")
+        client.run("nobody-wrote-this")
 
 
 @pytest.mark.parametrize(
@@ -144,35 +142,35 @@ def test_an_unknown_program(client):
 )
 def test_wrong_types(client, arguments, options, error):
     with pytest.raises(TypeError, match=error):
-        run(client, *arguments, **options)
+        client.run(*arguments, **options)
 
 
 def test_an_empty_name(client):
     with pytest.raises(ValueError, match="empty"):
-        run(client, "")
+        client.run("")
 
 
 def test_not_authenticated(server):
     with PieClient(server.uri) as stranger, pytest.raises(AuthenticationError, match="authenticate first"):
-        run(stranger, "talk")
+        stranger.run("talk")
 
 
 # --- input ------------------------------------------------------------------------------------------------
 
 
 def test_one_message(client):
-    assert run(client, "echo", input="stop").message == "stopped"
+    assert client.run("echo", input="stop").message == "stopped"
 
 
 def test_several_messages(client):
-    completed = run(client, "echo", input=(text for text in ["one", "two", "stop"]))
+    completed = client.run("echo", input=(text for text in ["one", "two", "stop"]))
     assert completed.messages == ("one", "two")
 
 
 def test_a_blob(client):
     blob = bytes(range(256)) * 3000
-    assert run(client, "blob-echo", input=blob).blobs == (blob,)
-    assert run(client, "blob-echo", input=[memoryview(blob)], timeout=20).blobs == (blob,)
+    assert client.run("blob-echo", input=blob).blobs == (blob,)
+    assert client.run("blob-echo", input=[memoryview(blob)], timeout=20).blobs == (blob,)
 
 
 def test_events_are_told_between_inputs(client):
@@ -187,7 +185,7 @@ def test_events_are_told_between_inputs(client):
         assert told.is_set()
         yield "stop"
 
-    run(client, "echo", input=dialogue(), on_event=lambda event, data: told.set())
+    client.run("echo", input=dialogue(), on_event=lambda event, data: told.set())
 
 
 def test_what_nobody_reads_any_more_is_not_sent(client):
@@ -195,12 +193,12 @@ def test_what_nobody_reads_any_more_is_not_sent(client):
         while True:
             yield "stop"
 
-    assert run(client, "echo", input=endless(), timeout=20).message == "stopped"
+    assert client.run("echo", input=endless(), timeout=20).message == "stopped"
 
 
 def test_input_of_a_wrong_type_ends_the_instance(client, ended):
     with pytest.raises(TypeError, match="input must consist of"):
-        run(client, "endless", input=["one", 2])
+        client.run("endless", input=["one", 2])
     assert ended.wait(10)
 
 
@@ -209,7 +207,7 @@ def test_input_of_a_wrong_type_ends_the_instance(client, ended):
 
 def test_timeout_terminates(client, ended):
     with pytest.raises(PieTimeoutError, match=r"has not ended within 0\.2 s") as caught:
-        run(client, "endless", timeout=0.2)
+        client.run("endless", timeout=0.2)
     assert ended.wait(10)
     completed = caught.value.completed
     assert completed.event is Event.Aborted
@@ -224,7 +222,7 @@ def test_timeout_of_an_instance_that_never_stops_talking(server, client):
             context.send("and another thing")
 
     with pytest.raises(PieTimeoutError) as caught:
-        run(client, "chatter", timeout=0.2)
+        client.run("chatter", timeout=0.2)
     assert caught.value.completed.event is Event.Aborted
 
 
@@ -234,7 +232,7 @@ def test_timeout_while_sending(client, ended):
             yield "more"
 
     with pytest.raises(PieTimeoutError):
-        run(client, "endless", input=endless(), timeout=0.3)
+        client.run("endless", input=endless(), timeout=0.3)
     assert ended.wait(10)
 
 
@@ -256,7 +254,7 @@ def test_a_launch_that_is_answered_too_late_is_terminated():
         pings = threading.Timer(0.3, client.ping)
         pings.start()
         with pytest.raises(PieTimeoutError, match=r"no answer to the launch from the server within 0\.1 s"):
-            run(client, "any", timeout=0.1)
+            client.run("any", timeout=0.1)
         pings.join()
     assert terminated == [("terminate_instance", "late")]
 
@@ -269,7 +267,7 @@ def test_a_server_that_never_answers_delays_the_error_only_so_long():
     with scripted_server(script) as uri, PieClient(uri, protocol="instance") as client:
         client.authenticate("alice")
         with pytest.raises(PieTimeoutError) as caught:
-            run(client, "any", timeout=0.1)
+            client.run("any", timeout=0.1)
         assert caught.value.completed is None
 
 
@@ -281,7 +279,7 @@ def test_ctrl_c_terminates(client, ended):
         signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        run(client, "endless", on_event=interrupt)
+        client.run("endless", on_event=interrupt)
     assert ended.wait(10)
     assert client.ping() > 0
 
@@ -291,7 +289,7 @@ def test_ctrl_c_while_waiting(client, ended):
     interrupt = threading.Timer(0.3, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
     interrupt.start()
     with pytest.raises(KeyboardInterrupt):
-        run(client, "endless")
+        client.run("endless")
     interrupt.join()
     assert ended.wait(10)
 
@@ -301,11 +299,11 @@ def test_what_on_event_raises_terminates(client, ended):
         raise RuntimeError("enough")
 
     with pytest.raises(RuntimeError, match="enough"):
-        run(client, "endless", on_event=refuse)
+        client.run("endless", on_event=refuse)
     assert ended.wait(10)
 
 
 def test_a_lost_connection(server, client, ended):
     with pytest.raises(PieConnectionError) as caught:
-        run(client, "endless", on_event=lambda event, data: server.drop_connections())
+        client.run("endless", on_event=lambda event, data: server.drop_connections())
     assert not isinstance(caught.value, PieError)

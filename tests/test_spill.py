@@ -140,6 +140,20 @@ class TestBacklog:
             assert [events.get() for _ in range(100)] == messages(start, start + 100)
         assert backlog.spills == 0
 
+    def test_what_somebody_waits_for_takes_no_detour(self):
+        backlog = Backlog(100_000)
+        events = EventQueue()
+        backlog.watch(events)
+        received = []
+        thread = threading.Thread(target=lambda: received.append(events.get(timeout=20)))
+        thread.start()
+        while not events.has_waiting_consumer:
+            pass
+        backlog.put(events, [(Event.Blob, Blob(bytes(1_000_000)))])
+        thread.join(20)
+        assert len(received[0][1]) == 1_000_000
+        assert backlog.spills == 0
+
     def test_what_nobody_holds_does_not_count(self):
         backlog = Backlog(100_000)
         for _ in range(200):

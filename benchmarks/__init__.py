@@ -1,0 +1,1 @@
+"""How fast pie-sync is, measured side by side with other clients. ``python -m benchmarks`` runs everything."""

@@ -1,0 +1,58 @@
+"""Measures everything and prints the tables; without ``--quick`` also writes docs/performance.md and its chart."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from time import monotonic
+
+from benchmarks import chart, goals, page, scaling
+from benchmarks.measure import ROOT, Bench, load_source
+from tests.testing.official import official_python
+
+OFFICIAL = "0.2.1"
+CLIENTS = ("ours", "official", "plain", "bare")
+ROUNDS, QUICK_ROUNDS = 5, 3
+QUICK_SCALE = 0.2
+QUICK_CLIENTS = ("ours", "official")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="smaller numbers, under a minute, nothing written")
+    parser.add_argument("--rounds", type=int, help=f"medians of how many: {ROUNDS}, or {QUICK_ROUNDS} if quick")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only work whose title has this in it")
+    options = parser.parse_args()
+
+    begin = monotonic()
+    with load_source() as uri:
+        rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
+        bench = Bench(uri, official_python(OFFICIAL), rounds)
+        works = goals.works(QUICK_SCALE, QUICK_CLIENTS) if options.quick else goals.works(1.0, CLIENTS)
+        rows = []
+        for work in works:
+            if options.only in work.title:
+                progress(work.title)
+                rows.append(goals.measure(bench, work))
+        scales = []
+        if options.only in "scaling":
+            progress("scaling")
+            scales = scaling.measure(bench, quick=options.quick)
+        progress("")
+        for text in page.tables(rows, scales):
+            print(f"{text}\n")
+        if not options.quick and not options.only:
+            where = ROOT / "docs"
+            (where / "performance.svg").write_text(chart.draw(rows))
+            (where / "performance.md").write_text(page.write(bench, rows, scales))
+            print("Written: docs/performance.md, docs/performance.svg")
+    print(f"{monotonic() - begin:.0f} s")
+
+
+def progress(text: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""pie-sync, as a user would use it."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import perf_counter
+from typing import Any
+
+from task import Clock, check, payload, run
+
+from pie_sync import Event, Instance, PieClient
+
+
+def events(uri: str, instances: int, count: int, size: int, by: str = "iteration") -> dict[str, Any]:
+    """One consumer thread for each instance; the main thread if there's only one."""
+    counted = []
+
+    def iterate(instance: Instance) -> None:
+        number = 0
+        for _event, _text in instance:
+            number += 1
+        counted.append(number)
+
+    def receive(instance: Instance) -> None:
+        number = 1
+        while True:
+            event, _text = instance.recv()
+            if event is Event.Completed:
+                break
+            number += 1
+        counted.append(number)
+
+    consume = iterate if by == "iteration" else receive
+    with connected(uri) as client:
+        launched = launch(client, instances, [instances, count, size, 1])
+        threads = [threading.Thread(target=consume, args=(instance,)) for instance in launched[1:]]
+        for thread in threads:
+            thread.start()
+        clock = Clock()
+        clock.start()
+        launched[0].send("go")
+        consume(launched[0])
+        for thread in threads:
+            thread.join()
+        result = clock.stop()
+    check(sum(counted), instances * (count + 1))
+    return result
+
+
+def scaling(uri: str, instances: int, count: int, size: int, burst: int) -> dict[str, Any]:
+    """First everything arrives, then one thread consumes it all.
+
+    So nothing differs between one instance and ten thousand but their number: as many events wait in memory.
+    """
+    number = 0
+    with connected(uri) as client:
+        launched = launch(client, instances, [instances, count, size, burst])
+        clock = Clock()
+        clock.start()
+        launched[0].send("go")
+        client.ping(timeout=None)  # is answered after the last event
+        for instance in launched:
+            for _event, _text in instance:
+                number += 1
+        result = clock.stop()
+        threads = threading.active_count()
+    check(number, instances * (count + 1))
+    return {**result, "threads": threads}
+
+
+def launch(client: PieClient, instances: int, numbers: list[int]) -> list[Instance]:
+    arguments = list(map(str, numbers))
+    return [client.launch_instance_from_registry("events", arguments) for _ in range(instances)]
+
+
+def download(uri: str, size: int) -> dict[str, Any]:
+    with connected(uri) as client:
+        instance = client.launch_instance_from_registry("blob", [str(size)])
+        clock = Clock()
+        clock.start()
+        instance.send("go")
+        event, blob = instance.recv()
+        result = clock.stop()
+    assert event is Event.Blob
+    check(len(blob), size)
+    return result
+
+
+def upload(uri: str, size: int, again: bool = False, numpy: bool = True) -> dict[str, Any]:
+    if not numpy:
+        sys.modules["numpy"] = None  # type: ignore[assignment]  # it can't be imported
+    data = payload(size)
+    with connected(uri) as client:
+        if again:
+            client.upload_program(data)
+        clock = Clock()
+        clock.start()
+        client.upload_program(data)
+        return clock.stop()
+
+
+def ping(uri: str, times: int) -> dict[str, Any]:
+    with connected(uri) as client:
+        taken = []
+        for _ in range(times):
+            begin = perf_counter()
+            client.ping()
+            taken.append(perf_counter() - begin)
+    return {"times": taken}
+
+
+def connect(uri: str, times: int) -> dict[str, Any]:
+    taken = []
+    for _ in range(times):
+        begin = perf_counter()
+        client = PieClient(uri)
+        client.connect()
+        client.authenticate("alice")
+        taken.append(perf_counter() - begin)
+        client.close()
+    return {"times": taken}
+
+
+@contextmanager
+def connected(uri: str) -> Iterator[PieClient]:
+    with PieClient(uri) as client:
+        client.authenticate("alice")
+        yield client
+
+
+if __name__ == "__main__":
+    run(
+        {
+            "events": events,
+            "scaling": scaling,
+            "download": download,
+            "upload": upload,
+            "ping": ping,
+            "connect": connect,
+        }
+    )

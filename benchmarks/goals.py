@@ -1,0 +1,140 @@
+"""The work that is measured, and the goals: ratios to the official client, or to a bare socket."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any, Callable
+
+from benchmarks.measure import Bench, Sample, ratio
+
+#: Turns the result of one process into the number of the table.
+Metric = Callable[[dict[str, Any]], float]
+
+
+@dataclass(frozen=True)
+class Work:
+    """One row of the table.
+
+    Attributes:
+        title: what is done.
+        unit: of its numbers.
+        goal: for the ratio of ours to theirs: at least that, or at most (``less``) where less is better. None
+            if there is none.
+        runs: who is measured: client -> (kind of work, its numbers). Ours is compared to an official client, or
+            to ``bare`` where there is none.
+        metric: how the number is made of what a client reports.
+    """
+
+    title: str
+    unit: str
+    goal: float | None
+    runs: dict[str, tuple[str, dict[str, Any]]]
+    metric: Metric
+    less: bool = False
+
+    @property
+    def ours(self) -> str:
+        return next(client for client in self.runs if client.startswith("ours"))
+
+    @property
+    def reference(self) -> str:
+        return next(client for client in self.runs if client.startswith("official") or client == "bare")
+
+
+@dataclass
+class Row:
+    """A work, measured."""
+
+    work: Work
+    samples: dict[str, Sample] = field(default_factory=dict)
+
+    @property
+    def ours(self) -> Sample:
+        return self.samples[self.work.ours]
+
+    @property
+    def theirs(self) -> Sample:
+        return self.samples[self.work.reference]
+
+    @property
+    def ratio(self) -> float:
+        return ratio(self.ours, self.theirs)
+
+    @property
+    def met(self) -> bool | None:
+        if self.work.goal is None:
+            return None
+        return self.ratio <= self.work.goal if self.work.less else self.ratio >= self.work.goal
+
+
+def measure(bench: Bench, work: Work) -> Row:
+    """Measure everybody in turn, as many rounds as asked; every round begins with another client."""
+    row = Row(work, {client: Sample() for client in work.runs})
+    clients = list(work.runs)
+    for index in range(bench.rounds):
+        shift = index % len(clients)
+        for client in clients[shift:] + clients[:shift]:
+            kind, numbers = work.runs[client]
+            if kind == "import":
+                result: dict[str, Any] = {"times": [bench.import_time(client, **numbers)]}
+            else:
+                result = bench.run(client, kind, numbers)
+            row.samples[client].values.append(work.metric(result))
+    return row
+
+
+def works(scale: float, clients: tuple[str, ...]) -> list[Work]:
+    """All rows. ``scale`` makes most work smaller; ``clients`` are measured wherever they can do the work."""
+
+    def scaled(number: int, step: int) -> int:
+        return max(step, int(number * scale) // step * step)
+
+    mib = 1024 * 1024
+    many = {"instances": 1, "count": scaled(200_000, 1000), "size": 100}
+    big = {"instances": 1, "count": scaled(50_000, 1000), "size": 4096}
+    crowd = {"instances": 32, "count": scaled(5_000, 100), "size": 100}
+    up, down = {"size": 128 * mib}, {"size": 64 * mib}
+    pings = {"times": scaled(2000, 100)}
+    connects = {"times": scaled(200, 50)}
+
+    def per_second(number: float) -> Metric:
+        return lambda result: number / result["seconds"]
+
+    def middle(factor: float) -> Metric:
+        return lambda result: factor * median(result["times"])
+
+    def everybody(kind: str, numbers: dict[str, Any]) -> dict[str, tuple[str, dict[str, Any]]]:
+        return dict.fromkeys(clients, (kind, numbers))
+
+    def stream(title: str, numbers: dict[str, Any], goal: float, **options: Any) -> Work:
+        runs = {**everybody("events", numbers), "ours": ("events", {**numbers, **options})}
+        return Work(title, "events/s", goal, runs, per_second(numbers["instances"] * numbers["count"]))
+
+    def upload(what: str, goal: float | None, runs: dict[str, tuple[str, dict[str, Any]]]) -> Work:
+        return Work(f"upload of {up['size'] // mib} MiB{what}", "MiB/s", goal, runs, per_second(up["size"] / mib))
+
+    first = {"ours": ("upload", up), "official": ("upload", up)}
+    without = {**first, "ours": ("upload", {**up, "numpy": False})}
+    imports = {"ours": ("import", {"module": "pie_sync"}), "official": ("import", {"module": "pie_client"})}
+    return [
+        stream(f"{many['count']:,} events of 100 bytes, by iteration", many, 4.0),
+        stream(f"{many['count']:,} events of 100 bytes, by recv()", many, 3.0, by="recv"),
+        stream(f"{big['count']:,} events of 4 KiB", big, 2.5),
+        stream(f"32 instances at once, a thread and {crowd['count']:,} events each", crowd, 3.0),
+        upload("", 1.5, everybody("upload", {**up, "again": True})),
+        upload(", the first of a process", None, first),
+        upload(", without numpy", 0.4, without),
+        Work(
+            f"download of a {down['size'] // mib} MiB blob",
+            "MiB/s",
+            0.5,
+            dict.fromkeys(("ours", "bare"), ("download", down)),
+            per_second(down["size"] / mib),
+        ),
+        Work("ping, median", "µs", 1.0, everybody("ping", pings), middle(1e6), less=True),
+        Work(
+            "connect and authenticate, median", "µs", 1.0, everybody("connect", connects), middle(1e6), less=True
+        ),
+        Work("import", "ms", 1.0, imports, middle(1e3), less=True),
+    ]

@@ -1,0 +1,91 @@
+"""The text of docs/performance.md."""
+
+from __future__ import annotations
+
+from benchmarks import machine, report
+from benchmarks.goals import Row
+from benchmarks.measure import Bench
+from benchmarks.scaling import EVENTS, Scale
+
+PAGE = """\
+# How fast it is
+
+This page is written by `make bench`, from one run. Numbers depend on the machine, so what counts are the ratios:
+every client is measured in the same run, in turn, against the same load source; every number is the median of
+{rounds} rounds, each in a fresh process.
+
+![Speed relative to the official async client](performance.svg)
+
+## The goals
+
+pie-sync against the official async client, `pie-client` 0.2.1, on the instance protocol. "In any round" is the
+lowest and the highest ratio of the rounds: how much the machine was disturbed.
+
+{goals}
+
+## All clients
+
+The same run, with two more. *websocket-client + queue.Queue* is what one writes in an hour: a thread that
+receives, and a queue for each instance (`benchmarks/clients/plain.py`). The *bare socket* is no client at all: it
+reads the same bytes (events are dropped, a blob is kept in memory), or sends bytes that were made ready before.
+
+{everybody}
+
+## Many instances on one connection
+
+{events} events in all, of 100 bytes, spread over more and more instances, that arrive in turn: one event each, the
+hardest order, since everything that belongs to an instance has left the processor's cache when it's its turn
+again; or 20 in a row. First all of them arrive, then one thread consumes them. A client has one reader thread,
+however many instances.
+
+{scaling}
+
+## How it is measured
+
+- The load source (`benchmarks/source.py`) is a process of its own. Everything that it sends was encoded before; of
+  what is uploaded to it, it looks at the head of each chunk and drops the rest. It offers no compression, as Pie
+  servers don't.
+- An event "of 100 bytes" carries a text of 100 bytes; the message around it takes 86 more.
+- The clock runs from the message that makes the program send to the last event, or to the blob (its hash
+  verified); for the upload from the call of `upload_program` to its return (hashing included). Starting processes,
+  importing and connecting are not in it, except where they are what is measured.
+- "Without numpy" is a process in which numpy can't be imported. With numpy, pie-sync imports it when that pays,
+  which takes about 0.1 s: that is part of the first upload of a process, and not of the second one, which is what
+  the row above it shows.
+- Authentication is by name alone, so that it isn't the speed of signatures that is compared.
+- The official client has no iteration; its `recv()` is compared to both of ours. Its download of blobs fails with
+  more than one chunk, so that one is compared to the bare socket.
+
+To reproduce:
+
+```sh
+make bench
+make bench-quick
+```
+
+The second one takes less than a minute, with smaller numbers, and doesn't write this page.
+
+## The machine
+
+{machine}
+"""
+
+
+def tables(rows: list[Row], scales: list[Scale]) -> list[str]:
+    """What is printed: the same tables, and doubts if there are any."""
+    texts = [report.goals(rows)] if rows else []
+    if any("plain" in row.samples for row in rows):
+        texts.append(report.everybody(rows))
+    return [*texts, *([report.scaling(scales)] if scales else []), *report.doubts(rows)]
+
+
+def write(bench: Bench, rows: list[Row], scales: list[Scale]) -> str:
+    """The page."""
+    return PAGE.format(
+        rounds=bench.rounds,
+        goals=report.goals(rows),
+        everybody=report.everybody(rows),
+        events=f"{EVENTS:,}",
+        scaling=report.scaling(scales),
+        machine=report.table(["", ""], [list(line) for line in machine.describe(bench)]),
+    )

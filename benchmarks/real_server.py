@@ -1,0 +1,91 @@
+"""The same comparison on the real pie-server 0.5.2 with pie-client 0.5.3: ``python -m benchmarks.real_server``.
+
+Events come as fast as the server sends them: here it is what limits both clients, so the question is only whether
+pie-sync is as fast. It boots the server as the tests do, and says what to install where that can't be done.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from statistics import median
+
+from benchmarks.goals import Row, Work, measure
+from benchmarks.measure import Bench
+from benchmarks.report import goals
+from pie_sync import PieClient
+from tests.real_server.harness import RealServer, UnavailableError
+
+PROGRAM = """
+from inferlet import session
+
+async def burst(count):
+    for number in range(count):
+        session.send(f"{number:08d} " + 91 * "x")
+"""
+
+MANIFEST = """
+[package]
+name = "pie-sync-benchmark"
+version = "1.0.0"
+
+[runtime]
+language = "python"
+entry = "burst"
+call = "kwargs"
+"""
+
+FIRST_LIMIT = 300.0  # seconds; the first Python program on a server takes it half a minute
+
+
+def install(uri: str) -> None:
+    """Put the program on the server, and run it once so that it is compiled."""
+    with PieClient(uri) as client:
+        client.authenticate("alice")
+        client.upload_program(PROGRAM.encode(), manifest=MANIFEST, timeout=FIRST_LIMIT)
+        instance = client.launch_instance_from_registry(
+            "pie-sync-benchmark@1.0.0", {"count": 1}, timeout=FIRST_LIMIT
+        )
+        instance.wait(timeout=FIRST_LIMIT, check=True)
+
+
+def works(events: int, pings: int) -> list[Work]:
+    """The rows: both clients, both kinds of work."""
+    both = ("ours_real", "official_real")
+    return [
+        Work(
+            f"{events:,} events of 100 bytes",
+            "events/s",
+            1.0,
+            dict.fromkeys(both, ("events", {"count": events})),
+            lambda result: events / result["seconds"],
+        ),
+        Work(
+            "ping, median",
+            "µs",
+            1.0,
+            dict.fromkeys(both, ("ping", {"times": pings})),
+            lambda result: 1e6 * median(result["times"]),
+            less=True,
+        ),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.real_server", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--events", type=int, default=20_000)
+    parser.add_argument("--pings", type=int, default=1_000)
+    options = parser.parse_args()
+    try:
+        with RealServer() as server:
+            install(server.uri)
+            bench = Bench(server.uri, Path(server.python), options.rounds)
+            rows: list[Row] = [measure(bench, work) for work in works(options.events, options.pings)]
+    except UnavailableError as error:
+        raise SystemExit(f"the real Pie server can't run here: {error}") from error
+    print(goals(rows))
+
+
+if __name__ == "__main__":
+    main()

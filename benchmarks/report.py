@@ -1,0 +1,96 @@
+"""The tables, for the terminal and for docs/performance.md: the same text, Markdown."""
+
+from __future__ import annotations
+
+from benchmarks.goals import Row
+from benchmarks.measure import Sample, spread
+from benchmarks.scaling import TOLERANCE, Scale, flat
+
+#: A client at more than this part of the bare socket's speed may be waiting for the load source.
+SUSPICIOUS = 0.7
+
+VERDICTS = {True: "yes", False: "**no**", None: ""}
+
+TIMES = "\N{MULTIPLICATION SIGN}"
+
+
+def table(head: list[str], lines: list[list[str]]) -> str:
+    """A Markdown table; numbers, in all columns but the first, are set to the right."""
+    widths = [max(len(line[column]) for line in [head, *lines]) for column in range(len(head))]
+
+    def render(cells: list[str]) -> str:
+        first, *others = zip(cells, widths)
+        return "| " + " | ".join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]) + " |"
+
+    rule = "|" + "|".join(["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])]) + "|"
+    return "\n".join([render(head), rule, *map(render, lines)])
+
+
+def goals(rows: list[Row]) -> str:
+    """Ours, theirs, ratio, goal."""
+    lines = []
+    for row in rows:
+        work = row.work
+        low, high = spread(row.ours, row.theirs)
+        theirs = number(row.theirs) + (" (bare socket)" if work.reference == "bare" else "")
+        goal = "" if work.goal is None else f"{'≤' if work.less else '≥'} {work.goal:.1f} {TIMES}"
+        found = f"{row.ratio:.2f} {TIMES}"
+        met = VERDICTS[row.met]
+        lines.append(
+            [work.title, work.unit, number(row.ours), theirs, found, f"{low:.2f} - {high:.2f}", goal, met]
+        )
+    return table(["work", "unit", "pie-sync", "official", "ratio", "in any round", "goal", "met"], lines)
+
+
+def everybody(rows: list[Row]) -> str:
+    """All clients, the plain one and the bare socket too."""
+    columns = ["plain", "official", "ours", "bare"]
+    head = [
+        "work",
+        "unit",
+        "websocket-client + queue.Queue",
+        "official 0.2.1",
+        "pie-sync",
+        "bare socket (the limit)",
+    ]
+    lines = []
+    for row in rows:
+        cells = [number(row.samples[client]) if client in row.samples else "" for client in columns]
+        lines.append([row.work.title, row.work.unit, *cells])
+    return table(head, lines)
+
+
+def scaling(scales: list[Scale]) -> str:
+    """Instances on one connection, a column for each order in which their events arrive."""
+    orders = list(scales[0].orders)
+    lines = []
+    for scale in scales:
+        line = [f"{scale.instances:,}"]
+        for order in orders:
+            wall, cpu = scale.orders[order].wall.median, scale.orders[order].cpu.median
+            line += [f"{wall:.2f}", f"{wall / scales[0].orders[order].wall.median:.2f} {TIMES}", f"{cpu:.2f}"]
+        lines.append([*line, str(scale.threads)])
+    head = ["instances"]
+    for order in orders:
+        head += [f"{order}: µs for an event", "to one instance", "µs of processor time"]
+    verdicts = [f"{order} {VERDICTS[flat(scales, order)]}" for order in orders]
+    threads = VERDICTS[len({scale.threads for scale in scales}) == 1]
+    verdict = f"Flat within {TOLERANCE:.0%}: {', '.join(verdicts)}. Threads constant: {threads}."
+    return f"{table([*head, 'threads'], lines)}\n\n{verdict}"
+
+
+def doubts(rows: list[Row]) -> list[str]:
+    """Rows in which the load source may have been the bottleneck, or nearly."""
+    found = []
+    for row in rows:
+        if row.work.less or row.work.reference == "bare" or "bare" not in row.samples:
+            continue
+        part = row.ours.median / row.samples["bare"].median
+        if part > SUSPICIOUS:
+            found.append(f"{row.work.title}: pie-sync reaches {part:.0%} of the bare socket: is that the source?")
+    return found
+
+
+def number(sample: Sample) -> str:
+    value = sample.median
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"

@@ -1,0 +1,191 @@
+"""The load source: a server of the instance protocol that costs next to nothing, in a process of its own.
+
+Whatever it sends is encoded before the clock starts; whatever is uploaded to it is dropped, but for the head of
+each chunk. So what is measured is the client. Reading the same bytes from a bare socket (``clients/bare.py``)
+shows how much faster the source could go.
+
+Its programs, launched by name:
+    ``events`` with the arguments instances, count, size, burst: once that many instances are launched on the
+    connection, the first message to any of them lets all of them send ``count`` messages of ``size`` bytes, in
+    turn, ``burst`` each, and complete.
+    ``blob`` with the argument size: the same with one blob.
+
+It prints its port, and ends with its standard input.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import socket
+import sys
+import threading
+from functools import lru_cache
+from typing import Any
+
+from blake3 import blake3
+
+from benchmarks.wire import CHUNK_SIZE, CLOSE, FIN_BINARY, PING, Inbox, fields, frame, framed
+
+AUTHENTICATED = "Authenticated (Engine disabled authentication)"
+ACCEPT_KEY = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
+
+LOOK_AT = 1024  # bytes of a message: more than any that isn't a chunk
+DIFFERENT_EVENTS = 1000
+SEND_SIZE = 1024 * 1024
+
+
+class Stream:
+    """Everything that a launch makes the source send: a block of frames, repeated, and what ends it."""
+
+    def __init__(self, block: bytes, repeats: int, end: bytes) -> None:
+        self._end = end
+        together = min(repeats, -(-SEND_SIZE // len(block)))
+        self._block, self._repeats = block * together, repeats // together
+        self._rest = block * (repeats % together)
+        self.size = len(block) * repeats + len(end)
+
+    def send(self, sock: socket.socket) -> None:
+        for _ in range(self._repeats):
+            sock.sendall(self._block)
+        sock.sendall(self._rest + self._end)
+
+
+def instance_id(index: int) -> str:
+    return f"00000000-0000-4000-8000-{index:012d}"
+
+
+@lru_cache(maxsize=8)
+def events(instances: int, count: int, size: int, burst: int) -> Stream:
+    # The block has whole turns, divides what's to be sent, and isn't larger than need be.
+    assert count % burst == 0
+    all_turns = count // burst
+    wanted = max(1, DIFFERENT_EVENTS // (instances * burst))
+    turns = max(turns for turns in range(1, wanted + 1) if all_turns % turns == 0)
+    block = bytearray()
+    for turn in range(turns):
+        for index in range(instances):
+            for number in range(burst):
+                block += _event(index, 0, f"{turn * burst + number:08d} ".ljust(size, "x"))
+    return Stream(
+        bytes(block), all_turns // turns, b"".join(_event(index, 1, "done") for index in range(instances))
+    )
+
+
+def _event(index: int, kind: int, text: str) -> bytes:
+    return frame({"type": "instance_event", "instance_id": instance_id(index), "event": kind, "message": text})
+
+
+@lru_cache(maxsize=1)
+def blob(size: int) -> Stream:
+    data = b"".join(hashlib.sha256(b"%d" % index).digest() for index in range(CHUNK_SIZE // 32))
+    data = (data * (size // len(data) + 1))[:size]
+    blob_hash = blake3(data).hexdigest()
+    total = -(-size // CHUNK_SIZE)
+    frames = bytearray()
+    for index in range(total):
+        chunk = data[index * CHUNK_SIZE : (index + 1) * CHUNK_SIZE]
+        frames += frame(
+            {
+                "type": "download_blob",
+                "corr_id": 0,
+                "instance_id": instance_id(0),
+                "blob_hash": blob_hash,
+                "chunk_index": index,
+                "total_chunks": total,
+                "chunk_data": chunk,
+            }
+        )
+    return Stream(bytes(frames), 1, _event(0, 1, "done"))
+
+
+class Connection:
+    """One client, served by one thread until it goes."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket = sock
+        self._inbox = Inbox(sock)
+        self._launched = 0
+        self._stream: Stream | None = None
+
+    def serve(self) -> None:
+        with self._socket:
+            try:
+                self._shake_hands()
+                while self._serve_frame():
+                    pass
+            except (EOFError, OSError):
+                pass  # the client is gone
+
+    def _shake_hands(self) -> None:
+        key = b""
+        for line in self._inbox.take_http_head():
+            name, _, value = line.partition(b":")
+            if name.lower() == b"sec-websocket-key":
+                key = value.strip()
+        accept = base64.b64encode(hashlib.sha1(key + ACCEPT_KEY).digest())
+        self._socket.sendall(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
+        )
+
+    def _serve_frame(self) -> bool:
+        first, head, _ = self._inbox.take_frame(LOOK_AT)
+        if first == FIN_BINARY:
+            self._answer(fields(head))
+        elif first == PING:
+            self._socket.sendall(framed(head, 0x8A))
+        elif first == CLOSE:
+            self._socket.sendall(framed(head, CLOSE))
+            return False
+        return True
+
+    def _answer(self, message: dict[str, Any]) -> None:
+        kind = message["type"]
+        if kind == "ping":
+            self._respond(message, "Pong")
+        elif kind == "upload_program":
+            if message["chunk_index"] == message["total_chunks"] - 1:
+                self._respond(message, message["program_hash"])
+        elif kind == "signal_instance":
+            assert self._stream is not None
+            self._stream.send(self._socket)
+        elif kind == "launch_instance_from_registry":
+            self._launch(message)
+        elif kind == "identification":
+            self._respond(message, AUTHENTICATED)
+        elif kind == "query":  # of the bare client: how many bytes will come
+            self._respond(message, str(self._stream.size if self._stream else 0))
+
+    def _respond(self, message: dict[str, Any], result: str) -> None:
+        response = {"type": "response", "corr_id": message["corr_id"], "successful": True, "result": result}
+        self._socket.sendall(frame(response))
+
+    def _launch(self, message: dict[str, Any]) -> None:
+        arguments = [int(argument) for argument in message["arguments"]]
+        launched = instance_id(self._launched)
+        self._launched += 1
+        if message["inferlet"] == "blob":
+            self._stream = blob(*arguments)
+        elif self._launched == arguments[0]:
+            self._stream = events(*arguments)
+        answer = {"corr_id": message["corr_id"], "successful": True, "message": launched}
+        self._socket.sendall(frame({"type": "instance_launch_result", **answer}))
+
+
+def accept(listener: socket.socket) -> None:
+    while True:
+        sock, _ = listener.accept()
+        threading.Thread(target=Connection(sock).serve, daemon=True).start()
+
+
+def main() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
+        threading.Thread(target=accept, args=(listener,), daemon=True).start()
+        print(listener.getsockname()[1], flush=True)
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""WebSocket frames as the load source needs them: made in advance on one side, hardly looked at on the other."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import Any
+
+import msgpack
+
+FIN_BINARY = 0x82
+CLOSE, PING = 0x88, 0x89
+CHUNK_SIZE = 256 * 1024  # of programs and blobs (protocol, common rules)
+READ_SIZE = 1024 * 1024
+
+
+def frame(message: dict[str, Any]) -> bytes:
+    """One message as a server sends it."""
+    return framed(msgpack.packb(message))
+
+
+def framed(payload: bytes, first: int = FIN_BINARY, *, masked: bool = False) -> bytes:
+    """One frame. A mask, which clients must have, is all zeros: it costs nothing and changes nothing."""
+    length, bit = len(payload), 0x80 if masked else 0
+    if length < 126:
+        head = struct.pack("!BB", first, bit | length)
+    elif length < 65536:
+        head = struct.pack("!BBH", first, bit | 126, length)
+    else:
+        head = struct.pack("!BBQ", first, bit | 127, length)
+    return head + (bytes(4) if masked else b"") + payload
+
+
+class Inbox:
+    """The incoming bytes of a blocking socket, with which the caller can do two things: look at them or not."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._view = memoryview(bytearray(READ_SIZE))
+        self._start = self._end = 0
+
+    def take(self, size: int) -> bytes:
+        """The next ``size`` bytes, not many.
+
+        Raises:
+            EOFError: the connection ended before that.
+        """
+        while self._end - self._start < size:
+            rest = bytes(self._view[self._start : self._end])
+            self._view[: len(rest)] = rest
+            self._start, self._end = 0, len(rest)
+            self._end += self._receive(self._view[self._end :])
+        taken = bytes(self._view[self._start : self._start + size])
+        self._start += size
+        return taken
+
+    def skip(self, size: int) -> None:
+        """Drop the next ``size`` bytes, any number, at the speed of the socket."""
+        while self._end - self._start < size:
+            size -= self._end - self._start
+            self._start, self._end = 0, self._receive(self._view)
+        self._start += size
+
+    def take_http_head(self) -> list[bytes]:
+        """The lines of a request or a response, up to the empty one."""
+        head = b""
+        while b"\r\n\r\n" not in head:
+            self._end += self._receive(self._view[self._end :])
+            head = bytes(self._view[: self._end])
+        head = head[: head.index(b"\r\n\r\n")]
+        self._start = len(head) + 4
+        return head.split(b"\r\n")
+
+    def _receive(self, view: memoryview) -> int:
+        count = self._socket.recv_into(view)
+        if count == 0:
+            raise EOFError
+        return count
+
+    def take_frame(self, look_at: int) -> tuple[int, bytes, int]:
+        """The next frame: its first byte, the first ``look_at`` bytes of its payload unmasked, and its length."""
+        first, length = self.take(2)
+        masked, length = length & 0x80, length & 0x7F
+        if length >= 126:
+            length = int.from_bytes(self.take(2 if length == 126 else 8), "big")
+        key = self.take(4) if masked else bytes(4)
+        head = self.take(min(length, look_at))
+        self.skip(length - len(head))
+        size = len(head)
+        mask = (key * (size // 4 + 1))[:size]
+        plain = (int.from_bytes(head, "big") ^ int.from_bytes(mask, "big")).to_bytes(size, "big")
+        return first, plain, length
+
+
+def fields(head: bytes) -> dict[str, Any]:
+    """What can be read of a message whose end may be missing: all up to ``chunk_data``, if it has that."""
+    unpacker = msgpack.Unpacker(max_buffer_size=len(head) + 1)
+    unpacker.feed(head)
+    found: dict[str, Any] = {}
+    for _ in range(unpacker.read_map_header()):
+        name = unpacker.unpack()
+        if name == "chunk_data":
+            break
+        found[name] = unpacker.unpack()
+    return found
