@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help demo test check format clean
+.PHONY: help demo test check format docs bench bench-quick clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -35,6 +35,15 @@ check: $(VENV)/.dev  ## check style, types and the oldest Python version
 format: $(VENV)/.dev  ## put the source into the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/.dev  ## build the documentation into build/docs; warnings are errors
+	$(BIN)/python -m sphinx -W --keep-going -b html docs build/docs
+
+bench: $(VENV)/.dev  ## measure against the official client, write docs/performance.md
+	$(BIN)/python -m benchmarks
+
+bench-quick: $(VENV)/.dev  ## the same in under a minute, writing nothing
+	$(BIN)/python -m benchmarks --quick
 
 clean:  ## remove what the commands above made
 	rm -rf $(VENV) .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info

@@ -52,9 +52,9 @@ class Duplex:
         self.last_taken = float("-inf")
         sock.setblocking(False)
         self._socket = sock
-        self._is_tls = isinstance(sock, ssl.SSLSocket)
+        self.is_tls = isinstance(sock, ssl.SSLSocket)
         # Serialises everything that enters OpenSSL. Held for microseconds, never while waiting.
-        self._lock: AbstractContextManager[Any] = threading.Lock() if self._is_tls else nullcontext()
+        self._lock: AbstractContextManager[Any] = threading.Lock() if self.is_tls else nullcontext()
 
     def recv_into(self, buffer: memoryview) -> int:
         """Read what is there, at most ``len(buffer)`` bytes.
@@ -66,7 +66,7 @@ class Duplex:
             WouldBlock: nothing is there.
             OSError: the connection is broken.
         """
-        if not self._is_tls:
+        if not self.is_tls:
             try:
                 return self._socket.recv_into(buffer)
             except BlockingIOError:
@@ -109,7 +109,7 @@ class Duplex:
             OSError: the connection is broken.
         """
         try:
-            if not self._is_tls:
+            if not self.is_tls:
                 return self._socket.send(data)
             with self._lock:
                 return self._socket.send(data[:_TLS_WRITE_SIZE])

@@ -67,10 +67,12 @@ class FrameReader:
 
     Attributes:
         error: why reading stopped, or None. Messages that came before the fault are handed out first.
+        has_control: whether there are control frames among the messages that were handed out last.
     """
 
     def __init__(self, max_message_size: int) -> None:
         self.error: FrameError | None = None
+        self.has_control = False
         self._max_message_size = max_message_size
         self._allocate(BUFFER_SIZE)
         self._start = 0
@@ -108,6 +110,7 @@ class FrameReader:
             them, ``TEXT`` with a str. Nothing more once :attr:`error` is set.
         """
         messages: list[tuple[int, Buffer]] = []
+        self.has_control = False
         if self.error is not None:
             return messages
         buffer, view = self._buffer, self._view
@@ -178,6 +181,7 @@ class FrameReader:
         self._check_start(first, len(payload))
         opcode = first & 0x0F
         if opcode >= CLOSE:
+            self.has_control = True
             if opcode == CLOSE:
                 parse_close(payload)
             messages.append((opcode, payload))

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ["mask_in_place"]
+__all__ = ["expect", "mask_in_place"]
 
 #: Above this many bytes four translations beat one big integer.
 INTEGER_LIMIT = 128
@@ -34,6 +34,12 @@ NUMPY_FROM = 1536
 NUMPY_PAYS_AFTER = 96 * 1024 * 1024
 
 _masked_without_numpy = 0
+
+
+def expect(size: int) -> None:
+    """Take note that so many bytes are going to be masked: if numpy pays for that, it's imported now."""
+    if size >= NUMPY_PAYS_AFTER:
+        _numpy(size)
 
 
 def mask_in_place(frame: bytearray, start: int, key: bytes) -> None:

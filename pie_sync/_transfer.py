@@ -151,15 +151,20 @@ class TransferError(Exception):
 
 
 class _Download:
-    """One blob that is coming in. ``data`` is None once it was given up: the rest of its chunks is ignored."""
+    """One blob that is coming in. ``chunks`` is None once it was given up: the rest of them is ignored.
 
-    __slots__ = ("data", "name", "next_index", "total")
+    The chunks are hashed as they come, while the processor has them at hand, and put together once, at the end.
+    """
+
+    __slots__ = ("chunks", "hasher", "name", "next_index", "size", "total")
 
     def __init__(self, total: int, name: str | None) -> None:
         self.total = total
         self.name = name
         self.next_index = 0
-        self.data: bytearray | None = bytearray()
+        self.size = 0
+        self.chunks: list[bytes] | None = []
+        self.hasher = blake3()
 
 
 class BlobAssembler:
@@ -191,7 +196,7 @@ class BlobAssembler:
             TransferError: the blob is given up: once, at its first bad chunk; later chunks are ignored.
         """
         download = self._downloads.get(instance_id, {}).get(blob_hash)
-        given_up = download is not None and download.data is None
+        given_up = download is not None and download.chunks is None
         if given_up and index != 0:
             if index >= total - 1:
                 self._remove(instance_id, blob_hash)
@@ -206,16 +211,17 @@ class BlobAssembler:
         if download.next_index < download.total:
             return None
         self._remove(instance_id, blob_hash)
-        blob = Blob(download.data or b"", download.name)
-        threads = blake3.AUTO if len(blob) >= _PARALLEL_HASH_FROM else 1
-        if blake3(blob, max_threads=threads).hexdigest() != blob_hash:
-            raise TransferError(f"blob {blob_hash}: its {len(blob)} bytes do not match this hash")
-        return blob
+        if download.hasher.hexdigest() != blob_hash:
+            raise TransferError(f"blob {blob_hash}: its {download.size} bytes do not match this hash")
+        assert download.chunks is not None
+        data = b"".join(download.chunks)
+        download.chunks.clear()  # before the next copy: three at once would be one too many
+        return Blob(data, download.name)
 
     def forget(self, instance_id: str) -> None:
         """Drop what is incomplete of an instance that has ended."""
         for download in self._downloads.pop(instance_id, {}).values():
-            self._buffered -= len(download.data or b"")
+            self._buffered -= download.size
 
     def _begin(self, instance_id: str, blob_hash: str, total: int, name: str | None) -> _Download:
         self._remove(instance_id, blob_hash)
@@ -230,13 +236,15 @@ class BlobAssembler:
             raise TransferError(f"blob {blob_hash}: total_chunks is {total}, was {download.total} before")
         if index != download.next_index:
             raise TransferError(f"blob {blob_hash}: chunk {index} of {total}, expected {download.next_index}")
-        assert download.data is not None
+        assert download.chunks is not None
         if self._buffered + len(data) > self._max_blob_size:
             raise TransferError(
                 f"blob {blob_hash}: more than max_blob_size={self._max_blob_size} bytes"
                 " (counting other incomplete blobs)"
             )
-        download.data += data
+        download.chunks.append(data)
+        download.hasher.update(data)
+        download.size += len(data)
         download.next_index += 1
         self._buffered += len(data)
 
@@ -245,14 +253,14 @@ class BlobAssembler:
         downloads = self._downloads.setdefault(instance_id, {})
         if not last and len(downloads) < self.MAX_INCOMPLETE:
             given_up = downloads[blob_hash] = _Download(total, None)
-            given_up.data = None
+            given_up.chunks = None
 
     def _remove(self, instance_id: str, blob_hash: str) -> None:
         downloads = self._downloads.get(instance_id)
         if downloads is None:
             return
         download = downloads.pop(blob_hash, None)
-        if download is not None and download.data is not None:
-            self._buffered -= len(download.data)
+        if download is not None:
+            self._buffered -= download.size
         if not downloads:
             del self._downloads[instance_id]

@@ -7,6 +7,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Callable, Optional
 
 from ._call import Call
+from ._mask import expect
 from ._protocol.messages import Answer
 from ._transfer import count_chunks
 from .errors import UploadError
@@ -115,6 +116,7 @@ class Uploader:
         self, payload: Payload, head: Callable[[int, int, int], bytes], limit: Limit, progress: Progress
     ) -> Iterator[None]:
         """Send chunk after chunk; yield before each, so that the caller may stop."""
+        expect(payload.size)
         total = count_chunks(payload.size)
         sent = 0
         for index, chunk in enumerate(payload.chunks()):

@@ -693,13 +693,13 @@ class PieClient:
             Everything that it sent.
 
         If the time is over, or anything is raised (also by ``on_event`` or ``input``, also Ctrl-C), the instance
-        is terminated first: that takes what the server needs for it, 3 seconds more at the most. A launch that isn't
-        answered even then may run on.
+        is terminated first: that takes what the server needs for it, 3 seconds more at the most. A launch that
+        isn't answered even then may run on.
 
         Raises:
             InstanceFailed: see ``check``. Its ``completed`` has the result.
             PieTimeoutError: not done in time. Its ``completed`` is a :class:`CompletedInstance` with all that was
-                received up to the instance's end (``Aborted``), or None if there was no instance, or no end.
+                received up to its end (``Aborted``), or None if there was no instance, or no end.
             LaunchError: the server refused, for instance because there is no such program.
             UploadError: the server refused the program or a blob.
             ProtocolError: the server sent something senseless of this instance.

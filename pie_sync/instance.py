@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING, Callable, Union
 
 from ._deadline import DEFAULT, Timeout, check_timeout, deadline_after, remaining
 from ._protocol import ProcessProtocol
@@ -69,6 +70,8 @@ class Instance:
         self._session = session
         self._id = instance_id
         self._events = events
+        # What recv() calls for each event, looked up once. A detached instance finds nothing there.
+        self._take: Callable[[], tuple[Event, Data]] = (deque() if events is None else events.queue).popleft
         # What wait() has received so far: kept when it times out, so that the next wait() goes on from there.
         self._collected: list[tuple[Event, Data]] = []
         # Serialises wait(): two at once get the same result.
@@ -113,13 +116,11 @@ class Instance:
             PieConnectionError: the connection is lost, and everything that had arrived was received.
             AttachError: the instance was launched detached.
         """
-        events = self._attached("recv") if self._events is None else self._events
         try:
             # What is there already is taken without further ado: see EventQueue.get.
-            item: tuple[Event, Data] = events.queue.popleft()
-            return item
+            return self._take()
         except IndexError:
-            pass
+            events = self._attached("recv")
         self._session.check_process()
         return self._recv_slowly(events, check_timeout(timeout))
 
