@@ -39,6 +39,11 @@ def check_uri(uri: str) -> str:
     parts = urlsplit(uri)
     if parts.scheme not in ("ws", "wss") or not parts.hostname:
         raise ValueError(f"server_uri must look like ws://host:port or wss://host:port, got {uri!r}")
+    if "@" in parts.netloc:
+        raise ValueError(
+            "server_uri must not contain a user name or a password: Pie takes neither from there;"
+            " authenticate with client.authenticate(username, private_key)"
+        )
     return uri
 
 

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import base64
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Callable
 
 from ._arguments import check_challenge
 from ._call import Call
+from ._deadline import acquire
 from ._protocol.messages import Answer
 from .errors import AuthenticationError, RequestError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ._deadline import Limit
     from ._protocol import Protocol
     from ._session import Session
@@ -51,7 +54,7 @@ class Authentication:
 
     def identify(self, username: str, private_key: ParsedPrivateKey | None, limit: Limit) -> None:
         """Do what :meth:`PieClient.authenticate` says."""
-        with self._lock:
+        with self._turn("authenticate", limit):
             if self._username == username:
                 return
             self._refuse_another(f"use another PieClient for {username!r}")
@@ -65,7 +68,7 @@ class Authentication:
 
     def by_token(self, token: str, limit: Limit) -> None:
         """Do what :meth:`PieClient.internal_authenticate` says."""
-        with self._lock:
+        with self._turn("internal_authenticate", limit):
             self._refuse_another("use another PieClient")
             if self._session.endpoint.is_gateway:
                 raise AuthenticationError(
@@ -79,11 +82,24 @@ class Authentication:
                     limit,
                 )
             except RequestError as error:  # 0.5 at a path of the user's does not know the message
-                raise AuthenticationError(f"the server does not know internal tokens: {error.reason}") from error
+                reason = _without(token, error.reason)
+                raise AuthenticationError(f"the server does not know internal tokens: {reason}") from None
             if not answer.ok:
-                raise AuthenticationError(f"the server refuses the token: {answer.text}")
+                raise AuthenticationError(f"the server refuses the token: {_without(token, answer.text)}")
             self._username = "(internal)"
             self._repeat = lambda other, limit: other.by_token(token, limit)
+
+    @contextmanager
+    def _turn(self, name: str, limit: Limit) -> Iterator[None]:
+        """Wait until no other thread is authenticating."""
+        acquired: list[bool] = []
+        try:
+            if not acquire(self._lock, limit.deadline(), acquired):
+                raise limit.expired(name, "another thread has not ended authenticating")
+            yield
+        finally:
+            if True in acquired:
+                self._lock.release()
 
     def _refuse_another(self, cure: str) -> None:
         if self._username is not None:
@@ -136,3 +152,8 @@ class Authentication:
             raise AuthenticationError(
                 f"the server refuses the signature for {username!r}: {error.reason}"
             ) from None
+
+
+def _without(secret: str, text: str) -> str:
+    """Return what a server says, without what it was told in confidence: it may repeat that."""
+    return text.replace(secret, "...") if secret else text

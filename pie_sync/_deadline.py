@@ -52,7 +52,7 @@ def remaining(deadline: float | None) -> float:
     return min(max(0.0, deadline - monotonic()), threading.TIMEOUT_MAX)
 
 
-def acquire(lock: threading.Lock, deadline: float | None, acquired: list[bool]) -> bool:
+def acquire(lock: threading.Lock | threading.RLock, deadline: float | None, acquired: list[bool]) -> bool:
     """Acquire a lock before a deadline, and say whether that succeeded: in ``acquired``, too, in the same instant.
 
     With ``lock.acquire(timeout=...)`` and ``try`` behind it Ctrl-C may come between the two, and the lock stays

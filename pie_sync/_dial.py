@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 
 from websocket._url import get_proxy_info  # which proxy is for which host: as websocket-client documents it
 
+from ._tls import TlsSocket
+
 __all__ = ["Dialer", "shut_down"]
 
 #: What a proxy may say before it lets the bytes through.
@@ -47,7 +49,9 @@ class Dialer:
         self._socket: socket.socket | None = None
         self._aborted = False
 
-    def dial(self, uri: str, *, deadline: float | None, ssl_context: ssl.SSLContext | None) -> socket.socket:
+    def dial(
+        self, uri: str, *, deadline: float | None, ssl_context: ssl.SSLContext | None
+    ) -> socket.socket | TlsSocket:
         """Connect, and return the socket, over which HTTP can begin.
 
         Args:
@@ -71,13 +75,15 @@ class Dialer:
         try:
             if proxy_host:
                 self._ask_proxy(sock, host, port, proxy_login, deadline)
+            stream: socket.socket | TlsSocket = sock
             if is_secure:
-                sock = self._secure(sock, host, ssl_context or ssl.create_default_context(), deadline)
+                stream = TlsSocket(sock, ssl_context or ssl.create_default_context(), host)
+                stream.do_handshake(lambda: self._limit(sock, deadline))
+            self._limit(sock, deadline)
         except BaseException:
             sock.close()
             raise
-        self._limit(sock, deadline)
-        return sock
+        return stream
 
     def abort(self) -> None:
         """Make :meth:`dial` fail at once, also when it is called later; end the connection that it made."""
@@ -139,24 +145,10 @@ class Dialer:
         if not status_line.startswith("HTTP/1.") or status_line.split()[1:2] != ["200"]:
             raise OSError(f"the HTTP proxy refuses: {status_line[:200]}")
 
-    def _secure(
-        self, sock: socket.socket, host: str, context: ssl.SSLContext, deadline: float | None
-    ) -> ssl.SSLSocket:
-        # The handshake comes when the new socket is known to abort(). Its time limit is for all of it.
-        secured = context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
-        try:
-            self._limit(secured, deadline)
-            secured.do_handshake()
-        except BaseException:
-            secured.close()
-            raise
-        return secured
 
-
-def shut_down(sock: socket.socket) -> None:
+def shut_down(sock: socket.socket | TlsSocket) -> None:
     """End both directions of a socket, whatever other threads do with it. Never blocks or fails."""
     try:
-        # The socket's own method, not SSLSocket's, which would drop the TLS state under the reader's feet.
-        socket.socket.shutdown(sock, socket.SHUT_RDWR)
+        sock.shutdown(socket.SHUT_RDWR)
     except OSError:
         pass  # it's gone already

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ._protocol import Protocol
+    from ._tls import TlsSocket
 
 __all__ = ["Endpoint"]
 
@@ -66,7 +67,7 @@ class Endpoint:
         self._connector: Connector | None = None
         self._aborted = False
 
-    def connect(self) -> socket.socket:
+    def connect(self) -> socket.socket | TlsSocket:
         """Connect, and return the socket with the handshake behind it.
 
         Raises:
@@ -87,7 +88,7 @@ class Endpoint:
                 raise
         return self._attempt(gateway_uri, gateway=True)
 
-    def _attempt(self, uri: str, *, gateway: bool) -> socket.socket:
+    def _attempt(self, uri: str, *, gateway: bool) -> socket.socket | TlsSocket:
         headers = dict(self._headers)
         if gateway and _IDENTITY_HEADER not in (name.lower() for name in headers):
             headers[_IDENTITY_HEADER] = self._identity

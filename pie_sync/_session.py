@@ -203,12 +203,15 @@ class Session:
         self._closing = True
         if self._restoration is not None:
             self._restoration.stop()
-        if self._websocket is not None:
-            self._websocket.send_close()
-            if threading.current_thread() is not self._thread:
-                self._thread.join(_CLOSE_TIMEOUT)
-        self.abort()
-        if threading.current_thread() is not self._thread:
+        is_reader = threading.current_thread() is self._thread
+        try:
+            if self._websocket is not None:
+                self._websocket.send_close()
+                if not is_reader:
+                    self._thread.join(_CLOSE_TIMEOUT)
+        finally:  # also when Ctrl-C interrupts it
+            self.abort()
+        if not is_reader:
             self._thread.join(_CLOSE_TIMEOUT)
 
     def abort(self) -> None:

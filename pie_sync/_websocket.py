@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import ssl
 import threading
 from collections import deque
 from time import monotonic
@@ -32,9 +31,11 @@ from ._frames import (
     parse_close,
 )
 from ._stats import Counters
+from ._tls import TlsSocket
 from .errors import PieConnectionError, PieConnectTimeoutError, PieTimeoutError
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Mapping
 
 __all__ = ["Connector", "WebSocket"]
@@ -74,21 +75,21 @@ class Connector:
         self._dialer = Dialer()
         self._websocket = websocket.WebSocket(enable_multithread=False)
 
-    def connect(self) -> socket.socket:
+    def connect(self) -> socket.socket | TlsSocket:
         """Connect, and return the socket with the handshake behind it.
 
         Raises:
             PieConnectionError: it can't be made.
             PieConnectTimeoutError: not in time.
         """
-        sock: socket.socket | None = None
+        sock: socket.socket | TlsSocket | None = None
         try:
             sock = self._dialer.dial(
                 self.uri, deadline=deadline_after(self._timeout), ssl_context=self._ssl_context
             )
             self._websocket.connect(  # type: ignore[no-untyped-call]
                 self.uri,
-                socket=sock if isinstance(sock, ssl.SSLSocket) else _HeadReader(sock),
+                socket=sock if isinstance(sock, TlsSocket) else _HeadReader(sock),
                 header=self._headers,
                 suppress_origin=True,  # the Origin header is a browser's
                 redirect_limit=0,  # see _redirected
@@ -170,7 +171,7 @@ class WebSocket:
 
     def __init__(
         self,
-        sock: socket.socket,
+        sock: socket.socket | TlsSocket,
         *,
         counters: Counters | None = None,
         max_message_size: int,

@@ -174,8 +174,12 @@ class PieClient:
         self._reconnect_timeout = check_timeout(reconnect_timeout, "reconnect_timeout")
         self._wanted_protocol = check_protocol(protocol)
         self._identity = check_identity(identity)
-        # Serialises connect() and close().
-        self._life_lock = threading.RLock()
+        # Serialises connect().
+        self._connect_lock = threading.Lock()
+        # Guards _connection, _opening and _closings. Never held while anything is waited for.
+        self._life_lock = threading.Lock()
+        self._opening: Session | None = None
+        self._closings = 0
 
     # --- the connection ---------------------------------------------------------------------------------
 
@@ -210,13 +214,28 @@ class PieClient:
             PieConnectionError: the server can't be reached, or is no WebSocket server.
             PieConnectTimeoutError: not in time (also a ``TimeoutError``).
         """
-        with self._life_lock:
+        with self._connect_lock:
+            connection = self._connection
+            if connection is not None:
+                connection.session.check_process()
             if not self.closed:
                 return
-            connection = self._open(self._connect_timeout)
-            self._connection = connection
-            if self._reconnect:
-                connection.session.restore_with(self._restoration_of(connection))
+            closings = self._closings
+            connection = self._open(self._connect_timeout, announce=self._set_opening)
+            with self._life_lock:
+                self._opening = None
+                if self._closings == closings:
+                    self._connection = connection
+                    if self._reconnect:
+                        connection.session.restore_with(self._restoration_of(connection))
+                    return
+        connection.session.close()
+        raise PieConnectionError("the client was closed while it was connecting")
+
+    def _set_opening(self, session: Session) -> None:
+        """Take note of the session that is being opened, so that close() can end that."""
+        with self._life_lock:
+            self._opening = session
 
     def _open(
         self,
@@ -298,6 +317,10 @@ class PieClient:
         """
         with self._life_lock:
             connection, self._connection = self._connection, None
+            opening, self._opening = self._opening, None
+            self._closings += 1
+        if opening is not None:
+            opening.abort()
         if connection is not None:
             connection.session.close()
 
@@ -333,6 +356,7 @@ class PieClient:
             raise PieConnectionError(
                 f"{method}: the client is not connected: call connect(), or use 'with PieClient(...) as client'"
             )
+        connection.session.check_process()
         return connection
 
     def _authenticated(self, method: str, limit: Limit) -> _Connection:

@@ -65,6 +65,9 @@ class Instance:
     instance: protocol, "Life of an instance". Pie 0.5 is the exception: it ends what was attached.)
     """
 
+    # For __del__, in case that __init__ is interrupted.
+    _events: EventQueue | None = None
+
     def __init__(self, client: PieClient, session: Session, instance_id: str, events: EventQueue | None) -> None:
         self._client = client
         self._session = session
@@ -121,10 +124,11 @@ class Instance:
             return self._take()
         except IndexError:
             events = self._attached("recv")
-        self._session.check_process()
         return self._recv_slowly(events, check_timeout(timeout))
 
     def _recv_slowly(self, events: EventQueue, timeout: float | None) -> tuple[Event, Data]:
+        # A child that was forked has no reader thread: nothing would ever come.
+        self._session.check_process()
         try:
             item: tuple[Event, Data] = events.get(timeout=timeout)
         except queue.Empty:
@@ -154,7 +158,6 @@ class Instance:
             try:
                 item = popleft()
             except IndexError:
-                self._session.check_process()
                 try:
                     item = self._recv_slowly(events, timeout)
                 except InstanceEnded:

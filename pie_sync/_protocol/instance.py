@@ -18,6 +18,7 @@ from .messages import (
     Decoder,
     InstanceList,
     Notice,
+    blob_hash,
     decode,
     optional,
     pack,
@@ -239,7 +240,7 @@ def _instance_info(fields: Any) -> InstanceInfo:
     arguments = optional(fields, "arguments", list) or ()
     return InstanceInfo(
         id=typed(fields, "id", str),
-        arguments=tuple(str(argument) for argument in arguments),
+        arguments=tuple(_text(argument) for argument in arguments),
         status=optional(fields, "status", str),
         username=optional(fields, "username", str),
         elapsed_secs=optional(fields, "elapsed_secs", (int, float)),
@@ -247,10 +248,16 @@ def _instance_info(fields: Any) -> InstanceInfo:
     )
 
 
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
 def _blob_chunk(message: dict[str, Any]) -> Decoded:
     return BlobChunk(
         typed(message, "instance_id", str),
-        typed(message, "blob_hash", str),
+        blob_hash(message, "blob_hash"),
         typed(message, "chunk_index", int),
         typed(message, "total_chunks", int),
         typed(message, "chunk_data", bytes),

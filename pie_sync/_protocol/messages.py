@@ -21,6 +21,7 @@ __all__ = [
     "Notice",
     "Refusal",
     "StreamEvent",
+    "blob_hash",
     "decode",
     "optional",
     "pack",
@@ -99,6 +100,16 @@ Decoded = Union[StreamEvent, Answer, InstanceList, BlobChunk, Notice, Refusal, A
 Decoder = Callable[[dict[str, Any]], Decoded]
 
 
+#: The digits of a BLAKE3 hash.
+_HASH_LENGTH = 64
+
+#: Messages up to this size are unpacked whatever is in them.
+_SMALL = 64 * 1024
+
+#: How many things a larger message may consist of. A list of 50 000 instances is one of the size.
+_MAX_THINGS = 500_000
+
+
 class BadMessage(Exception):  # noqa: N818 - a message, told as an exception
     """A message that can't be understood.
 
@@ -122,13 +133,29 @@ def decode(decoders: dict[str, Decoder], payload: Any) -> Decoded:
         BadMessage: it can't be understood. It may still say whom it concerns.
     """
     try:
-        message = msgpack.unpackb(payload, raw=False)
+        message = msgpack.unpackb(payload, raw=False) if len(payload) <= _SMALL else _unpack_large(payload)
     except Exception as error:  # msgpack raises half a dozen kinds, ValueError and RecursionError among them
         raise BadMessage(f"a message of {len(payload)} bytes that is not MessagePack: {error}") from error
     try:
         return decoders[message["type"]](message)
-    except (KeyError, TypeError, IndexError):
+    except (KeyError, TypeError, IndexError, RecursionError):
         raise _explain(decoders, message) from None
+
+
+def _unpack_large(payload: Any) -> Any:
+    """Unpack a message, but not into more than so many things: one byte on the wire can be 64 in memory."""
+    count = 0
+
+    def add(container: Any) -> Any:
+        nonlocal count
+        count += 1 + len(container)
+        if count > _MAX_THINGS:
+            raise ValueError(f"more than {_MAX_THINGS} things in one message")
+        return container
+
+    return msgpack.unpackb(
+        payload, raw=False, object_hook=add, list_hook=add, max_array_len=_MAX_THINGS, max_map_len=_MAX_THINGS
+    )
 
 
 def _explain(decoders: dict[str, Decoder], message: Any) -> BadMessage:
@@ -148,6 +175,14 @@ def typed(message: dict[str, Any], field: str, kind: type) -> Any:
     """Return a field that must be there and of one type."""
     value = message[field]
     if type(value) is not kind:
+        raise TypeError
+    return value
+
+
+def blob_hash(message: dict[str, Any], field: str) -> str:
+    """Return the hash of a blob, in hex. It is kept while the blob comes in, so its length counts."""
+    value: str = typed(message, field, str)
+    if len(value) != _HASH_LENGTH:
         raise TypeError
     return value
 

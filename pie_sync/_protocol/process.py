@@ -18,6 +18,7 @@ from .messages import (
     InstanceList,
     Notice,
     Refusal,
+    blob_hash,
     decode,
     optional,
     pack,
@@ -266,7 +267,7 @@ def _response(message: dict[str, Any]) -> Decoded:
 def _file(message: dict[str, Any]) -> Decoded:
     return BlobChunk(
         typed(message, "process_id", str),
-        typed(message, "file_hash", str),
+        blob_hash(message, "file_hash"),
         typed(message, "chunk_index", int),
         typed(message, "total_chunks", int),
         typed(message, "chunk_data", bytes),

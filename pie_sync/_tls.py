@@ -1,0 +1,172 @@
+"""TLS over a socket, for one thread that reads while another writes.
+
+OpenSSL has one state for both directions: two threads inside it at once corrupt it, which shows as broken
+connections under load. So everything that enters it holds a lock, and nothing *waits* while holding it.
+
+Nor does OpenSSL ever see the socket: it reads and writes memory (``ssl.MemoryBIO``). An ``ssl.SSLSocket`` that
+finds no room for a record keeps the rest of it inside, and when the peer then asks for new keys (RFC 8446 section
+4.6.3), the answer and that rest get into each other's way: the next read fails with "bad length".
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from typing import Callable
+
+__all__ = ["TlsSocket"]
+
+#: The most that is encrypted at once: one TLS record. It bounds how long the lock is held.
+_RECORD_SIZE = 16 * 1024
+
+#: How many bytes are read from the socket at once: a handful of records.
+_READ_SIZE = 128 * 1024
+
+
+class TlsSocket:
+    """The client's end of a TLS connection, with the methods of a socket that are needed of it.
+
+    It blocks, or not, as the socket below it does; without blocking, one thread may read while another writes.
+
+    Args:
+        sock: a connected socket.
+        context: what certificates to accept.
+        host: the server's name, for them.
+    """
+
+    def __init__(self, sock: socket.socket, context: ssl.SSLContext, host: str) -> None:
+        self._socket = sock
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+        # Serialises everything that enters OpenSSL, and with it the order of what comes out, the next two.
+        self._lock = threading.Lock()
+        # Encrypted, and not yet in the socket.
+        self._unsent = b""
+        # How many bytes of the writer's are in there, who does not know yet that they were taken.
+        self._taken = 0
+
+    def do_handshake(self, limit: Callable[[], None]) -> None:
+        """Agree on the keys, before anything else.
+
+        Args:
+            limit: called before each wait; sets the socket's time limit, or raises what ends the handshake.
+
+        Raises:
+            OSError: no agreement, or no connection.
+        """
+        while True:
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                limit()
+                self._flush()
+                self._receive()
+            except ssl.SSLError:
+                self._flush_quietly()  # tell the server what is wrong
+                raise
+            else:
+                limit()
+                self._flush()
+                return
+
+    def recv_into(self, buffer: memoryview) -> int:
+        """Read what is there, at most ``len(buffer)`` bytes; 0 at the end of the stream.
+
+        Raises:
+            BlockingIOError: nothing is there.
+            OSError: the connection is broken.
+        """
+        # One read gives one record. Take all that there are: it's the batch that makes the rest of reading cheap.
+        count = 0
+        while count < len(buffer):
+            try:
+                with self._lock:
+                    read = self._read(buffer[count:], may_wait=count == 0)
+            except OSError:
+                if count:
+                    break  # what arrived before it comes first; the next call finds out again
+                raise
+            if read == 0:
+                break
+            count += read
+        return count
+
+    def _read(self, buffer: memoryview, *, may_wait: bool) -> int:
+        while True:
+            try:
+                # (With a buffer it returns a number, of which typeshed knows nothing.)
+                read: int = self._tls.read(len(buffer), buffer)  # type: ignore[assignment]
+            except ssl.SSLWantReadError:
+                if not may_wait and self._socket.gettimeout() != 0:
+                    return 0
+                self._receive()
+            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+                return 0
+            except ssl.SSLError:
+                self._flush_quietly()
+                raise
+            else:
+                self._flush_quietly()  # the answer to new keys
+                return read
+
+    def recv(self, size: int) -> bytes:
+        """Read at most ``size`` bytes; none at the end of the stream."""
+        buffer = bytearray(size)
+        return bytes(buffer[: self.recv_into(memoryview(buffer))])
+
+    def send(self, data: bytes | memoryview) -> int:
+        """Write as much of ``data`` as fits into a record. Returns how many bytes when they are in the socket.
+
+        Raises:
+            BlockingIOError: they are not. The next call must begin with the same bytes: some of them may be on
+                their way.
+            OSError: the connection is broken.
+        """
+        with self._lock:
+            if self._taken == 0:
+                self._flush()
+                self._taken = self._tls.write(memoryview(data)[:_RECORD_SIZE])
+            self._flush()
+            taken, self._taken = self._taken, 0
+            return taken
+
+    def _receive(self) -> None:
+        data = self._socket.recv(_READ_SIZE)
+        if data:
+            self._incoming.write(data)
+        else:
+            self._incoming.write_eof()
+
+    def _flush(self) -> None:
+        """Hand everything that is encrypted to the socket."""
+        self._unsent += self._outgoing.read()
+        while self._unsent:
+            self._unsent = self._unsent[self._socket.send(self._unsent) :]
+
+    def _flush_quietly(self) -> None:
+        try:
+            self._flush()
+        except OSError:
+            pass  # no room, then it goes out with what is written next; or no connection, which others find out
+
+    def fileno(self) -> int:
+        """Return the socket's file descriptor."""
+        return self._socket.fileno()
+
+    def setblocking(self, blocking: bool) -> None:
+        """See :meth:`socket.socket.setblocking`."""
+        self._socket.setblocking(blocking)
+
+    def gettimeout(self) -> float | None:
+        """See :meth:`socket.socket.gettimeout`."""
+        return self._socket.gettimeout()
+
+    def shutdown(self, how: int) -> None:
+        """End one direction of the socket, or both, without a farewell of TLS. Never waits."""
+        self._socket.shutdown(how)
+
+    def close(self) -> None:
+        """Close the socket, without a farewell of TLS."""
+        self._socket.close()

@@ -1,0 +1,136 @@
+"""The command ``map``: one instance for each line of a file."""
+
+# No "from __future__ import annotations": typer reads the annotations of the commands.
+
+import itertools
+import os
+from collections import deque
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from ..client import PieClient
+from ..errors import InstanceFailed, ProtocolError
+from ._command import Options, command
+from ._connection import connected
+from ._failures import Failure, printable
+from ._interruption import Patience
+from ._jsonl import Args, ResultFile, open_inputs, read_inputs, record
+from ._output import say
+from ._programs import file_of, upload_if_lacking
+from ._progress import counting_bar
+from ._run import Program
+from ._settings import Settings
+
+
+@command(
+    "map",
+    examples="""
+pie-sync map std/text-completion prompts.jsonl --output answers.jsonl
+pie-sync map ./my_program.wasm inputs.jsonl --output results.jsonl --concurrency 64 --retries 2
+
+A line of inputs is ["--prompt", "Hi"] or {"prompt": "Hi"}; one of results is
+{"input": ..., "event": "Completed", "message": ..., "stdout": ..., "stderr": ..., "messages": [], "blobs": []}
+""",
+)
+def map_command(
+    options: Options,
+    program: Program,
+    file: Annotated[
+        str,
+        typer.Argument(metavar="FILE.jsonl", help="A JSON list or object of arguments per line; - is stdin."),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="OUT.jsonl", help="The results, in the same order."),
+    ],
+    concurrency: Annotated[int, typer.Option("--concurrency", min=1, help="How many may run at once.")] = 16,
+    retries: Annotated[int, typer.Option("--retries", min=0, help="How often to try again what has failed.")] = 0,
+    save_blobs: Annotated[
+        Optional[Path],
+        typer.Option(
+            "--save-blobs",
+            metavar="DIR",
+            help="Save blobs in this folder, rather than in the results.",
+        ),
+    ] = None,
+) -> Optional[int]:
+    """Run a program for each line of a file.
+
+    When it was stopped, or the connection was lost, the same command goes on where it stopped: with the first
+    input that has no result in the output yet. The output shows which inputs failed; a server that can't be
+    talked to stops the run.
+
+    The exit code is 0 if all completed, 1 if not, and 130 after Ctrl-C.
+    """
+    settings = Settings.of(options)
+    total = _check_inputs(file)
+    with open_inputs(file) as source, ResultFile(output.expanduser()) as results:
+        if results.is_same_file(file):
+            raise Failure("the inputs can't be the output as well", "give another --output")
+        inputs = read_inputs(source, file)
+        results.resume(inputs)
+        if results.done:
+            say(f"[goes on after {results.done} that have a result]")
+        first = next(inputs, None)
+        if first is not None:
+            batch = _Batch(itertools.chain([first], inputs), results, save_blobs, total)
+            with connected(settings) as client:
+                path = file_of(program)
+                if path is not None:
+                    program = upload_if_lacking(client, path)
+                batch.run(client, program, concurrency, retries)
+    failed = f", {results.failed} failed" if results.failed else ""
+    say(f"[{results.done} done{failed}: {printable(str(output))}]")
+    return 1 if results.failed else 0
+
+
+def _check_inputs(file: str) -> Optional[int]:
+    """Return how many inputs there are, so that a mistake in the last one shows now; None for a stream."""
+    if file == "-" or not os.path.isfile(file):
+        return None
+    with open_inputs(file) as source:
+        return sum(1 for _ in read_inputs(source, file))
+
+
+class _Batch:
+    """What is still to be done."""
+
+    def __init__(
+        self, inputs: Iterator[Args], results: ResultFile, blobs: Optional[Path], total: Optional[int]
+    ) -> None:
+        self._inputs = inputs
+        self._results = results
+        self._blobs = blobs
+        self._total = total
+        # The inputs that were taken and have no result yet, in order.
+        self._pending: deque[Args] = deque()
+
+    def _take(self) -> Iterator[Args]:
+        for args in self._inputs:
+            self._pending.append(args)
+            yield args
+
+    def run(self, client: PieClient, program: str, concurrency: int, retries: int) -> None:
+        """Do it, and write the results."""
+        results = self._results
+        outcomes = client.map(
+            program, self._take(), concurrency=concurrency, retries=retries, return_exceptions=True
+        )
+        try:
+            with Patience() as patience, closing(outcomes), counting_bar("Running", self._total) as update:
+                update(results.done)
+                for outcome in outcomes:
+                    if isinstance(outcome, Exception) and not isinstance(outcome, (InstanceFailed, ProtocolError)):
+                        # Not the fault of this one instance: the next would fare no better.
+                        raise outcome
+                    with patience.hold():
+                        results.write(record(self._pending.popleft(), outcome, self._blobs))
+                    update(results.done)
+        except BaseException:
+            of = "" if self._total is None else f" of {self._total}"
+            say(f"[stopped: {results.done}{of} done; the same command goes on from there]")
+            raise

@@ -1,0 +1,166 @@
+"""The commands that run programs: ``run``, ``attach`` and ``upload``."""
+
+# No "from __future__ import annotations": typer reads the annotations of the commands.
+
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+from typer.core import TyperCommand
+
+from ._command import Options, command
+from ._connection import connected
+from ._failures import Failure
+from ._foreground import Foreground
+from ._lookup import find
+from ._output import say
+from ._programs import file_of, launch, linked, upload, upload_if_lacking
+from ._settings import Settings
+
+Program = Annotated[
+    str, typer.Argument(metavar="PROGRAM", help="A name, a hash, or the path of a .wasm file.", show_default=False)
+]
+SaveBlobs = Annotated[
+    Optional[Path],
+    typer.Option("--save-blobs", metavar="DIR", help="Save the blobs that it sends in this folder."),
+]
+SendStdin = Annotated[bool, typer.Option("--send-stdin", help="Send each line of stdin to it as a message.")]
+
+
+class RunCommand(TyperCommand):
+    """Knows why ``run`` is given options that it doesn't have."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the command line."""
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            # Which library's exception it is depends on typer's version; this attribute doesn't.
+            if hasattr(error, "option_name") and isinstance(getattr(error, "message", None), str):
+                error.message += " (options for the program itself go behind --)"  # type: ignore[attr-defined]
+            raise
+
+
+@command(
+    "run",
+    examples="""
+pie-sync run std/text-completion -- --prompt "Once upon a time"
+pie-sync run ./my_program.wasm > answer.txt
+pie-sync run chat --send-stdin --save-blobs pictures
+id=$(pie-sync run --detach nightly-report); pie-sync attach $id
+""",
+    cls=RunCommand,
+)
+def run(
+    options: Options,
+    program: Program,
+    args: Annotated[
+        Optional[list[str]],
+        typer.Argument(metavar="ARGS", help="The program's arguments; options behind --."),
+    ] = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Only launch it, and print its id: for `attach`.")
+    ] = False,
+    save_blobs: SaveBlobs = None,
+    send_stdin: SendStdin = False,
+    link: Annotated[
+        Optional[list[Path]],
+        typer.Option("--link", "-l", metavar="LIB", help="Link this .wasm library into it (with wac)."),
+    ] = None,
+) -> Optional[int]:
+    """Run a program and show its output.
+
+    What the program prints goes to stdout and stderr; its messages and its result are lines on stdout. A
+    .wasm file is uploaded first if the server doesn't have it.
+
+    Ctrl-C ends the instance, and shows its end; a second one leaves at once. Ctrl-D leaves it running (on
+    servers that let it).
+
+    The exit code is 0 if it completed, 1 if not, and 130 after Ctrl-C.
+    """
+    path = file_of(program)
+    if link and path is None:
+        raise Failure("--link needs a program that is a file", "run it as ./NAME.wasm")
+    if detach and (send_stdin or save_blobs):
+        raise Failure(
+            "--detach does not stay for --send-stdin or --save-blobs", "give them to `pie-sync attach ID`"
+        )
+    settings = Settings.of(options)
+    with connected(settings) as client:
+        if path is not None:
+            with linked(path, link or []) as composed:
+                program = upload_if_lacking(client, composed)
+        if detach:
+            typer.echo(launch(client, program, args or [], detached=True).id)
+            return 0
+        return Foreground(
+            client,
+            lambda: launch(client, program, args or []),
+            blobs=save_blobs,
+            send_stdin=send_stdin,
+            timeout=settings.timeout,
+        ).run()
+
+
+@command(
+    "attach",
+    examples="""
+pie-sync attach 3f2a
+pie-sync attach 3f2a --send-stdin < questions.txt
+""",
+)
+def attach(
+    options: Options,
+    instance: Annotated[str, typer.Argument(metavar="ID", help="The instance's id, or how it begins.")],
+    save_blobs: SaveBlobs = None,
+    send_stdin: SendStdin = False,
+) -> Optional[int]:
+    """Take over a detached instance.
+
+    Shows the output that the server has kept, and then what comes; everything else is as with `run`.
+    """
+    settings = Settings.of(options)
+    with connected(settings) as client:
+        instance_id = find(client, instance)
+        return Foreground(
+            client,
+            lambda: client.attach_instance(instance_id),
+            blobs=save_blobs,
+            send_stdin=send_stdin,
+            timeout=settings.timeout,
+        ).run()
+
+
+@command(
+    "upload",
+    examples="""
+pie-sync upload my_program.wasm
+pie-sync upload my_program.py --manifest Pie.toml
+hash=$(pie-sync upload my_program.wasm); pie-sync run $hash
+""",
+)
+def upload_command(
+    options: Options,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The program.")],
+    manifest: Annotated[
+        Optional[Path],
+        typer.Option("--manifest", metavar="TOML", help="Its manifest, with the name to run it by."),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace another program of the same name and version.")
+    ] = False,
+) -> None:
+    """Upload a program.
+
+    Prints its hash, by which it can be run. What the server has already is not sent again.
+    """
+    file = file.expanduser()
+    if not file.is_file():
+        raise Failure(f"there is no file {file}", "is the path right?")
+    with connected(Settings.of(options)) as client:
+        if manifest is None and not overwrite:
+            typer.echo(upload_if_lacking(client, file))
+            return
+        program_hash = upload(client, file, manifest=manifest and manifest.expanduser(), overwrite=overwrite)
+        typer.echo(program_hash)
+        say(f"[uploaded {file.name}]")

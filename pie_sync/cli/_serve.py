@@ -1,0 +1,116 @@
+"""The command ``serve``: a LocalServer with a folder of programs."""
+
+# No "from __future__ import annotations": typer reads the annotations of the commands.
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from ._command import Options, command
+from ._failures import Failure, explain, printable
+from ._output import say
+from ._settings import DEFAULT_HOST, DEFAULT_PORT
+
+if TYPE_CHECKING:
+    from ..testing import LocalServer
+
+
+@command(
+    "serve",
+    options=("debug",),
+    examples="""
+pie-sync serve
+pie-sync serve my_programs --port 9000
+pie-sync serve my_programs --user alice=alice.pub --user bob=bob.pub
+""",
+)
+def serve(
+    options: Options,
+    folder: Annotated[
+        Optional[Path],
+        typer.Argument(metavar="FOLDER", help="NAME.wasm in this folder can be run as NAME."),
+    ] = None,
+    host: Annotated[str, typer.Option("--host", help="The address to listen on.")] = DEFAULT_HOST,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="The TCP port; 0 takes a free one.")
+    ] = DEFAULT_PORT,
+    protocol: Annotated[
+        str, typer.Option("--protocol", help="What it speaks: instance (Pie up to 0.2), process, or process-0.5.")
+    ] = "instance",
+    user: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            "--user",
+            metavar="NAME=FILE",
+            help="Let this user in, who proves to have a key of this file of public keys; without, everybody.",
+        ),
+    ] = None,
+) -> None:
+    """Serve programs from this machine.
+
+    This is a server to try things out: it runs WebAssembly programs (WASI preview 1 commands), without a model.
+
+    Prints the URI to connect to, and goes on until Ctrl-C. Everybody may upload programs; they run in a sandbox
+    without files or network.
+    """
+    try:
+        from ..testing import LocalServer  # noqa: PLC0415 - needs what another extra installs
+    except ModuleNotFoundError as error:
+        raise Failure(
+            f"serving needs {error.name}, which is not installed", "pip install 'pie-sync[testing]'"
+        ) from error
+    try:
+        server = LocalServer(_users(user) if user else None, port=port, host=host, protocol=protocol)
+    except ValueError as error:
+        raise Failure(str(error), "see `pie-sync serve --help`") from error
+    programs = _add_programs(server, folder.expanduser()) if folder else []
+    try:
+        server.start()
+    except OSError as error:
+        raise Failure(
+            f"can't listen on {host}, port {port}: {explain(error).text}", "--port 0 takes a free one"
+        ) from error
+    try:
+        typer.echo(server.uri)
+        say(f"[serves {', '.join(programs) or 'what is uploaded'}; Ctrl-C ends it]")
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        say("[ends]")
+    finally:
+        server.close()
+
+
+def _users(pairs: list[str]) -> dict[str, list[str]]:
+    users: dict[str, list[str]] = {}
+    for pair in pairs:
+        name, equals, file = pair.partition("=")
+        if not (name and equals and file):
+            raise Failure(f"--user {pair!r}", "it's --user NAME=FILE, with a .pub file as ssh-keygen makes it")
+        keys = Path(file).expanduser().read_text(encoding="utf-8")
+        if not keys.strip():
+            raise Failure(f"--user {pair!r}: {file} is empty", "it takes a .pub file, as ssh-keygen makes it")
+        users.setdefault(name, []).append(keys)
+    return users
+
+
+def _add_programs(server: "LocalServer", folder: Path) -> list[str]:
+    if not folder.is_dir():
+        raise Failure(f"there is no folder {folder}", "is the path right?")
+    names = []
+    for path in sorted(folder.glob("*.wasm")):
+        try:
+            _add_program(server, path)
+        except ValueError as error:
+            say(f"warning: {path} is left out: {printable(str(error))}")
+        else:
+            names.append(path.stem)
+    return names
+
+
+def _add_program(server: "LocalServer", path: Path) -> None:
+    from ..testing._catalog import ProgramName  # noqa: PLC0415 - see serve()
+
+    core = server._core
+    core.catalog.register(ProgramName.parse(path.stem), core.compile(path.read_bytes()))

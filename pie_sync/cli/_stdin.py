@@ -1,0 +1,80 @@
+"""Standard input, line by line, in a thread that can be ended while it waits."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import select
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Callable
+
+__all__ = ["StdinReader"]
+
+READ_SIZE = 64 * 1024
+
+
+class StdinReader:
+    """Calls back for every line, and once at the end of the input.
+
+    It reads from the file descriptor itself: ``sys.stdin`` can't be left while it waits.
+
+    Args:
+        on_line: called with each line, without its end.
+        on_end: called when there is no more, but not after :meth:`stop`.
+    """
+
+    def __init__(self, on_line: Callable[[str], None], on_end: Callable[[], None]) -> None:
+        self._on_line = on_line
+        self._on_end = on_end
+        self._file = sys.stdin.fileno()
+        # What ends the wait for input.
+        self._wake_reader, self._wake_writer = os.pipe()
+        self._thread = threading.Thread(target=self._run, name="stdin", daemon=True)
+
+    def start(self) -> None:
+        """Begin to read."""
+        if hasattr(signal, "SIGTTIN"):
+            # In the background of a shell, reading from its terminal would stop this process: let it fail there.
+            signal.signal(signal.SIGTTIN, signal.SIG_IGN)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Read no more; on Windows, no more than what is being waited for. Takes a second at most."""
+        os.close(self._wake_writer)
+        if not self._thread.ident:
+            os.close(self._wake_reader)
+        elif os.name == "posix":
+            self._thread.join(1.0)
+
+    def _run(self) -> None:
+        try:
+            for line in self._lines():
+                self._on_line(line)
+        except OSError:
+            return  # a terminal that is gone, or another process's now
+        finally:
+            os.close(self._wake_reader)
+
+    def _lines(self) -> Iterator[str]:
+        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        rest = ""
+        while self._wait():
+            data = os.read(self._file, READ_SIZE)
+            *lines, rest = (rest + decoder.decode(data, final=not data)).split("\n")
+            for line in lines:
+                yield line[:-1] if line.endswith("\r") else line
+            if not data:
+                if rest:
+                    yield rest
+                self._on_end()
+                return
+
+    def _wait(self) -> bool:
+        """Wait for input; False when there shall be no more reading."""
+        if os.name != "posix":
+            return True
+        ready, _, _ = select.select([self._file, self._wake_reader], [], [])
+        return self._wake_reader not in ready

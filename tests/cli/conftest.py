@@ -1,0 +1,189 @@
+"""The command as a person has it: a process of its own, in a home directory of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Callable, NamedTuple
+
+import pexpect
+import pytest
+
+from pie_sync.cli import main
+from pie_sync.testing import LocalServer
+
+LIMIT = 30.0  # seconds, for whatever a command does in a test
+
+COMMAND = [sys.executable, "-m", "pie_sync.cli"]
+
+
+class CommandLine:
+    """Starts the command; ends what a test leaves behind.
+
+    Attributes:
+        home: the person's home directory.
+        environment: the person's environment variables.
+    """
+
+    def __init__(self, home: Path, server_uri: str | None = None) -> None:
+        self.home = home
+        self.environment = {name: value for name, value in os.environ.items() if not name.startswith("PIE_")}
+        self.environment.update(
+            HOME=str(home), LOGNAME="alice", COLUMNS="120", TERM="xterm", PYTHONWARNINGS="error"
+        )
+        if server_uri is not None:
+            self.environment["PIE_URI"] = server_uri
+        self._started: list[subprocess.Popen[Any]] = []
+        self._spawned: list[pexpect.spawn] = []
+
+    def __call__(self, *arguments: Any, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run it to its end, with pipes."""
+        return subprocess.run(
+            [*COMMAND, *map(str, arguments)],
+            input=stdin,
+            env={**self.environment, **environment},
+            cwd=self.home,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
+            check=False,
+        )
+
+    def output(self, *arguments: Any, **more: Any) -> str:
+        """Run it to its end, which must be a good one, and return its stdout."""
+        done = self(*arguments, **more)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def start(self, *arguments: Any, **options: Any) -> subprocess.Popen[str]:
+        """Start it, with pipes."""
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        process = subprocess.Popen(
+            [*COMMAND, *map(str, arguments)],
+            env=self.environment,
+            cwd=self.home,
+            text=True,
+            bufsize=1,
+            **{**pipes, **options},
+        )
+        self._started.append(process)
+        return process
+
+    def spawn(self, *arguments: Any) -> pexpect.spawn:
+        """Start it in a terminal."""
+        return self.spawn_program(COMMAND[0], [*COMMAND[1:], *map(str, arguments)])
+
+    def spawn_program(self, program: str, arguments: list[str]) -> pexpect.spawn:
+        """Start any program in a terminal."""
+        terminal = pexpect.spawn(
+            program,
+            arguments,
+            env=self.environment,
+            cwd=str(self.home),
+            timeout=LIMIT,
+            encoding="utf-8",
+            dimensions=(24, 120),
+        )
+        # What a person types comes long after the program is ready for it: these tests wait for that themselves.
+        terminal.delaybeforesend = None
+        self._spawned.append(terminal)
+        return terminal
+
+    def close(self) -> None:
+        for process in self._started:
+            if process.poll() is None:
+                process.send_signal(signal.SIGCONT)
+                process.kill()
+            process.wait()
+            for pipe in (process.stdin, process.stdout, process.stderr):
+                if pipe is not None:
+                    with contextlib.suppress(BrokenPipeError):
+                        pipe.close()
+        for terminal in self._spawned:
+            terminal.close(force=True)
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Wait for its end; return the exit code and the rest of what it printed."""
+    stdout, stderr = process.communicate(timeout=LIMIT)
+    return process.returncode, stdout, stderr
+
+
+def end_of(terminal: pexpect.spawn) -> int:
+    """Wait for the end of what runs in a terminal, and return its exit code."""
+    terminal.expect(pexpect.EOF)
+    terminal.wait()
+    assert terminal.exitstatus is not None
+    return terminal.exitstatus
+
+
+def all_of(terminal: pexpect.spawn) -> str:
+    """Wait for the end, which must be a good one, and return what was shown, without colours and the like."""
+    assert end_of(terminal) == 0, terminal.before
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.before)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    path = tmp_path / "home"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def pie(home: Path, server: LocalServer) -> Iterator[CommandLine]:
+    """The command; ``server`` is the server that it talks to."""
+    command = CommandLine(home, server.uri)
+    yield command
+    command.close()
+
+
+@pytest.fixture
+def lonely_pie(home: Path) -> Iterator[CommandLine]:
+    """The command where there is no server."""
+    command = CommandLine(home)
+    yield command
+    command.close()
+
+
+class Result(NamedTuple):
+    """How a command ended that ran within the test's own process."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+RunHere = Callable[..., Result]
+
+
+@pytest.fixture
+def run_here(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[RunHere]:
+    """The command without a process of its own, which takes its time: for what needs neither pipes nor signals."""
+    for name in os.environ:
+        if name.startswith("PIE_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("LOGNAME", "alice")
+    monkeypatch.chdir(home)
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def run(*arguments: object, **environment: str) -> Result:
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "argv", ["pie-sync", *map(str, arguments)])
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            with pytest.raises(SystemExit) as ended:
+                main()
+        return Result(int(ended.value.code or 0), *capsys.readouterr())
+
+    yield run
+    signal.signal(signal.SIGTERM, handler)

@@ -1,0 +1,86 @@
+"""``serve``, in a process of its own."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from pie_sync import Event, ParsedPrivateKey, PieClient
+from pie_sync.testing import LocalServer
+from tests.programs import HELLO
+
+from .conftest import LIMIT, CommandLine, RunHere, finish
+
+
+@pytest.fixture
+def folder(home: Path) -> Path:
+    path = home / "programs"
+    path.mkdir()
+    (path / "hello.wasm").write_bytes(HELLO)
+    (path / "broken.wasm").write_text("not really")
+    (path / "notes.txt").touch()
+    return path
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM], ids=["INT", "TERM"])
+def test_a_folder_of_programs(lonely_pie: CommandLine, folder: Path, signum: signal.Signals) -> None:
+    process = lonely_pie.start("serve", folder, "--port", "0")
+    uri = process.stdout.readline().strip()
+    with PieClient(uri) as client:
+        client.authenticate("alice")
+        completed = client.launch_instance_from_registry("hello", ["Pie"]).wait(LIMIT)
+        assert (completed.event, completed.stdout) == (Event.Completed, "Hello, Pie!\n")
+        assert lonely_pie.output("run", "hello", "you", "--uri", uri) == "Hello, you!\n"
+        process.send_signal(signum)
+        returncode, _, stderr = finish(process)
+    assert returncode == 0
+    assert stderr == (
+        f"warning: {folder}/broken.wasm is left out: no WebAssembly module\n"
+        "[serves hello; Ctrl-C ends it]\n[ends]\n"
+    )
+
+
+def test_users(lonely_pie: CommandLine, key_file: Path, private_key: ParsedPrivateKey) -> None:
+    process = lonely_pie.start("serve", "--port", "0", "--user", f"alice={key_file}.pub")
+    uri = process.stdout.readline().strip()
+    assert lonely_pie.output("ping", "--uri", uri, "--key", key_file).endswith("instance protocol\n")
+    done = lonely_pie("ping", "--uri", uri, "--key", key_file, "--username", "eve")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: the server refuses 'eve'")
+    with PieClient(uri) as client:
+        client.authenticate("alice", private_key)
+
+
+def test_the_other_generation(lonely_pie: CommandLine, folder: Path) -> None:
+    process = lonely_pie.start("serve", folder, "--port", "0", "--protocol", "process-0.5")
+    uri = process.stdout.readline().strip()
+    assert lonely_pie.output("ping", "--uri", uri).endswith("process protocol\n")
+    assert lonely_pie.output("run", "hello", "--uri", uri, "--", "--a", "1") == 'Hello, {"a": 1}!\n'
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["nowhere"], "there is no folder nowhere"),
+        (["--user", "alice"], "--user 'alice'"),
+        (["--user", "alice=nowhere.pub"], "nowhere.pub: No such file or directory"),
+        (["--user", "alice=programs/notes.txt"], "programs/notes.txt is empty"),
+        (["--user", "alice=programs/broken.wasm"], "alice"),
+        (["--protocol", "smoke"], "protocol must be one of"),
+        (["--host", "no.such.host.invalid"], "can't listen on no.such.host.invalid, port 8080"),
+    ],
+)
+def test_what_cannot_be_served(run_here: RunHere, folder: Path, arguments: list[str], error: str) -> None:
+    result = run_here("serve", *arguments)
+    assert (result.code, result.stdout) == (1, "")
+    assert error in result.stderr.splitlines()[0]
+    assert result.stderr.splitlines()[1].startswith("cure: ")
+
+
+def test_a_port_that_is_taken(run_here: RunHere, server: LocalServer) -> None:
+    result = run_here("serve", "--port", server.port)
+    assert result.code == 1
+    assert "Address already in use" in result.stderr.splitlines()[0]
+    assert result.stderr.endswith("\ncure: --port 0 takes a free one\n")

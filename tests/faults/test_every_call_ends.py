@@ -1,0 +1,402 @@
+"""Whatever the server does or leaves undone, each call ends within its time limit, and the client closes."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from contextlib import contextmanager
+from functools import partial
+
+import pytest
+
+from pie_sync import PieClient, PieConnectionError, PieConnectTimeoutError, PieTimeoutError
+from tests.faults.raw_server import RawPeer, binary_frame, raw_server
+from tests.faults.threads import run_all, wait_until_it_waits
+
+#: The time limit of a call, and what it may take beyond that on a machine that has other things to do.
+LIMIT, GRACE = 0.3, 1.5
+
+#: How long close() may take, whatever the server does.
+CLOSE_LIMIT = 2.0
+
+CHUNK = 256 * 1024
+
+
+@contextmanager
+def ends_after(limit: float):
+    begin = time.monotonic()
+    try:
+        yield
+    finally:
+        took = time.monotonic() - begin
+        assert limit * 0.9 <= took <= limit + GRACE, f"{took:.2f} s"
+
+
+@contextmanager
+def ends_within(limit: float):
+    begin = time.monotonic()
+    yield
+    took = time.monotonic() - begin
+    assert took <= limit, f"{took:.2f} s"
+
+
+@contextmanager
+def authenticated(uri: str, **options):
+    """A client, for a server that does nothing more for it after that."""
+    client = PieClient(uri, timeout=options.pop("timeout", 30), **options)
+    client.connect()
+    try:
+        client.authenticate("alice")
+        yield client
+    finally:
+        with ends_within(CLOSE_LIMIT):
+            client.close()
+        assert client.closed
+
+
+def stay_silent(peer: RawPeer) -> None:
+    """Accept, read, and say nothing."""
+    while True:
+        peer.receive()
+
+
+class TestConnecting:
+    """connect() against servers that never come to the end of the handshake."""
+
+    def attempt(self, serve, scheme: str = "ws") -> None:
+        with raw_server(serve) as uri:
+            client = PieClient(uri.replace("ws", scheme, 1), connect_timeout=LIMIT)
+            with ends_after(LIMIT), pytest.raises(PieConnectTimeoutError, match=r"within 0\.3 s"):
+                client.connect()
+            with ends_within(CLOSE_LIMIT):
+                client.close()
+            reader_is_gone()
+
+    def test_a_server_that_says_nothing(self):
+        self.attempt(lambda peer: None)
+
+    def test_a_server_that_does_not_accept(self):
+        """The connection waits in the queue of the listening socket."""
+        import socket
+
+        with socket.create_server(("127.0.0.1", 0), backlog=1) as busy:
+            client = PieClient(f"ws://127.0.0.1:{busy.getsockname()[1]}", connect_timeout=LIMIT)
+            with ends_after(LIMIT), pytest.raises(PieConnectTimeoutError):
+                client.connect()
+            reader_is_gone()
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n",
+            b"HTTP/1.1 404 Not Found\r\nContent-Length: 1000\r\n\r\n" + bytes(1000),
+        ],
+        ids=["headers", "error page"],
+    )
+    def test_a_server_that_drips(self, answer):
+        """Every byte comes in time, for a limit that is for each of them."""
+        self.attempt(lambda peer: peer.drip(answer, interval=0.1))
+
+    def test_a_server_that_stops_in_the_middle_of_its_answer(self):
+        self.attempt(lambda peer: peer.socket.sendall(b"HTTP/1.1 101 Switch"))
+
+    def test_a_server_whose_headers_never_end(self):
+        def serve(peer: RawPeer) -> None:
+            peer.socket.sendall(b"HTTP/1.1 101 Switching Protocols\r\n")
+            while True:
+                peer.socket.sendall(b"X-More: and more\r\n" * 100)
+
+        self.attempt(serve)
+
+    def test_tls_that_is_not_answered(self):
+        self.attempt(lambda peer: None, scheme="wss")
+
+    def test_tls_that_drips(self):
+        self.attempt(lambda peer: peer.drip(b"\x16\x03\x03\x40\x00" + bytes(1000), interval=0.1), scheme="wss")
+
+    @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 Connection establ"], ids=["silent", "drips"])
+    @pytest.mark.parametrize("scheme", ["ws", "wss"])
+    def test_a_proxy_that_never_comes_to_an_end(self, answer, scheme, monkeypatch):
+        def serve(peer: RawPeer) -> None:
+            peer.drip(answer + b"\r\nX: " + bytes(1000) if answer else b"", interval=0.1)
+
+        with raw_server(serve) as uri:
+            monkeypatch.setenv("https_proxy" if scheme == "wss" else "http_proxy", uri.replace("ws", "http"))
+            client = PieClient(f"{scheme}://pie.example", connect_timeout=LIMIT)
+            with ends_after(LIMIT), pytest.raises(PieConnectTimeoutError, match=r"within 0\.3 s"):
+                client.connect()
+            reader_is_gone()
+
+
+def reader_is_gone(grace: float = 1.0) -> None:
+    """A connection that was given up has no thread any more."""
+    deadline = time.monotonic() + grace
+    for thread in threading.enumerate():
+        if thread.name.startswith("pie-sync reader"):
+            thread.join(max(0.0, deadline - time.monotonic()))
+            assert not thread.is_alive()
+
+
+CALLS = {
+    "ping": lambda client: client.ping(timeout=LIMIT),
+    "query": lambda client: client.query("model_status", "", timeout=LIMIT),
+    # Asks twice, where the server knows the program under one of two names.
+    "program_exists": lambda client: client.program_exists("ab" * 32, timeout=LIMIT),
+    "list_instances": lambda client: client.list_instances(timeout=LIMIT),
+    "launch_instance": lambda client: client.launch_instance("ab" * 32, timeout=LIMIT),
+    "launch_instance_from_registry": lambda client: client.launch_instance_from_registry("x", timeout=LIMIT),
+    "attach_instance": lambda client: client.attach_instance("x", timeout=LIMIT),
+    "terminate_instance": lambda client: client.terminate_instance("x", timeout=LIMIT),
+    "upload_program": lambda client: client.upload_program(b"program", timeout=LIMIT),
+    "a large upload_program": lambda client: client.upload_program(bytes(5 * CHUNK), timeout=LIMIT),
+}
+
+
+class TestCalls:
+    """What can be called, against a server that lets the client in and then fails it."""
+
+    def test_a_server_that_answers_nothing(self):
+        def serve(peer: RawPeer) -> None:
+            peer.authenticate()
+            stay_silent(peer)
+
+        with raw_server(serve) as uri, authenticated(uri) as client:
+            outcomes: dict[str, str] = {}
+
+            def ask(name: str) -> None:
+                try:
+                    with ends_after(LIMIT):
+                        CALLS[name](client)
+                except PieTimeoutError as error:
+                    outcomes[name] = str(error)
+
+            run_all(*(partial(ask, name) for name in CALLS))
+            assert set(outcomes) == set(CALLS)
+            for name, text in outcomes.items():
+                assert "upload" in name or text.startswith(f"{name}: "), "the text says which call"
+            assert not client.closed, "a request without an answer is no lost connection"
+
+    def test_authentication(self):
+        def serve(peer: RawPeer) -> None:
+            peer.upgrade()
+            stay_silent(peer)
+
+        with raw_server(serve) as uri, PieClient(uri) as client:
+            for authenticate in (client.authenticate, client.internal_authenticate):
+                with ends_after(LIMIT), pytest.raises(PieTimeoutError, match="authenticate"):
+                    authenticate("alice", timeout=LIMIT)
+
+    def test_authentication_while_another_thread_waits_for_its_own(self):
+        asked = threading.Event()
+
+        def serve(peer: RawPeer) -> None:
+            peer.upgrade()
+            peer.receive()
+            asked.set()
+            stay_silent(peer)
+
+        with raw_server(serve) as uri, PieClient(uri) as client:
+
+            def wait() -> None:
+                with pytest.raises(PieTimeoutError):
+                    client.authenticate("alice", timeout=10 * LIMIT)
+
+            thread = threading.Thread(target=wait)
+            thread.start()
+            assert asked.wait(10)
+            with ends_after(LIMIT), pytest.raises(PieTimeoutError):
+                client.authenticate("alice", timeout=LIMIT)
+            thread.join(20)
+
+    def test_one_request_of_many_is_not_answered(self):
+        def serve(peer: RawPeer) -> None:
+            peer.authenticate()
+            while True:
+                request = peer.receive()
+                if request.get("record") != "unanswered":
+                    peer.respond(request, "Pong")
+
+        with raw_server(serve) as uri, authenticated(uri) as client:
+            outcome = []
+
+            def ask() -> None:
+                with ends_after(LIMIT), pytest.raises(PieTimeoutError):
+                    client.query("a", "unanswered", timeout=LIMIT)
+                outcome.append("ended")
+
+            thread = threading.Thread(target=ask)
+            thread.start()
+            while thread.is_alive():
+                client.ping(timeout=5)
+            thread.join()
+            assert outcome == ["ended"]
+
+    def test_a_server_that_stops_in_the_middle_of_a_frame(self):
+        def serve(peer: RawPeer) -> None:
+            peer.authenticate()
+            peer.receive()
+            peer.socket.sendall(binary_frame(bytes(1000))[:500])
+
+        with raw_server(serve) as uri, authenticated(uri) as client:
+            with ends_after(LIMIT), pytest.raises(PieTimeoutError):
+                client.ping(timeout=LIMIT)
+            with ends_after(LIMIT), pytest.raises(PieTimeoutError):
+                client.ping(timeout=LIMIT)
+
+    def test_a_server_that_stops_in_the_middle_of_a_header(self):
+        def attempt(rest: bytes) -> None:
+            def serve(peer: RawPeer) -> None:
+                peer.authenticate()
+                peer.socket.sendall(rest)
+
+            with raw_server(serve) as uri, authenticated(uri) as client:
+                with ends_after(LIMIT), pytest.raises(PieTimeoutError):
+                    client.ping(timeout=LIMIT)
+                attempts.append(rest)
+
+        attempts: list[bytes] = []
+        rests = [b"\x82", b"\x82\x7f" + bytes(7), b"\x02\x05hello", b"\x89\x04pi"]
+        run_all(*(partial(attempt, rest) for rest in rests))
+        assert sorted(attempts) == sorted(rests)
+
+    def test_recv_and_wait_and_iteration(self):
+        def serve(peer: RawPeer) -> None:
+            peer.authenticate()
+            request = peer.receive()
+            peer.send(
+                type="instance_launch_result", corr_id=request["corr_id"], successful=True, message="instance-1"
+            )
+            stay_silent(peer)
+
+        with raw_server(serve) as uri, authenticated(uri) as client:
+            instance = client.launch_instance_from_registry("x")
+            for call in (instance.recv, instance.wait, lambda limit: next(instance.events(limit))):
+                with ends_after(LIMIT), pytest.raises(PieTimeoutError, match=r"within 0\.3 s"):
+                    call(LIMIT)
+            with pytest.raises(PieTimeoutError):
+                instance.recv(0)
+
+
+class TestAServerThatDoesNotRead:
+    """The TCP window fills up, and nothing can be sent any more."""
+
+    @pytest.fixture
+    def uri(self):
+        def serve(peer: RawPeer) -> None:
+            peer.authenticate()
+
+        with raw_server(serve) as uri:
+            yield uri
+
+    def test_a_large_upload(self, uri):
+        with authenticated(uri) as client:
+            with ends_after(LIMIT), pytest.raises(PieTimeoutError, match="does not read"):
+                client.upload_program(bytes(64 * 1024 * 1024), timeout=LIMIT)
+
+    def test_a_large_upload_without_progress(self, uri):
+        with authenticated(uri, timeout=LIMIT) as client:
+            begin = time.monotonic()
+            with pytest.raises(PieTimeoutError):
+                client.upload_program(bytes(64 * 1024 * 1024))
+            assert time.monotonic() - begin < LIMIT + 4, "the last progress is when the window was full"
+
+    def test_other_calls_meanwhile(self, uri):
+        with authenticated(uri) as client:
+            outcomes = []
+
+            def upload() -> None:
+                try:
+                    client.upload_program(bytes(64 * 1024 * 1024), timeout=None)
+                except PieConnectionError as error:
+                    outcomes.append(error)
+
+            thread = threading.Thread(target=upload)
+            thread.start()
+            wait_until_it_waits(thread, "send_all")
+            for _ in range(2):
+                with ends_after(LIMIT), pytest.raises(PieTimeoutError):
+                    client.ping(timeout=LIMIT)
+            with ends_within(CLOSE_LIMIT):
+                client.close()
+            thread.join(10)
+            assert len(outcomes) == 1
+
+    def test_after_the_limit_the_rest_of_the_message_comes_first(self):
+        """What was begun when the limit came is finished, or the server would misunderstand all that follows."""
+        may_read = threading.Event()
+
+        def serve(peer: RawPeer) -> None:
+            peer.authenticate()
+            assert may_read.wait(30)
+            while True:
+                request = peer.receive()
+                if request["type"] == "ping":
+                    peer.respond(request, "Pong")
+
+        with raw_server(serve) as uri, authenticated(uri) as client:
+            with pytest.raises(PieTimeoutError):
+                client.upload_program(os.urandom(16 * 1024 * 1024), timeout=LIMIT)
+            may_read.set()
+            assert client.ping(timeout=20) > 0
+
+
+class TestClosing:
+    """close() within two seconds, whatever the server does with the good-bye."""
+
+    def close(self, serve) -> None:
+        with raw_server(serve) as uri:
+            client = PieClient(uri)
+            client.connect()
+            client.authenticate("alice")
+            with ends_within(CLOSE_LIMIT):
+                client.close()
+            reader_is_gone(grace=0.1)
+
+    def test_a_server_that_ignores_it(self):
+        self.close(lambda peer: peer.authenticate())
+
+    def test_a_server_that_answers_and_stays(self):
+        def serve(peer: RawPeer) -> None:
+            peer.authenticate()
+            peer.socket.recv(65536)
+            peer.socket.sendall(b"\x88\x02\x03\xe8")
+
+        self.close(serve)
+
+    def test_a_server_that_answers_with_half_a_frame(self):
+        def serve(peer: RawPeer) -> None:
+            peer.authenticate()
+            peer.socket.recv(65536)
+            peer.socket.sendall(b"\x88")
+
+        self.close(serve)
+
+    def test_a_server_that_goes_on_talking(self):
+        def serve(peer: RawPeer) -> None:
+            peer.authenticate()
+            chatter = binary_frame(b"\x80" * 100) * 1000
+            while True:
+                peer.socket.sendall(chatter)
+
+        self.close(serve)
+
+    def test_while_another_thread_connects(self):
+        accepted = threading.Event()
+        with raw_server(lambda peer: accepted.set()) as uri:
+            client = PieClient(uri, connect_timeout=3)
+            outcomes = []
+
+            def connect() -> None:
+                try:
+                    client.connect()
+                except PieConnectionError as error:
+                    outcomes.append(error)
+
+            thread = threading.Thread(target=connect)
+            thread.start()
+            assert accepted.wait(10)
+            with ends_within(CLOSE_LIMIT):
+                client.close()
+            thread.join(5)
+            assert outcomes

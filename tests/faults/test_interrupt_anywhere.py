@@ -1,0 +1,109 @@
+"""KeyboardInterrupt at every single step that the library takes in the thread that calls it.
+
+A real signal comes in the middle of a system call nearly always (``test_interrupt.py``), and once in a while
+between two instructions. So here it is raised there: at the first place of a call where it can be, at the second,
+and so on.
+"""
+
+from __future__ import annotations
+
+import dis
+import os
+import sys
+from functools import cache
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any, Callable
+
+import pytest
+
+import pie_sync
+from pie_sync import Event, PieClient, PieConnectionError, PieTimeoutError
+
+SOURCE = str(Path(pie_sync.__file__).parent) + os.sep
+
+#: The interpreter looks for signals after these instructions, and nowhere else: ``with lock`` leaves no gap.
+LOOKS_AFTER = ("CALL", "RESUME", "JUMP_BACKWARD")
+
+
+@cache
+def instructions(code: CodeType) -> dict[int, str]:
+    return {instruction.offset: instruction.opname for instruction in dis.get_instructions(code)}
+
+
+class InterruptAt:
+    """Raises KeyboardInterrupt in this thread, at the n-th place of the library's source where a signal can."""
+
+    def __init__(self, number: int) -> None:
+        self._left = number
+        self._last: dict[FrameType, str] = {}
+        self.place = ""
+
+    def __enter__(self) -> InterruptAt:
+        self._before = sys.gettrace()
+        sys.settrace(self._enter_function)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.settrace(self._before)
+        self._last.clear()
+
+    def _enter_function(self, frame: FrameType, event: str, argument: Any) -> Any:
+        if not frame.f_code.co_filename.startswith(SOURCE) or "testing" in frame.f_code.co_filename:
+            return None
+        frame.f_trace_opcodes = True
+        frame.f_trace_lines = False
+        return self._step
+
+    def _step(self, frame: FrameType, event: str, argument: Any) -> Any:
+        if event == "opcode":
+            last, self._last[frame] = self._last.get(frame, "RESUME"), instructions(frame.f_code)[frame.f_lasti]
+            if last.startswith(LOOKS_AFTER):
+                self._left -= 1
+                if self._left == 0:
+                    self.place = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} {frame.f_code.co_name}"
+                    raise KeyboardInterrupt
+        return self._step
+
+
+def ping(client: PieClient) -> None:
+    client.ping()
+
+
+def upload(client: PieClient) -> None:
+    client.upload_program(b"\0asm\1\0\0\0")
+
+
+def exchange(client: PieClient) -> None:
+    instance = client.launch_instance_from_registry("echo")
+    instance.send("hello")
+    assert instance.recv(5) == (Event.Message, "hello")
+    instance.send("stop")
+    list(instance.events(5))
+
+
+@pytest.mark.parametrize("use", [ping, upload, exchange])
+def test_afterwards_the_client_is_usable_or_closed(server, use: Callable[[PieClient], None]):
+    with PieClient(server.uri, timeout=3) as client:
+        client.authenticate("alice")
+        use(client)
+        closed = number = 0
+        while True:
+            number += 1
+            with InterruptAt(number) as interrupt:
+                try:
+                    use(client)
+                    break  # it has fewer instructions
+                except (KeyboardInterrupt, PieConnectionError):
+                    pass
+            try:
+                use(client)
+            except PieConnectionError:
+                closed += 1
+                assert client.closed, interrupt.place
+                client.connect()
+                client.authenticate("alice")
+            except PieTimeoutError:
+                pytest.fail(f"neither usable nor closed after KeyboardInterrupt at {interrupt.place}")
+        assert number > 50, "hardly anything was interrupted"
+        assert closed < number / 4, "few moments are worth a connection"
