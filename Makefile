@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help demo test check format docs bench bench-quick clean
+.PHONY: help demo test check format docs bench bench-quick soak clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -44,6 +44,9 @@ bench: $(VENV)/.dev  ## measure against the official client, write docs/performa
 
 bench-quick: $(VENV)/.dev  ## the same in under a minute, writing nothing
 	$(BIN)/python -m benchmarks --quick
+
+soak: $(VENV)/.dev  ## ten minutes of load, cuts, restarts and slow consumers; ends with a table
+	$(BIN)/python -m benchmarks.soak
 
 clean:  ## remove what the commands above made
 	rm -rf $(VENV) .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info

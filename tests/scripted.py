@@ -80,10 +80,12 @@ def scripted_server(script: Callable[[Peer], None], **options: Any):
         raise failures[0]
 
 
-def wait_for_close(peer: Peer) -> None:
+def wait_for_close(peer: Peer, *, answer_pings: bool = False) -> None:
     """End a script by waiting until the client goes."""
     try:
         while True:
-            peer.connection.recv(30)
+            request = msgpack.unpackb(peer.connection.recv(60))
+            if answer_pings and request["type"] == "ping":
+                peer.respond(request, "Pong")
     except ConnectionClosed:
         pass
