@@ -20,7 +20,7 @@ from tests.programs import HELLO
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Cut after every byte there is, instead of those around the borders of frames and every eleventh.
+#: Cut after every byte there is, instead of those around the borders of frames and every 17th.
 EXHAUSTIVE = bool(os.environ.get("PIE_SYNC_EXHAUSTIVE"))
 
 EVENTS = 50
@@ -149,7 +149,7 @@ def positions(stream: bytes) -> list[int]:
         return list(range(len(stream)))
     borders = [border for border, _ in frames(stream)]
     near = {border + offset for border in borders for offset in (-3, -2, -1, 0, 1, 2, 3)}
-    return sorted(number for number in near | set(range(0, len(stream), 11)) if 0 <= number < len(stream))
+    return sorted(number for number in near | set(range(0, len(stream), 17)) if 0 <= number < len(stream))
 
 
 def frames(stream: bytes) -> Iterator[tuple[int, bytes]]:

@@ -200,7 +200,7 @@ class TestCalls:
 
             def wait() -> None:
                 with pytest.raises(PieTimeoutError):
-                    client.authenticate("alice", timeout=10 * LIMIT)
+                    client.authenticate("alice", timeout=4 * LIMIT)
 
             thread = threading.Thread(target=wait)
             thread.start()

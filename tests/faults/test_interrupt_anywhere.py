@@ -77,14 +77,14 @@ def upload(client: PieClient) -> None:
 def exchange(client: PieClient) -> None:
     instance = client.launch_instance_from_registry("echo")
     instance.send("hello")
-    assert instance.recv(5) == (Event.Message, "hello")
+    assert instance.recv(15) == (Event.Message, "hello")
     instance.send("stop")
-    list(instance.events(5))
+    list(instance.events(15))
 
 
 @pytest.mark.parametrize("use", [ping, upload, exchange])
 def test_afterwards_the_client_is_usable_or_closed(server, use: Callable[[PieClient], None]):
-    with PieClient(server.uri, timeout=3) as client:
+    with PieClient(server.uri, timeout=15) as client:
         client.authenticate("alice")
         use(client)
         closed = number = 0
