@@ -17,9 +17,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(TEST_LIMIT, func_only=True))
 
 
-@pytest.fixture(scope="session")
-def real_server() -> Iterator[harness.RealServer]:
-    """The real pie-server 0.5.2, one for all tests; a skip, or a failure, where it can't run."""
+def start_server() -> Iterator[harness.RealServer]:
+    """Run a real pie-server 0.5.2; a skip, or a failure, where it can't run."""
     try:
         server = harness.RealServer()
     except harness.UnavailableError as error:
@@ -29,3 +28,9 @@ def real_server() -> Iterator[harness.RealServer]:
         pytest.skip(message)
     with server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def real_server() -> Iterator[harness.RealServer]:
+    """One server for all tests that don't start one of their own."""
+    yield from start_server()
