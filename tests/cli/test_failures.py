@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from pie_sync.testing import LocalServer
 from tests.scripted import Peer, scripted_server
@@ -75,6 +76,9 @@ def test_a_server_that_hangs_up(run_here: RunHere) -> None:
 def test_what_a_server_says_cannot_control_the_terminal(run_here: RunHere) -> None:
     def script(peer: Peer) -> None:
         peer.respond(peer.receive(), "\x1b]0;title\x07no\r\nno\x9b31m", successful=False)
+        with pytest.raises(ConnectionClosed):  # the client is the first to hang up
+            while True:
+                peer.connection.recv(LIMIT)
 
     with scripted_server(script) as uri:
         error, _ = lines(run_here("ping", "--uri", uri))

@@ -23,9 +23,12 @@ CHUNK = 256 * 1024
 
 @pytest.fixture(scope="module")
 def real_server() -> Iterator[harness.RealServer]:
-    """A server of its own. On one that has been through test_instances.py, with its refused attachments and its cut
-    connections, 0.5.2 sometimes never tells the end of a process that has just been launched (seen in 2 of 5 runs,
-    in none of 1 500 launches on a fresh server)."""
+    """A server of its own.
+
+    On one that has been through test_instances.py, with its refused attachments and its cut connections, 0.5.2
+    sometimes never tells the end of a process that was launched just now: seen in 2 of 5 runs, and in none of
+    1 500 launches on a fresh server.
+    """
     yield from start_server()
 
 
