@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Iterator
+from queue import SimpleQueue
 
 import pytest
 
@@ -63,19 +64,22 @@ def test_without_need_it_comes_at_once() -> None:
 def test_a_message_to_the_server_is_sent_whole(client: PieClient) -> None:
     instance = client.launch_instance_from_registry("sleep-until-told")
     main = threading.main_thread().ident
-    begun = threading.Event()
+    # Not an Event: one whose set() is interrupted may stay locked for ever. This can't be interrupted.
+    begun: SimpleQueue[None] = SimpleQueue()
 
     def interrupt() -> None:
-        begun.wait(LIMIT)
+        begun.get(timeout=LIMIT)
         signal.pthread_kill(main, signal.SIGINT)
 
     for attempt in range(30):
-        begun.clear()
+        begun = SimpleQueue()
         thread = threading.Thread(target=interrupt)
         thread.start()
         with pytest.raises(KeyboardInterrupt):
             with Patience():
                 while True:  # until it's interrupted, wherever that is
-                    instance.upload_blob(bytes(2**20) + bytes([attempt]), progress=lambda *_: begun.set())
+                    instance.upload_blob(
+                        bytes(2**20) + bytes([attempt]), progress=lambda *_, begun=begun: begun.put(None)
+                    )
         thread.join()
         assert client.ping() < LIMIT
