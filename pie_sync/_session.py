@@ -351,7 +351,8 @@ class Session:
     def add(self, call: Call) -> int:
         """Give a call its correlation id: an unsigned 32-bit integer that no other waiting call has."""
         with self._lock:
-            self.check()
+            if self._lost is not None:
+                raise _again(self._lost)
             corr_id = self._last_corr_id
             while True:
                 corr_id = (corr_id + 1) % 2**32
@@ -555,7 +556,7 @@ class Session:
     def _handle_answer(self, answer: Answer | InstanceList) -> None:
         with self._lock:
             call = self._calls.pop(answer.corr_id, None)
-            abandoned = self._abandoned.pop(answer.corr_id, None)
+            abandoned = self._abandoned.pop(answer.corr_id, None) if call is None else None
         if call is None and abandoned is None:
             # Expected: a failed upload is answered once for each of its chunks, and calls time out.
             logger.debug("ignored a %r for correlation id %d: nobody waits", answer.kind, answer.corr_id)
@@ -564,8 +565,9 @@ class Session:
             self._finish(abandoned, answer)
         else:
             self._finish(call, answer)
-            with self._lock:  # and not before: _finish() may need the early events
-                self._settle(call)
+            if call.on_granted is not None:
+                with self._lock:  # and not before: _finish() may need the early events
+                    self._settle(call)
 
     def _finish(self, call: Call, answer: Answer | InstanceList) -> None:
         refused = isinstance(answer, Answer) and not answer.ok
