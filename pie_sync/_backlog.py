@@ -76,7 +76,7 @@ class Backlog:
             self.grown(ITEM_SIZE * len(items) + sum(len(data) for _, data in items))
 
     def grown(self, size: int) -> None:
-        """Take note that ``size`` bytes of events were put into queues; move some to the disk if that's too much."""
+        """Take note that ``size`` bytes of events were put into queues; move some to disk if it is too much."""
         self._bytes += size
         if self._bytes > self._next_look:
             try:
