@@ -1,7 +1,7 @@
 """The fixtures ``pie_server`` and ``pie_client`` for pytest, which finds this module by its entry point.
 
-Every run of pytest imports it wherever pie-sync is installed, whether a test wants the fixtures or not. So nothing
-is imported here that is slow to load or needs an extra.
+Every run of pytest imports it wherever pie-sync is installed, whether a test wants the fixtures or not. So the
+server, which is slow to load and needs an extra, is imported when a test asks for one.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ..client import PieClient
+from ..errors import AuthenticationError
+
 if TYPE_CHECKING:
-    from ..client import PieClient
     from .local_server import LocalServer
 
 __all__ = ["pie_client", "pie_server"]
@@ -66,9 +68,6 @@ def pie_client(pie_server: LocalServer) -> Iterator[PieClient]:
     It has neither a key nor a certificate to trust: for a server with ``users`` or ``ssl_context`` a test makes
     its own client.
     """
-    from ..client import PieClient  # noqa: PLC0415 - see above
-    from ..errors import AuthenticationError  # noqa: PLC0415
-
     own = "make a PieClient(pie_server.uri, ...) in the test, or a fixture pie_client of your own"
     if pie_server.uri.startswith("wss:"):
         raise _mistake(f"pie_client: it doesn't know which certificate to trust; {own}")
