@@ -9,11 +9,12 @@ import threading
 import time
 import uuid
 from collections.abc import Sequence
+from functools import partial
 from typing import Callable, NamedTuple, Protocol, Union
 
 from ..events import Event
 from ._mailbox import Mailbox
-from ._records import InstanceRecord, Records
+from ._records import Records
 
 __all__ = ["Instance", "Launch", "Output", "Program", "Receiver"]
 
@@ -110,12 +111,11 @@ class Instance:
         self.arguments = list(launch.arguments)
         self.is_json = launch.is_json
         self.username = launch.username
+        self._records = records
         self._record = records.begin(
-            InstanceRecord(
-                self.id, launch.requested, launch.username, tuple(launch.arguments), _is_json=launch.is_json
-            )
+            self.id, launch.requested, self.username, self.arguments, is_json=self.is_json
         )
-        self.mailbox = Mailbox(self._record.add)
+        self.mailbox = Mailbox(partial(records.receive, self._record))
         self._program = launch.program
         self._prints = launch.prints
         self._keeps_output = keeps_output
@@ -254,7 +254,7 @@ class Instance:
     def _end(self, event: Event, text: str) -> None:
         """Note the end; whoever is told of it later finds it in the records."""
         self._ended = True
-        self._record.finish(event, text)
+        self._records.finish(self._record, event, text)
 
     def _put(self, event: Event, data: Data) -> None:
         if self._receiver is not None and self._receiver.deliver(Output(self, event, data)):

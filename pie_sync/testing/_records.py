@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, Union
 
 from ..events import Event
@@ -49,29 +50,28 @@ class InstanceRecord:
 
 
 class Record:
-    """What is being noted of one instance. Made by :meth:`Records.begin`; safe to use from any thread."""
+    """What is being noted of one instance; for :class:`Records` only, whose lock guards it."""
 
-    def __init__(self, records: Records, launched: InstanceRecord) -> None:
-        self._records = records
-        self.launched = launched
-        # The lock of the records guards what follows.
+    __slots__ = ("event", "is_kept", "launch", "message", "received", "size")
+
+    def __init__(self, launch: tuple[str, str, str, Sequence[str], bool], size: int) -> None:
+        self.launch = launch
         self.received: list[Item] = []
         self.event: Event | None = None
         self.message = ""
-        self.size = ITEM_OVERHEAD + sum(map(_size, launched.args))
+        self.size = size
         self.is_kept = True
 
-    def add(self, item: Item) -> None:
-        """Note that the program receives something; never blocks."""
-        self._records.add(self, item)
-
-    def finish(self, event: Event, message: str) -> None:
-        """Note how the instance ends; never blocks."""
-        self._records.finish(self, event, message)
+    def snapshot(self) -> InstanceRecord:
+        """Return what is known."""
+        instance_id, program, username, args, is_json = self.launch
+        return InstanceRecord(
+            instance_id, program, username, tuple(args), tuple(self.received), self.event, self.message, is_json
+        )
 
 
 class Records:
-    """The records of the newest instances. Safe to use from any thread.
+    """The records of the newest instances. Safe to use from any thread; nothing but the lock is waited for.
 
     There are never more than 1000, nor more than 64 MiB of what they hold. The oldest ones go first, and each as a
     whole, so that none that is there lacks something. An instance that receives more than that alone has none.
@@ -80,47 +80,49 @@ class Records:
     def __init__(self) -> None:
         self._records: deque[Record] = deque()
         self._size = 0
-        # Guards the two above, and what changes in a record. Nothing else is locked while it is held.
+        # Guards the two above and what is in the records. Nothing else is locked while it is held.
         self._lock = threading.Lock()
 
-    def begin(self, launched: InstanceRecord) -> Record:
-        """Begin to take notes of an instance."""
-        record = Record(self, launched)
+    def begin(
+        self, instance_id: str, program: str, username: str, args: Sequence[str], *, is_json: bool
+    ) -> Record:
+        """Note a launch.
+
+        Args:
+            instance_id: the instance's UUID.
+            program: what was launched, as the client named it.
+            username: whose instance it is.
+            args: what it was launched with; must not change.
+            is_json: whether that is one JSON text.
+        """
+        record = Record((instance_id, program, username, args, is_json), sum(map(_size, args)))
         with self._lock:
             self._records.append(record)
             self._make_room(record.size)
         return record
 
-    def add(self, record: Record, item: Item) -> None:
-        """See :meth:`Record.add`."""
+    def receive(self, record: Record, item: Item) -> None:
+        """Note that the program receives a message or a blob."""
         with self._lock:
             if record.is_kept:
+                size = _size(item)
                 record.received.append(item)
-                self._grow(record, _size(item))
+                record.size += size
+                self._make_room(size)
 
     def finish(self, record: Record, event: Event, message: str) -> None:
-        """See :meth:`Record.finish`."""
+        """Note how the instance ends."""
         with self._lock:
             if record.is_kept:
+                size = _size(message)
                 record.event, record.message = event, message
-                self._grow(record, _size(message))
+                record.size += size
+                self._make_room(size)
 
     def snapshot(self) -> list[InstanceRecord]:
         """Return what is known of the instances, in the order of their launches."""
         with self._lock:
-            return [
-                replace(
-                    record.launched,
-                    received=tuple(record.received),
-                    event=record.event,
-                    message=record.message,
-                )
-                for record in self._records
-            ]
-
-    def _grow(self, record: Record, size: int) -> None:
-        record.size += size
-        self._make_room(size)
+            return [record.snapshot() for record in self._records]
 
     def _make_room(self, size: int) -> None:
         self._size += size
