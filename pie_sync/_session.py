@@ -462,6 +462,7 @@ class Session:
         for opcode, payload in messages:
             try:
                 if opcode != BINARY:
+                    self._hand_over(staged)
                     self._handle_text(payload)
                     continue
                 decoded = decode(payload)
