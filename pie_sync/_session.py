@@ -90,6 +90,8 @@ class Session:
         self._websocket: WebSocket | None = None
         self._process_id = os.getpid()
         self._blobs = BlobAssembler(max_blob_size)
+        # Whether instances were forgotten of which the reader thread may have the beginning of a blob.
+        self._has_forgotten = False
         # Events go to the queues in here. Only the reader thread adds; taking out is atomic.
         self._queues: dict[str, EventQueue] = {}
         self._backlog = Backlog(max_buffered_bytes)
@@ -274,6 +276,7 @@ class Session:
             for events in list(self._queues.values()):
                 events.end(lambda: _again(error))
             self._queues.clear()
+        self._blobs.keep_only(())  # the rest of them will not come, not on another connection either
 
     def check(self) -> None:
         """Raise what keeps this session from being used, if anything does.
@@ -447,6 +450,7 @@ class Session:
         """Drop the events of an instance that nobody holds any more. Safe in a finalizer: takes no lock."""
         if self._queues.get(instance_id) is events:
             self._queues.pop(instance_id, None)
+            self._has_forgotten = True
 
     # --- what the server says ---------------------------------------------------------------------------
 
@@ -458,6 +462,9 @@ class Session:
         """
         decode = self._decoder.decode
         queues = self._queues
+        if self._has_forgotten:
+            self._has_forgotten = False
+            self._blobs.keep_only(queues)
         staged: list[EventQueue] = []
         for opcode, payload in messages:
             try:
