@@ -48,6 +48,9 @@ logger = logging.getLogger("pie_sync.protocol")
 #: How many calls that were given up are remembered, in case their answer comes after all.
 _MAX_ABANDONED = 256
 
+#: The longest id of an instance. Servers use UUIDs. A limit, since ids are kept, and repeated in every error.
+_MAX_ID_LENGTH = 1000
+
 #: How many seconds close() waits for the closing handshake, and then for the reader thread.
 _CLOSE_TIMEOUT = 1.0
 
@@ -409,8 +412,11 @@ class Session:
             events: the queue that it had on a connection before this one; None makes a new one.
 
         Raises:
-            ProtocolError: there is an instance of this id already, whose events must not go to another.
+            ProtocolError: there is an instance of this id already, whose events must not go to another; or it is
+                too long for one.
         """
+        if len(instance_id) > _MAX_ID_LENGTH:
+            raise ProtocolError(f"the server told an instance id of {len(instance_id)} characters")
         if instance_id in self._queues:
             raise ProtocolError(f"the server used the id of instance {instance_id} twice")
         if events is None:
@@ -491,7 +497,7 @@ class Session:
             except BadMessage as bad:
                 self._hand_over(staged)
                 self._complain(bad)
-            except TypeError as error:  # an instance id that can't be the key of a dictionary
+            except TypeError as error:  # an instance id that can't be one
                 self._hand_over(staged)
                 self._complain(BadMessage(f"an event with a wrong instance id: {error}"))
         self._hand_over(staged)
@@ -530,6 +536,8 @@ class Session:
         (Process protocol: "Events of a process may arrive before the answer to its launch".) Otherwise it's an
         instance that nobody holds any more.
         """
+        if type(instance_id) is not str or len(instance_id) > _MAX_ID_LENGTH:
+            raise TypeError("it is no text, or too long")
         with self._lock:
             if self._expected:
                 self._early.add(instance_id, decoded)
