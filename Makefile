@@ -5,7 +5,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 JOBS   ?= 3
 
-.PHONY: help demo test check format docs bench bench-quick soak clean
+.PHONY: help demo test check format docs bench bench-quick soak fuzz clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -19,6 +19,11 @@ $(VENV)/.demo: setup.cfg pyproject.toml
 $(VENV)/.dev: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+# On top of the former, and apart from it: atheris is not there for every Python and every system.
+$(VENV)/.fuzzing: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzzing]'
 	touch $@
 
 demo: $(VENV)/.demo  ## run the quickstart against a server of its own
@@ -48,6 +53,9 @@ bench-quick: $(VENV)/.dev  ## the same in under a minute, writing nothing
 
 soak: $(VENV)/.dev  ## ten minutes of load, cuts, restarts and slow consumers; ends with a table
 	$(BIN)/python -m benchmarks.soak
+
+fuzz: $(VENV)/.fuzzing  ## ten minutes of whatever a server can send; ARGS="--seconds 60 frames" for less
+	$(BIN)/python -m fuzzing $(ARGS)
 
 clean:  ## remove what the commands above made
 	rm -rf $(VENV) .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info

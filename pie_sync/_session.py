@@ -50,6 +50,9 @@ logger = logging.getLogger("pie_sync.protocol")
 #: How many calls that were given up are remembered, in case their answer comes after all.
 _MAX_ABANDONED = 256
 
+#: The longest id of an instance. Servers use UUIDs. A limit, since ids are kept, and repeated in every error.
+_MAX_ID_LENGTH = 1000
+
 #: How many seconds close() waits for the closing handshake, and then for the reader thread.
 _CLOSE_TIMEOUT = 1.0
 
@@ -92,6 +95,8 @@ class Session:
         self._websocket: WebSocket | None = None
         self._process_id = os.getpid()
         self._blobs = BlobAssembler(max_blob_size)
+        # Whether instances were forgotten of which the reader thread may have the beginning of a blob.
+        self._has_forgotten = False
         # Events go to the queues in here. Only the reader thread adds; taking out is atomic.
         self._queues: dict[str, EventQueue] = {}
         self._backlog = Backlog(max_buffered_bytes)
@@ -276,6 +281,7 @@ class Session:
             for events in list(self._queues.values()):
                 events.end(lambda: _again(error))
             self._queues.clear()
+        self._blobs.keep_only(())  # the rest of them will not come, not on another connection either
 
     def check(self) -> None:
         """Raise what keeps this session from being used, if anything does.
@@ -409,8 +415,11 @@ class Session:
             events: the queue that it had on a connection before this one; None makes a new one.
 
         Raises:
-            ProtocolError: there is an instance of this id already, whose events must not go to another.
+            ProtocolError: there is an instance of this id already, whose events must not go to another; or it is
+                too long for one.
         """
+        if len(instance_id) > _MAX_ID_LENGTH:
+            raise ProtocolError(f"the server told an instance id of {len(instance_id)} characters")
         if instance_id in self._queues:
             raise ProtocolError(f"the server used the id of instance {instance_id} twice")
         if events is None:
@@ -450,6 +459,7 @@ class Session:
         """Drop the events of an instance that nobody holds any more. Safe in a finalizer: takes no lock."""
         if self._queues.get(instance_id) is events:
             self._queues.pop(instance_id, None)
+            self._has_forgotten = True
 
     # --- what the server says ---------------------------------------------------------------------------
 
@@ -457,6 +467,9 @@ class Session:
         """Handle what one read brought, in its order. Who waits for events is woken once, after all of it."""
         decode = self._decoder.decode
         queues = self._queues
+        if self._has_forgotten:
+            self._has_forgotten = False
+            self._blobs.keep_only(queues)
         waking: set[EventQueue] = set()
         staging: dict[EventQueue, list[Item]] = {}
         size = 0
@@ -464,6 +477,7 @@ class Session:
             for opcode, payload in messages:
                 try:
                     if opcode != BINARY:
+                        self._hand_over(staging)
                         self._handle_text(payload)
                         continue
                     decoded = decode(payload)
@@ -491,7 +505,7 @@ class Session:
                 except BadMessage as bad:
                     self._hand_over(staging)
                     self._complain(bad)
-                except TypeError as error:  # an instance id that can't be the key of a dictionary
+                except TypeError as error:  # an instance id that can't be one
                     self._hand_over(staging)
                     self._complain(BadMessage(f"an event with a wrong instance id: {error}"))
         finally:
@@ -532,6 +546,8 @@ class Session:
         (Process protocol: "Events of a process may arrive before the answer to its launch".) Otherwise it's an
         instance that nobody holds any more.
         """
+        if type(instance_id) is not str or len(instance_id) > _MAX_ID_LENGTH:
+            raise TypeError("it is no text, or too long")
         with self._lock:
             if self._expected:
                 self._early.add(instance_id, decoded)

@@ -18,7 +18,7 @@ from blake3 import blake3
 from .events import Blob
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
 
 __all__ = ["CHUNK_SIZE", "BlobAssembler", "Payload", "PayloadSource", "TransferError", "open_payload"]
 
@@ -225,6 +225,12 @@ class BlobAssembler:
             for download in self._downloads.pop(instance_id).values():
                 self._buffered -= download.size
 
+    def keep_only(self, instance_ids: Container[str]) -> None:
+        """Drop what is incomplete of all instances but these."""
+        for instance_id in list(self._downloads):
+            if instance_id not in instance_ids:
+                self.forget(instance_id)
+
     def _begin(self, instance_id: str, blob_hash: str, total: int, name: str | None) -> _Download:
         self._remove(instance_id, blob_hash)
         downloads = self._downloads.setdefault(instance_id, {})
@@ -252,9 +258,8 @@ class BlobAssembler:
 
     def _give_up(self, instance_id: str, blob_hash: str, total: int, *, last: bool) -> None:
         self._remove(instance_id, blob_hash)
-        downloads = self._downloads.setdefault(instance_id, {})
-        if not last and len(downloads) < self.MAX_INCOMPLETE:
-            given_up = downloads[blob_hash] = _Download(total, None)
+        if not last and len(self._downloads.get(instance_id, {})) < self.MAX_INCOMPLETE:
+            given_up = self._downloads.setdefault(instance_id, {})[blob_hash] = _Download(total, None)
             given_up.data = None
 
     def _remove(self, instance_id: str, blob_hash: str) -> None:

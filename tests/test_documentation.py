@@ -1,4 +1,4 @@
-"""Every code block of the README and of docs/ runs.
+"""Every code block of the READMEs and of docs/ runs.
 
 The Python blocks of a page run one after the other in one process, from the repository's root, as a reader would
 type them. Of shell blocks, every line must be a known command: make's targets are looked up in the Makefile, and
@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("fuzzing/*.md")])
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 

@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 
+import msgpack
 import pytest
 from blake3 import blake3
 
@@ -26,6 +27,8 @@ from pie_sync import (
     UploadError,
 )
 from pie_sync.testing import LocalServer, ProgramContext, _process_dialect
+from tests.faults.raw_server import RawPeer, binary_frame, raw_server
+from tests.scripted import AUTHENTICATED
 from tests.testing import programs
 
 CHUNK = 256 * 1024
@@ -799,3 +802,23 @@ class TestLostConnection:
             client.attach_instance(instance.id)
         instance.send("stop")
         assert instance.wait(PATIENCE).message == "stopped"
+
+
+def test_what_came_before_all_streams_are_aborted_is_received():
+    """An event, and behind it in the same read the text that ends all streams."""
+
+    def serve(peer: RawPeer) -> None:
+        peer.upgrade()
+        for result in (AUTHENTICATED, "instance-1"):
+            peer.send(type="response", corr_id=peer.receive()["corr_id"], ok=True, result=result)
+        event = {"type": "process_event", "process_id": "instance-1", "event": "message", "value": "the last one"}
+        text = b'{"type": "error", "message": "stream aborted"}'
+        peer.socket.sendall(binary_frame(msgpack.packb(event)) + b"\x81" + bytes((len(text),)) + text)
+        peer.receive()
+
+    with raw_server(serve) as uri, PieClient(uri, timeout=10, protocol="process") as client:
+        client.internal_authenticate("token")
+        instance = client.launch_instance_from_registry("x")
+        assert instance.recv(10) == (Event.Message, "the last one")
+        with pytest.raises(PieConnectionError, match="stream aborted"):
+            instance.recv(10)

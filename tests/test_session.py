@@ -145,6 +145,32 @@ class TestAnswers:
 
         self.run(script, use)
 
+    @pytest.mark.parametrize("length", [1000, 1001, 1_000_000])
+    def test_of_a_launch_with_a_very_long_id(self, length):
+        """Ids are kept, also of instances that nobody knows yet, and are in every error: so there's a limit."""
+
+        def script(peer):
+            request = peer.receive()
+            peer.event(0, "early", "x" * length)
+            answer = {"type": "instance_launch_result", "corr_id": request["corr_id"], "successful": True}
+            peer.send(**answer, message="x" * length)
+            peer.event(0, "later", "x" * length)
+            peer.respond(peer.receive(), "Pong")
+
+        def use(client):
+            if length == 1000:
+                instance = client.launch_instance_from_registry("x")
+                assert [instance.recv(10), instance.recv(10)] == [
+                    (Event.Message, "early"),
+                    (Event.Message, "later"),
+                ]
+            else:
+                with pytest.raises(ProtocolError, match=f"an instance id of {length} characters"):
+                    client.launch_instance_from_registry("x")
+            client.ping()
+
+        self.run(script, use)
+
     def test_that_make_no_sense_reach_their_request(self):
         def script(peer):
             request = peer.receive()

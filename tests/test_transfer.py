@@ -141,6 +141,7 @@ def test_a_bad_blob_is_one_error_and_leaves_nothing_behind(chunks, reason):
     assert reason in outcome[0]
     assert len(outcome) == 1 or reason == "chunk -1 of 2", outcome
     assert assembler._buffered == 0
+    assert all(assembler._downloads.values()), "not even the place where it was"
     assert feed(assembler, "one", chunks_of(b"a good one")) == [b"a good one"]
 
 

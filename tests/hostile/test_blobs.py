@@ -97,3 +97,18 @@ def test_an_error_is_in_its_place(talk: Conversation):
     with pytest.raises(ProtocolError, match="do not match"):
         target.recv(10)
     assert list(target) == [(Event.Message, "after"), (Event.Completed, "the end")]
+
+
+def test_the_half_of_a_blob_of_an_instance_that_nobody_holds_takes_no_room():
+    """What all incomplete blobs may take together is for those that somebody waits for."""
+    blob = os.urandom(9_000)
+    first, second = chunks(blob, 2)
+    with conversation(max_blob_size=10_000) as talk:
+        for number in range(3):
+            target = talk.client.launch_instance_from_registry(f"target {number}")
+            talk.say({**first, "instance_id": target.id})
+            assert talk.prove_life() == []
+            del target
+        last = talk.client.launch_instance_from_registry("the last")
+        talk.say({**first, "instance_id": last.id}, {**second, "instance_id": last.id})
+        assert last.recv(10) == (Event.Blob, blob)

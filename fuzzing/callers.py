@@ -1,0 +1,176 @@
+"""A session's surroundings: the line that it reads from, and callers who use it. No sockets and no threads."""
+
+from __future__ import annotations
+
+import os
+import queue
+from collections import deque
+from typing import TYPE_CHECKING, Any, Callable, Union
+
+from fuzzing.model import WITNESS
+from pie_sync import InstanceEnded, PieConnectionError, ProtocolError
+from pie_sync._call import Call
+from pie_sync._frames import CLOSE
+from pie_sync._protocol import PROTOCOLS
+
+if TYPE_CHECKING:
+    from pie_sync._queue import EventQueue
+    from pie_sync._session import Session
+
+#: The kinds of messages that grant a launch or an attach, and that answer other things.
+GRANTING = (("instance_launch_result",), ("instance_attach_result",), ("response",))
+ASKING = (("response",), ("live_instances",), ("response", "challenge"))
+
+#: What one read brings, or what callers do before the next.
+Step = Union[bytes, Callable[[], None]]
+
+
+class Line:
+    """The client's end of a connection: ``steps`` come from it, and then its end.
+
+    Attributes:
+        said: what the client has said.
+    """
+
+    def __init__(self, journal: list[Any]) -> None:
+        self.steps: deque[Step] = deque()
+        self.said = bytearray()
+        self._journal = journal
+        self._closing = False
+
+    def recv_into(self, buffer: memoryview) -> int:
+        while self.steps and not isinstance(self.steps[0], bytes):
+            action = self.steps.popleft()
+            if not self._closing:  # whoever comes then finds the connection lost
+                action()
+        if not self.steps:
+            return 0
+        data = self.steps.popleft()
+        assert isinstance(data, bytes)
+        if len(data) > len(buffer):
+            self.steps.appendleft(data[len(buffer) :])
+            data = data[: len(buffer)]
+        self._journal.append(("data", data))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def send(self, data: memoryview) -> int:
+        self.said += data
+        self._closing = self._closing or data[0] & 0x0F == CLOSE
+        return len(data)
+
+    def fileno(self) -> int:
+        return _READY
+
+    def setblocking(self, flag: bool) -> None: ...
+
+    def shutdown(self, how: int) -> None: ...
+
+    def close(self) -> None: ...
+
+
+# What the session waits for in place of its line: something that can always be read from and written to.
+_READY = os.open(os.devnull, os.O_RDWR)
+
+
+class Place:
+    """Where the session finds its line."""
+
+    uri = "ws://fuzzing"
+    candidates = tuple(PROTOCOLS.values())
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+
+    def connect(self) -> Line:
+        return self._line
+
+    def abort(self) -> None: ...
+
+
+class Held:
+    """An instance that a caller holds, and what it has received."""
+
+    def __init__(self, instance_id: str, events: EventQueue) -> None:
+        self.id = instance_id
+        self.events = events
+        self.received: list[Any] = []
+
+    def receive(self) -> bool:
+        """Receive one event, or error. False if there is nothing, just now or any more."""
+        if self.is_over:
+            return False
+        try:
+            self.received.append(self.events.get(block=False))
+        except queue.Empty:
+            return False
+        except (ProtocolError, InstanceEnded, PieConnectionError) as error:
+            self.received.append(type(error))
+        return True
+
+    @property
+    def is_over(self) -> bool:
+        return bool(self.received) and self.received[-1] in (InstanceEnded, PieConnectionError)
+
+
+class Callers:
+    """All who use the session, and what they have.
+
+    Attributes:
+        calls: all that were ever made, by their correlation ids.
+        instances: all that there ever were, in order, the witness first. None for one that was forgotten.
+    """
+
+    def __init__(self, session: Session, journal: list[Any]) -> None:
+        self._session = session
+        self._journal = journal
+        self.calls: dict[int, Call] = {}
+        self.instances: list[Held | None] = []
+        self.add_instance(WITNESS)
+
+    def ask(self, number: int) -> None:
+        self._add(Call("query", ASKING[number % len(ASKING)]))
+
+    def launch(self, number: int) -> None:
+        grant = GRANTING[number % len(GRANTING)]
+        self._add(Call("launch_instance", grant, lambda answer: self.add_instance(answer.text)))
+
+    def _add(self, call: Call) -> None:
+        corr_id = self._session.add(call)
+        assert corr_id not in self.calls
+        self.calls[corr_id] = call
+        self._journal.append(("call", corr_id, call))
+
+    def add_instance(self, instance_id: str) -> None:
+        self._session.add_instance(instance_id)
+        events = self._session.claim(instance_id)
+        assert events is not None
+        self.instances.append(Held(instance_id, events))
+
+    def give_up(self, number: int) -> None:
+        if self.calls:
+            corr_id = 1 + number % len(self.calls)
+            self._session.remove(corr_id, self.calls[corr_id])
+            self._journal.append(("given up", corr_id))
+
+    def forget(self, number: int) -> None:
+        """Let go of an instance, as its finalizer does. Of the witness nobody does."""
+        index = number % len(self.instances)
+        held = self.instances[index]
+        if index > 0 and held is not None:
+            self._session.forget(held.id, held.events)
+            self.instances[index] = None
+            self._journal.append(("forgotten", index))
+
+    def receive(self, number: int) -> None:
+        for held in self.instances:
+            if held is not None:
+                for _ in range(number):
+                    if not held.receive():
+                        break
+
+    def decide(self, number: int) -> None:
+        """The answer to an authentication has told which protocol it is."""
+        if self._session.protocol_name is None:
+            self._session.protocol = Place.candidates[number % 2]
+            self._journal.append(("protocol", self._session.protocol))

@@ -1,0 +1,64 @@
+"""Events that come before it is known whose they are: what is kept, and how much at the most."""
+
+from __future__ import annotations
+
+import pytest
+
+from pie_sync import Event, _early
+from pie_sync._early import EarlyEvents
+from pie_sync._protocol.messages import BlobChunk
+
+MIB = 1024 * 1024
+
+
+def event(text: str, kind: Event = Event.Message, instance_id: str = "one"):
+    return instance_id, (kind, text)
+
+
+def add(early: EarlyEvents, *events) -> None:
+    for decoded in events:
+        early.add(decoded[0], decoded)
+
+
+def held(early: EarlyEvents) -> int:
+    """How many bytes of texts there are."""
+    return sum(len(data) for events in early._events.values() for _, (_, data) in events)
+
+
+def test_everything_is_there_once_in_order():
+    early = EarlyEvents()
+    chunk = BlobChunk("one", "ab" * 32, 0, 1, b"data")
+    add(early, event("a"), event("x", instance_id="two"), event("b"), event("end", Event.Completed))
+    early.add("two", chunk)
+    assert early.take("one") == ([event("a"), event("b"), event("end", Event.Completed)], 0)
+    assert early.take("one") == ([], 0)
+    assert early.take("two") == ([event("x", instance_id="two"), chunk], 0)
+    assert early._size == 0
+
+
+def test_nothing_comes_behind_the_end():
+    early = EarlyEvents()
+    end = event("end", Event.Completed)
+    add(early, event("a"), end, event("b"), event("another end", Event.Exception))
+    assert early.take("one") == ([event("a"), end], 0)
+
+
+def test_many_long_ends_are_bounded():
+    early = EarlyEvents()
+    text = "x" * MIB
+    for number in range(100):
+        add(early, event(text, Event.Completed, str(number)))
+        add(early, event(text, Event.Completed, str(number)))
+    assert held(early) <= _early._LIMIT
+    assert early.take("0") == ([event(text, Event.Completed, "0")], 0)
+    assert early.take("99") == ([event("", Event.Completed, "99")], 1), "told as lost; but that it ended, is known"
+
+
+@pytest.mark.parametrize("length", [0, 10, 1000])
+def test_a_short_end_is_kept_whatever_there_is(length):
+    early = EarlyEvents()
+    add(early, *[event("x" * MIB)] * 20, event("y" * length, Event.Completed))
+    events, lost = early.take("one")
+    assert events[-1] == event("y" * length, Event.Completed)
+    assert lost == 21 - len(events) > 0
+    assert early._size == 0
