@@ -156,6 +156,12 @@ def test_a_passphrase_is_asked_for_when_it_is_needed(lonely_pie: CommandLine, tm
         assert end_of(terminal) == 0
         assert "sesame" not in terminal.before
 
+        terminal = lonely_pie.spawn("ping")
+        terminal.expect_exact("Passphrase")
+        terminal.send(CTRL_D)
+        assert end_of(terminal) == 1
+        assert f"error: {key}: the private key is encrypted, and no passphrase was given" in terminal.before
+
         done = lonely_pie("ping")
         assert done.returncode == 1
         assert "no terminal to ask for its passphrase" in done.stderr
@@ -172,6 +178,13 @@ def test_a_configuration_is_not_overwritten_unasked(lonely_pie: CommandLine, hom
         terminal.sendline(answer)
         assert end_of(terminal) == 0
         assert f"port = {port}\n" in path.read_text()
+    for key, code in [(CTRL_C, 130), (CTRL_D, 1)]:
+        terminal = lonely_pie.spawn("config", "init")
+        terminal.expect_exact("[y/N]: ")
+        terminal.send(key)
+        assert end_of(terminal) == code
+        assert "error" not in terminal.before
+    assert "port = 1\n" in path.read_text()
 
 
 def test_completion_in_bash(lonely_pie: CommandLine, home: Path) -> None:
