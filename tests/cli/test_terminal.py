@@ -192,15 +192,21 @@ def test_completion_in_bash(lonely_pie: CommandLine, home: Path) -> None:
     tools.mkdir()
     (tools / "pie-sync").write_text(f'#!/bin/sh\nexec {shlex.join(COMMAND)} "$@"\n')
     (tools / "pie-sync").chmod(0o755)
+    (home / "big-program.wasm").touch()
     lonely_pie.environment["PATH"] = f"{tools}:{Path(sys.executable).parent}:{lonely_pie.environment['PATH']}"
     shell = bash(lonely_pie)
-    shell.sendline('eval "$(pie-sync --show-completion)"')
+    shell.sendline("pie-sync --install-completion")
     shell.expect_exact("ready> ")
-    shell.send("pie-sync term\t")
-    shell.expect_exact("pie-sync terminate ")
-    shell.send("\x15")  # clear the line
-    shell.send("pie-sync config set use\t")
-    shell.expect_exact("username ")
-    shell.send("\x15")
+    shell.sendline("source ~/.bashrc")  # as a new terminal does
+    shell.expect_exact("ready> ")
+    for typed, completed in [
+        ("pie-sync term", "pie-sync terminate "),
+        ("pie-sync run --send", "pie-sync run --send-stdin "),
+        ("pie-sync run big", "pie-sync run big-program.wasm "),
+        ("pie-sync config set use", "pie-sync config set username "),
+    ]:
+        shell.send(f"{typed}\t")
+        shell.expect_exact(completed)
+        shell.send("\x15")  # clear the line
     shell.sendline("exit 0")
     assert end_of(shell) == 0
