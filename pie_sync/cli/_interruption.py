@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 __all__ = ["INTERRUPTION", "NAP", "Interruption", "Terminated"]
 
@@ -45,6 +46,7 @@ class Interruption:
             # In the background of a script, Ctrl-C is ignored: it's meant for others.
             if signal.getsignal(signum) is not signal.SIG_IGN:
                 signal.signal(signum, self._on_signal)
+        sys.unraisablehook = _show_unraisable
 
     @contextmanager
     def work(self) -> Iterator[None]:
@@ -60,6 +62,8 @@ class Interruption:
         """Raise no interruption in the with-block but by :meth:`check`; one that came is raised at its end."""
         held, self._is_held = self._is_held, True
         try:
+            if not held:
+                self.check()  # one was raised, and got lost: see _show_unraisable()
             yield
         finally:
             self._is_held = held
@@ -104,6 +108,13 @@ class Interruption:
         self._received = signum
         if not self._is_held:
             self.check()
+
+
+def _show_unraisable(unraisable: Any) -> None:
+    # An exception gets lost where Python itself calls a function, as when it collects an object. An interruption
+    # that meets such a moment is remembered, and here it would only look like a mistake.
+    if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(unraisable)
 
 
 #: There is one, because a process has one handler for each signal.

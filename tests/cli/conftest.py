@@ -175,6 +175,7 @@ def run_here(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     monkeypatch.setenv("LOGNAME", "alice")
     monkeypatch.chdir(home)
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     handlers = {signum: signal.getsignal(signum) for signum in SIGNALS}
 
     def run(*arguments: object, **environment: str) -> Result:

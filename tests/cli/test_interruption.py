@@ -30,6 +30,7 @@ def interruption(monkeypatch: pytest.MonkeyPatch) -> Iterator[Interruption]:
         raise Left(code)
 
     monkeypatch.setattr(os, "_exit", leave)
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     before = {signum: signal.getsignal(signum) for signum in SIGNALS}
     interruption = Interruption()
     interruption.handle()
@@ -83,6 +84,21 @@ def test_it_may_come_at_any_moment_where_it_is_released(interruption: Interrupti
                 with interruption.release():
                     signal.raise_signal(signal.SIGINT)
                     pytest.fail("too late")
+
+
+def test_where_python_loses_it_it_is_remembered(
+    interruption: Interruption, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Collected:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    with interruption.work():
+        Collected()
+        with pytest.raises(KeyboardInterrupt):
+            with interruption.hold():
+                pytest.fail("too late")
+    assert capsys.readouterr().err == ""
 
 
 def test_what_is_ignored_stays_so(interruption: Interruption) -> None:
