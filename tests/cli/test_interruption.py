@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from pie_sync import PieClient
+from pie_sync.cli._command import _guarded
 from pie_sync.cli._interruption import SIGNALS, Interruption, Terminated
 from pie_sync.testing import LocalServer, ProgramContext
 from tests.scripted import Peer, scripted_server
@@ -99,6 +100,20 @@ def test_where_python_loses_it_it_is_remembered(
             with interruption.hold():
                 pytest.fail("too late")
     assert capsys.readouterr().err == ""
+
+
+def test_an_error_that_it_causes_is_not_told(
+    interruption: Interruption, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def command() -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt as error:
+            raise RuntimeError("can't make this class") from error
+
+    monkeypatch.setattr("pie_sync.cli._command.INTERRUPTION", interruption)
+    assert _guarded(command, debug=False) == 143
+    assert capsys.readouterr() == ("", "")
 
 
 def test_what_is_ignored_stays_so(interruption: Interruption) -> None:
