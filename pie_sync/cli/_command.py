@@ -161,8 +161,8 @@ def _guarded(function: Callable[[], ExitCode], *, debug: bool) -> int:
         if debug:
             traceback.print_exc()
         if INTERRUPTION.has_come:
-            # What follows an interruption is no news. It may even be the interruption: one that comes while a class
-            # is being made reaches us as a RuntimeError.
+            # What follows an interruption is no news. It may even be the interruption: one that comes while a
+            # class is being made reaches us as a RuntimeError.
             return INTERRUPTION.exit_code
         explanation = explain(error)
         say(f"error: {explanation.text}\ncure: {explanation.cure}")
