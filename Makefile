@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+JOBS   ?= 3
 
 .PHONY: help demo test check format docs bench bench-quick soak clean
 
@@ -24,7 +25,7 @@ demo: $(VENV)/.demo  ## run the quickstart against a server of its own
 	$(BIN)/python examples/quickstart.py
 
 test: $(VENV)/.dev  ## run the whole test-suite; ARGS="-k name" for a part of it
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
 check: $(VENV)/.dev  ## check style, types and the oldest Python version
 	$(BIN)/ruff check .

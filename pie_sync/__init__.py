@@ -6,7 +6,8 @@
 ...     for event, data in client.launch_instance_from_registry("std/text-completion", ["--prompt", "Hi"]):
 ...         print(event.name, data)
 
-Everything that is public is listed in ``__all__``; ``pie_sync.testing`` has a server for tests.
+Everything that is public is listed in ``__all__``; ``pie_sync.testing`` has a server for tests, and fixtures for
+pytest. (PYTEST_DONT_REWRITE keeps pytest from warning, or failing, when this was imported before pytest ran.)
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import logging
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
+from ._queue import ITEM_SIZE
 from .errors import PieError
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class Backlog:
     def watch(self, events: EventQueue) -> None:
         """Count the events of one more instance."""
         self._queues.add(events)
+        if self._disk_is_full:
+            events.direct = False
 
     def spilled_bytes(self) -> int:
         """Return how many bytes are on disk. From any thread."""
@@ -61,7 +64,7 @@ class Backlog:
             if self._disk_is_full:
                 self._relieve()  # by now it may have room again, or something may have been consumed
                 self._disk_is_full = False
-            self._bytes += events.put_batch(items)
+            events.put_batch(items)
         except OSError as error:
             logger.error("%d events are lost: %s", len(items), error)
             events.put_error(
@@ -69,19 +72,26 @@ class Backlog:
                     f"{len(items)} events are lost: too many are not consumed, and the disk is full ({error})"
                 )
             )
-            return
+        else:
+            self.grown(ITEM_SIZE * len(items) + sum(len(data) for _, data in items))
+
+    def grown(self, size: int) -> None:
+        """Take note that ``size`` bytes of events were put into queues; move some to disk if it is too much."""
+        self._bytes += size
         if self._bytes > self._next_look:
             try:
                 self._relieve()
             except OSError as error:
                 logger.error("can't move events that are not consumed to disk: %s", error)
                 self._disk_is_full = True
+                for events in self._queues:
+                    events.direct = False  # so that all further ones come through put()
 
     def _relieve(self) -> None:
         sizes = {events: events.memory_size() for events in self._queues}
         total = sum(sizes.values())
         # What somebody waits for is not a backlog: a large blob on its way to him needs no detour over the disk.
-        sizes = {events: size for events, size in sizes.items() if not events.has_waiting_consumer}
+        sizes = {events: size for events, size in sizes.items() if not events.waiting}
         while total > self._max_bytes and sizes:
             fullest = max(sizes, key=sizes.__getitem__)
             logger.debug("moving %d bytes of events to disk", sizes[fullest])

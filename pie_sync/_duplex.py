@@ -40,6 +40,8 @@ class Duplex:
         sock.setblocking(False)
         self._socket = sock
         self.is_tls = isinstance(sock, TlsSocket)
+        # For the wait that there is most, of the one thread that reads.
+        self._readable = _poller(sock, read=True, write=False) if hasattr(select, "poll") else None
 
     def recv_into(self, buffer: memoryview) -> int:
         """Read what is there, at most ``len(buffer)`` bytes.
@@ -75,9 +77,8 @@ class Duplex:
 
     def wait(self, *, read: bool, write: bool, timeout: float | None) -> None:
         """Block until the socket is ready for reading or writing, as asked, or ``timeout`` seconds are over."""
-        if hasattr(select, "poll"):
-            poller = select.poll()
-            poller.register(self._socket, (select.POLLIN if read else 0) | (select.POLLOUT if write else 0))
+        if self._readable is not None:
+            poller = self._readable if read and not write else _poller(self._socket, read=read, write=write)
             poller.poll(None if timeout is None else max(0.0, timeout) * 1000)
         else:  # Windows
             sockets = [self._socket]
@@ -114,3 +115,9 @@ class Duplex:
     def close(self) -> None:
         """Give the file descriptor back. Only when no other thread uses the socket any more."""
         self._socket.close()
+
+
+def _poller(sock: socket.socket | TlsSocket, *, read: bool, write: bool) -> select.poll:
+    poller = select.poll()
+    poller.register(sock, (select.POLLIN if read else 0) | (select.POLLOUT if write else 0))
+    return poller

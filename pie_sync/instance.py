@@ -158,9 +158,11 @@ class Instance:
             try:
                 item = popleft()
             except IndexError:
+                if events.exhausted and events.terminal is not None:
+                    return
                 try:
                     item = self._recv_slowly(events, timeout)
-                except InstanceEnded:
+                except InstanceEnded:  # another thread has taken the last event
                     return
             yield item
 

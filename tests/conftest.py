@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -17,6 +17,22 @@ if TYPE_CHECKING:
 
 #: How long a thread may take to end after its test. It is waited for, not slept through.
 THREAD_GRACE = 5.0
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With several processes (``-n``), give each the next test, but all of the real server's to one.
+
+    So the server is booted once, and only one test at a time measures how it behaves. The largest group is begun
+    first, which is that one.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "real_server" if "/real_server/" in nodeid else nodeid
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture(autouse=True)

@@ -66,3 +66,10 @@ def test_without_a_server_it_says_in_one_line_what_it_needs(name):
     assert result.stdout == ""
     assert len(result.stderr.splitlines()) == 1
     assert "PIE_URI" in result.stderr
+
+
+def test_the_example_of_a_test_suite():
+    command = [sys.executable, "-W", "error", "-m", "pytest", "-q", "-p", "no:cacheprovider", EXAMPLES / "testing"]
+    result = subprocess.run(command, cwd=EXAMPLES.parent, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert " passed" in result.stdout

@@ -81,7 +81,18 @@ def test_the_end_wakes_everybody():
     assert len({id(error) for error in errors}) == 4, "each gets an exception of its own"
 
 
-def test_every_event_goes_to_exactly_one_consumer_in_order():
+def put_directly(events: EventQueue, items):
+    """What the reader thread does."""
+    wanted = False
+    for one in items:
+        events.queue.append(one)
+        wanted = wanted or events.waiting > 0
+    if wanted:
+        events.wake()
+
+
+@pytest.mark.parametrize("put", [EventQueue.put_batch, put_directly])
+def test_every_event_goes_to_exactly_one_consumer_in_order(put):
     events = EventQueue()
     total, consumers = 20_000, 4
     received = [[] for _ in range(consumers)]
@@ -97,7 +108,7 @@ def test_every_event_goes_to_exactly_one_consumer_in_order():
     for thread in threads:
         thread.start()
     for start in range(0, total, 7):
-        events.put_batch([item(number) for number in range(start, min(start + 7, total))])
+        put(events, [item(number) for number in range(start, min(start + 7, total))])
     events.end(lambda: EOFError())
     for thread in threads:
         thread.join()

@@ -57,6 +57,7 @@ def test_everything_keeps_its_order():
     events.put_batch(messages(10, 20))
     events.spill()
     assert events.memory_size() == 0
+    assert not events.direct, "what comes next must not overtake what is on disk"
     events.put_batch(messages(20, 30))
     assert events.memory_size() == 0, "what comes behind something on disk goes there too"
     events.put_error(errors[1])
@@ -78,7 +79,8 @@ def test_memory_again_once_the_disk_is_read():
     events.put_batch(messages(0, 10))
     events.spill()
     assert [events.get() for _ in range(10)] == messages(0, 10)
-    assert events.put_batch(messages(10, 20)) > 0
+    events.put_batch(messages(10, 20))
+    assert events.direct
     assert events.memory_size() > 0
     assert [events.get() for _ in range(10)] == messages(10, 20)
     assert events.memory_size() == 0
@@ -147,7 +149,7 @@ class TestBacklog:
         received = []
         thread = threading.Thread(target=lambda: received.append(events.get(timeout=20)))
         thread.start()
-        while not events.has_waiting_consumer:
+        while not events.waiting:
             pass
         backlog.put(events, [(Event.Blob, Blob(bytes(1_000_000)))])
         thread.join(20)
@@ -177,6 +179,10 @@ class TestBacklog:
         backlog.watch(events)
         backlog.put(events, messages(0, 10))
         backlog.put(events, messages(10, 200))  # too much, but it is in memory, and stays there
+        late = EventQueue()
+        backlog.watch(late)
+        assert not events.direct, "the reader thread must not fill the memory past the backlog"
+        assert not late.direct
         backlog.put(events, messages(200, 250))
         assert [events.get() for _ in range(200)] == messages(0, 200)
         with pytest.raises(PieError, match="50 events are lost: .*No space left on device"):
@@ -185,5 +191,7 @@ class TestBacklog:
         monkeypatch.setattr(Disk, "is_full", False)
         backlog.put(events, messages(450, 500))
         assert backlog.spills == 1
+        backlog.put(late, messages(0, 1))
+        assert late.direct, "there is room again"
         events.end(lambda: EOFError())
         assert drain(events) == messages(250, 500)

@@ -2,7 +2,30 @@
 
 from __future__ import annotations
 
-from ._python_program import ProgramContext
-from .local_server import LocalServer
+from typing import TYPE_CHECKING
 
-__all__ = ["LocalServer", "ProgramContext"]
+if TYPE_CHECKING:
+    from ._python_program import ProgramContext
+    from ._records import InstanceRecord
+    from .local_server import LocalServer
+
+__all__ = ["InstanceRecord", "LocalServer", "ProgramContext"]
+
+
+def __getattr__(name: str) -> object:
+    # Imported when they are asked for: pytest imports this package wherever it is installed, for the plugin in it,
+    # and the server needs what is slow to load, or not there without the extra.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import _python_program, _records, local_server  # noqa: PLC0415
+
+    globals().update(
+        InstanceRecord=_records.InstanceRecord,
+        LocalServer=local_server.LocalServer,
+        ProgramContext=_python_program.ProgramContext,
+    )
+    return globals()[name]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Callable, Union
 
 from ._instance import Output
+from ._mailbox import bounded
 
 __all__ = ["Channel", "Message", "NothingSentError"]
 
@@ -45,13 +47,16 @@ class Channel:
         self._transmit = transmit
         self._encode = encode
         self._queue: deque[Item] = deque()
-        self._queued_bytes = 0
+        self._delay = 0.0
+        # What comes behind the queue when there is a delay: each item with the time.monotonic() at which it came.
+        self._held: deque[tuple[float, Item]] = deque()
+        self._queued_bytes = 0  # of both
         self._closed = False
         self._sending = False
         self._lost = False
-        # Guards the five above.
+        # Guards the seven above.
         self._lock = threading.Lock()
-        self._filled = threading.Condition(self._lock)  # there is something to send, or it is closed
+        self._filled = threading.Condition(self._lock)  # there may be something to send, or it is closed
         self._emptied = threading.Condition(self._lock)  # there may be room, or wake()
 
     def answer(self, message: Message) -> None:
@@ -76,10 +81,17 @@ class Channel:
         with self._lock:
             self._emptied.notify_all()
 
-    def drain(self, timeout: float) -> None:
-        """Wait until everything is sent or nothing can be, at most ``timeout`` seconds."""
+    def hold_back(self, seconds: float) -> None:
+        """Send what comes from now on, and what is held back already, so many seconds after it came; in order."""
         with self._lock:
-            self._emptied.wait_for(lambda: self._lost or not (self._queue or self._sending), timeout)
+            self._delay = seconds
+            self._filled.notify_all()
+
+    def drain(self, timeout: float) -> None:
+        """Wait until everything is sent or nothing can be; at most ``timeout`` s beyond what is held back."""
+        with self._lock:
+            self._emptied.wait_for(lambda: self._is_over or not self._held)
+            self._emptied.wait_for(lambda: self._is_over or not (self._queue or self._sending), timeout)
 
     def close(self) -> None:
         """Take nothing more and send nothing more, but for what is being sent this moment."""
@@ -91,7 +103,8 @@ class Channel:
     def unsent(self) -> list[Output]:
         """Return the outputs that were not sent; to be called when :meth:`run` has ended."""
         with self._lock:
-            return [item for item in self._queue if isinstance(item, Output)]
+            items = [*self._queue, *(item for _, item in self._held)]
+        return [item for item in items if isinstance(item, Output)]
 
     def run(self) -> None:
         """Send until the channel is closed or the connection is lost."""
@@ -118,10 +131,17 @@ class Channel:
             return True, []  # some of it may have arrived: as with a real server, it is gone
         return False, []
 
+    @property
+    def _is_over(self) -> bool:
+        return self._lost or self._closed
+
     def _put(self, item: Item) -> bool:
         if self._closed:
             return False
-        self._queue.append(item)
+        if self._delay or self._held:
+            self._held.append((time.monotonic(), item))
+        else:
+            self._queue.append(item)
         self._queued_bytes += _size(item)
         self._filled.notify()
         return True
@@ -129,7 +149,9 @@ class Channel:
     def _take(self) -> list[Item]:
         """Wait for items and return some of them, in order; none when the channel is closed."""
         with self._lock:
-            self._filled.wait_for(lambda: self._queue or self._closed)
+            while not (self._queue or self._closed):
+                self._filled.wait(self._seconds_to_go())
+                self._release()
             batch: list[Item] = []
             size = 0
             while self._queue and size < BATCH and not self._closed:
@@ -140,6 +162,15 @@ class Channel:
             self._sending = bool(batch)
             self._emptied.notify_all()
         return batch
+
+    def _seconds_to_go(self) -> float | None:
+        """Return when the first item that is held back may go; None if there is none."""
+        return bounded(self._held[0][0] + self._delay - time.monotonic()) if self._held else None
+
+    def _release(self) -> None:
+        """Queue what has been held back for long enough."""
+        while self._seconds_to_go() == 0:
+            self._queue.append(self._held.popleft()[1])
 
     def _messages(self, batch: Iterable[Item]) -> Iterator[Message]:
         for item in batch:

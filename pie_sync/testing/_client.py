@@ -94,6 +94,14 @@ class Client:
         self._end(FLUSH_TIMEOUT)
         self._connection.abort()
 
+    def hold_back(self, seconds: float) -> None:
+        """See :meth:`Channel.hold_back`."""
+        self._channel.hold_back(seconds)
+
+    def give_up(self) -> None:
+        """Send nothing more, so that nothing waits for that; the connection itself goes on. Never blocks."""
+        self._channel.close()
+
     def _end(self, patience: float) -> None:
         """Stop sending and give the unsent outputs back; what is being sent has ``patience`` seconds for it."""
         self._channel.close()

@@ -9,6 +9,7 @@ from typing import Callable
 from ..events import Event
 from ._catalog import Catalog
 from ._instance import Instance, Launch, Output, Program, Receiver
+from ._records import Records
 from ._users import Users
 from ._workers import Workers
 
@@ -26,12 +27,14 @@ class Core:
     Attributes:
         catalog: the programs.
         users: see above.
+        records: what is remembered of the instances.
         closing: set as soon as :meth:`close` is called; whoever waits for long waits on it.
     """
 
     def __init__(self, users: Users, memory_limit: int, *, keeps_output: bool = True) -> None:
         self.catalog = Catalog()
         self.users = users
+        self.records = Records()
         self.closing = threading.Event()
         self._memory_limit = memory_limit
         self._keeps_output = keeps_output
@@ -61,7 +64,7 @@ class Core:
             receiver: where its output goes; None for a detached instance.
             announce: called with the instance's id before the program runs; must not block.
         """
-        instance = Instance(launch, receiver, self._forget, keeps_output=self._keeps_output)
+        instance = Instance(launch, receiver, self.records, self._forget, keeps_output=self._keeps_output)
         with self._lock:
             self._instances[instance.id] = instance
         if announce is not None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Mapping
 from typing import Any
 
 import msgpack
 
-__all__ = ["canonical", "flag", "pack"]
+__all__ = ["canonical", "flag", "pack", "parse_input"]
 
 
 def pack(message: Mapping[str, Any]) -> bytes:
@@ -23,6 +24,14 @@ def canonical(instance_id: str) -> str | None:
     try:
         return str(uuid.UUID(instance_id))
     except ValueError:
+        return None
+
+
+def parse_input(text: str) -> Any:
+    """Return what a JSON text says; None for a text that is no JSON."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
         return None
 
 

@@ -9,10 +9,12 @@ import threading
 import time
 import uuid
 from collections.abc import Sequence
+from functools import partial
 from typing import Callable, NamedTuple, Protocol, Union
 
 from ..events import Event
 from ._mailbox import Mailbox
+from ._records import Records
 
 __all__ = ["Instance", "Launch", "Output", "Program", "Receiver"]
 
@@ -59,6 +61,7 @@ class Launch(NamedTuple):
 
     Attributes:
         program: what to run.
+        requested: how the client named it.
         program_name: what the program is told that it is called.
         arguments: what the program is told besides.
         username: who may see the instance.
@@ -67,6 +70,7 @@ class Launch(NamedTuple):
     """
 
     program: Program
+    requested: str
     program_name: str
     arguments: Sequence[str]
     username: str
@@ -80,6 +84,7 @@ class Instance:
     Args:
         launch: what was launched.
         receiver: where its output goes; None for a detached instance.
+        records: where to note what becomes of it.
         on_spent: called when nobody needs the instance any longer, see :attr:`spent`.
         keeps_output: whether its output is kept while there is no receiver (in memory, without a limit), or lost.
 
@@ -96,6 +101,7 @@ class Instance:
         self,
         launch: Launch,
         receiver: Receiver | None,
+        records: Records,
         on_spent: Callable[[Instance], None],
         *,
         keeps_output: bool = True,
@@ -105,7 +111,11 @@ class Instance:
         self.arguments = list(launch.arguments)
         self.is_json = launch.is_json
         self.username = launch.username
-        self.mailbox = Mailbox()
+        self._records = records
+        self._record = records.begin(
+            self.id, launch.requested, self.username, self.arguments, is_json=self.is_json
+        )
+        self.mailbox = Mailbox(partial(records.receive, self._record))
         self._program = launch.program
         self._prints = launch.prints
         self._keeps_output = keeps_output
@@ -175,7 +185,8 @@ class Instance:
             if self._ended:
                 return
             self.mailbox.has_spoken = True
-            self._ended = event.terminal
+            if event.terminal:
+                self._end(event, str(data))
             self._put(event, data)
         if self.spent:
             self._on_spent(self)
@@ -220,11 +231,13 @@ class Instance:
         with self._lock:
             if self._ended:
                 return
-            self._ended = self._terminated = True
+            self._terminated = True
+            # Before the end is told: when somebody knows of it, the program receives nothing any more.
+            self.mailbox.close()
+            self._end(Event.Aborted, SIGNAL_TERMINATION)
             if self._receiver is not None:
                 self._put(Event.Aborted, SIGNAL_TERMINATION)
                 self._receiver.wake()
-            self.mailbox.close()
             if self._interrupt is not None:
                 self._interrupt()
 
@@ -237,6 +250,11 @@ class Instance:
             self._interrupt = interrupt
             if interrupt is not None and self._terminated:
                 interrupt()
+
+    def _end(self, event: Event, text: str) -> None:
+        """Note the end; whoever is told of it later finds it in the records."""
+        self._ended = True
+        self._records.finish(self._record, event, text)
 
     def _put(self, event: Event, data: Data) -> None:
         if self._receiver is not None and self._receiver.deliver(Output(self, event, data)):

@@ -204,7 +204,7 @@ class InstanceDialect:
         if program is None:
             self._answer_launch(message, False, f"Program not found: {program_hash}")
         else:
-            self._launch(message, program, program_hash)
+            self._launch(message, program, program_hash, program_hash)
 
     def _on_launch_instance_from_registry(self, message: Message) -> None:
         self._launch_by_name(message, self._core.catalog.registered)
@@ -219,11 +219,11 @@ class InstanceDialect:
         if program is None:
             self._answer_launch(message, False, f"Program not found: {name}")
         else:
-            self._launch(message, program, name.name)
+            self._launch(message, program, message["inferlet"], name.name)
 
-    def _launch(self, message: Message, program: Program, name: str) -> None:
+    def _launch(self, message: Message, program: Program, requested: str, name: str) -> None:
         receiver: Receiver | None = None if message["detached"] else self._channel
-        launch = Launch(program, name, message["arguments"], self._username)
+        launch = Launch(program, requested, name, message["arguments"], self._username)
         self._core.launch(launch, receiver, lambda instance_id: self._answer_launch(message, True, instance_id))
 
     def _answer_launch(self, message: Message, successful: bool, text: str) -> None:

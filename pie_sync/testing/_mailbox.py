@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import TypeVar
+from typing import Callable, TypeVar
 
 __all__ = ["Mailbox", "Terminated"]
 
-T = TypeVar("T")
+T = TypeVar("T", str, bytes)
 
 
 class Terminated(BaseException):
@@ -23,12 +23,17 @@ class Mailbox:
 
     Safe to use from any thread. It is not bounded: the wire protocol has no way to tell a client to slow down.
 
+    Args:
+        on_taken: called with each message and each blob that is taken, in that order, before whoever takes it gets
+            it; must not block.
+
     Attributes:
         has_spoken: whether the program has sent something since it last took a message or a blob. Set by whoever
             sends it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_taken: Callable[[str | bytes], object]) -> None:
+        self._on_taken = on_taken
         self.has_spoken = False
         self._messages: deque[str] = deque()
         self._blobs: deque[bytes] = deque()
@@ -132,7 +137,9 @@ class Mailbox:
         if not items:
             raise TimeoutError(f"no {what} within {timeout} s")
         self.has_spoken = False
-        return items.popleft()
+        item = items.popleft()
+        self._on_taken(item)
+        return item
 
 
 def bounded(timeout: float | None) -> float | None:

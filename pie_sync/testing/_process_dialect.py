@@ -161,7 +161,15 @@ class ProcessDialect(ABC):
             self._respond(message, False, str(error))
             return
         is_captured = message["capture_outputs"]
-        launch = Launch(program, name, [message["input"]], self._username, is_json=True, prints=is_captured)
+        launch = Launch(
+            program,
+            message["inferlet"],
+            name,
+            [message["input"]],
+            self._username,
+            is_json=True,
+            prints=is_captured,
+        )
         receiver = self._channel if is_captured else None
 
         def answer(process_id: str) -> None:

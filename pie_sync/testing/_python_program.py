@@ -8,6 +8,7 @@ import traceback
 from typing import Any, Callable
 
 from ..events import Blob, Event
+from ._encoding import parse_input
 from ._instance import Instance
 from ._mailbox import Terminated
 
@@ -36,7 +37,7 @@ class ProgramContext:
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
         self.args: list[str] = list(instance.arguments)
-        self.input: Any = _parse(self.args[0]) if instance.is_json else None
+        self.input: Any = parse_input(self.args[0]) if instance.is_json else None
         self.instance_id = instance.id
         self.username = instance.username
 
@@ -129,10 +130,3 @@ def _as_text(result: object, *, as_json: bool) -> str:
     if as_json:
         return json.dumps(result)
     raise TypeError(f"a program must return a str or None, not {type(result).__name__}")
-
-
-def _parse(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None

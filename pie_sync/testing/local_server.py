@@ -14,6 +14,7 @@ from ._client import Client
 from ._core import Core
 from ._flavour import Flavour
 from ._python_program import ProgramContext, PythonProgram
+from ._records import InstanceRecord
 from ._users import Users
 from ._websocket import Connection, Listener
 
@@ -43,8 +44,8 @@ class LocalServer:
     registry programs are Python functions. All methods are safe to call from any thread.
 
     Everything is kept in memory, without a limit: uploads, programs, messages that no program has received, and
-    the output of detached instances as far as the protocol keeps it. The output for an attached client that does
-    not read is bounded: its programs wait.
+    the output of detached instances as far as the protocol keeps it. What :attr:`instances` remembers is bounded.
+    So is the output for an attached client that does not read: its programs wait.
 
     On the process protocol a core module stands in for a component, which is what a real server of that
     generation wants. It gets the JSON text of its arguments as its one argument. The smallest component, an empty
@@ -103,7 +104,8 @@ class LocalServer:
         self._core = Core(Users(users, internal_token), memory_limit, keeps_output=self._flavour.keeps_output)
         self._listener: Listener | None = None
         self._clients: set[Client] = set()
-        # Guards the two above.
+        self._delay = 0.0
+        # Guards the three above.
         self._lock = threading.Lock()
         self._closed = False
         # Guards the flag; held during the whole of the first close(), for which another one waits.
@@ -134,6 +136,8 @@ class LocalServer:
         with self._lock:
             self._core.closing.set()
             listener = self._listener
+            for client in self._clients:
+                client.give_up()
         with self._close_lock:
             if self._closed:
                 return
@@ -177,6 +181,20 @@ class LocalServer:
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"{scheme}://{host}:{self.port}"
 
+    @property
+    def instances(self) -> list[InstanceRecord]:
+        """What is known of each instance, in the order of their launches, also of those that have ended.
+
+        What an instance's program has received is there before the program goes on, and its end before a client
+        is told of it: after :meth:`pie_sync.Instance.wait`, or another way to receive the last event, its record
+        is complete. A message that no program has taken by then is not part of it.
+
+        Each use of the property makes a new list, which does not change any more. The last 1000 instances are
+        remembered, also after :meth:`close`, or fewer: when their arguments and what they received take more than
+        64 MiB, the oldest are forgotten, each as a whole.
+        """
+        return self._core.records.snapshot()
+
     def program(self, name: str) -> Callable[[Function], Function]:
         """Make a Python function a program of the registry.
 
@@ -216,12 +234,38 @@ class LocalServer:
         for client in clients:
             client.drop()
 
+    def delay(self, seconds: float) -> None:
+        """Send everything that much later from now on, over every connection, as a slow server does. Never blocks.
+
+        That holds for answers and events, which keep their order. Requests are carried out at once, and programs
+        run as ever, until 1 MiB of what they send waits. Whoever connects is let in at once, and WebSocket pings
+        are answered. When a connection is dropped, what is held back counts as not sent.
+
+        A later call takes the place of an earlier one, for what is held back at that moment, too.
+
+        Args:
+            seconds: 0 or more; 0 ends it, and sends at once what was held back. ``math.inf`` sends nothing until
+                the next call.
+
+        Raises:
+            ValueError: ``seconds`` is negative or not a number.
+        """
+        if not seconds >= 0:
+            raise ValueError(f"a delay must be 0 seconds or more, not {seconds!r}")
+        with self._lock:
+            self._delay = seconds
+            if not self._core.closing.is_set():
+                for client in self._clients:
+                    client.hold_back(seconds)
+
     def _serve(self, connection: Connection) -> None:
         client = Client(
             connection, self._flavour.encode, lambda channel: self._flavour.new_dialect(self._core, channel)
         )
         with self._lock:
             self._clients.add(client)
+            if not self._core.closing.is_set():
+                client.hold_back(self._delay)
         try:
             client.serve()
         finally:
