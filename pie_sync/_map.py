@@ -27,7 +27,7 @@ from .errors import (
 from .instance import CompletedInstance
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
     from ._runnable import Program
     from .client import Arguments, PieClient
@@ -59,8 +59,12 @@ def map_(
     ordered: bool = True,
     retries: int = 0,
     return_exceptions: bool = False,
+    check: Callable[[], None] | None = None,
 ) -> Generator[Any, None, None]:
-    """Do what :meth:`PieClient.map` says."""
+    """Do what :meth:`PieClient.map` says.
+
+    And while nothing is over, call ``check`` every ``_NAP`` seconds: what it raises ends everything.
+    """
     check_count(concurrency, "concurrency", least=1)
     check_count(retries, "retries", least=0)
     iterator = iter(inputs)
@@ -74,6 +78,7 @@ def map_(
         ordered=ordered,
         retries=retries,
         return_exceptions=return_exceptions,
+        check=check,
     ).results()
 
 
@@ -110,6 +115,7 @@ class _Batch:
         ordered: bool,
         retries: int,
         return_exceptions: bool,
+        check: Callable[[], None] | None,
     ) -> None:
         self._client = client
         self._runnable = runnable
@@ -118,6 +124,7 @@ class _Batch:
         self._ordered = ordered
         self._retries = retries
         self._return_exceptions = return_exceptions
+        self._check = check
         # The reader thread puts a launch in here when it's over.
         self._over: SimpleQueue[Launch] = SimpleQueue()
         self._running: dict[Launch, _Job] = {}
@@ -202,6 +209,8 @@ class _Batch:
         """Take note of what is over. ``block``: wait a moment for it if nothing is."""
         if block:
             next(iter(self._running)).check_process()
+            if self._check is not None:
+                self._check()
         try:
             launch = self._over.get(block, _NAP)
             while True:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 
+from ._interruption import INTERRUPTION
+
 __all__ = ["main"]
 
 
 def main() -> None:
     """Run the command with this process's arguments, and exit with its exit code."""
+    INTERRUPTION.handle()
     try:
         import rich  # noqa: F401, PLC0415 - asked for here, so that its absence is told once and early
         import typer  # noqa: F401, PLC0415

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import signal
 import sys
 import warnings
 from typing import Annotated, Any, NoReturn
@@ -13,7 +12,7 @@ import typer
 
 from .._version import __version__
 from . import _config, _instances, _map, _run, _serve, _server  # noqa: F401 - importing adds their commands
-from ._command import Options, Terminated, app, parameters
+from ._command import Options, app, parameters
 from ._failures import printable
 from ._output import say
 
@@ -27,7 +26,6 @@ def run() -> NoReturn:
             # What the terminal can't show is shown as its code, rather than to end the program.
             stream.reconfigure(errors="backslashreplace")
     warnings.showwarning = _show_warning
-    signal.signal(signal.SIGTERM, _on_terminate)
     try:
         app(prog_name="pie-sync")
     finally:
@@ -72,17 +70,14 @@ def _add_root() -> None:
 _add_root()
 
 
-def _on_terminate(signum: int, frame: object) -> NoReturn:
-    raise Terminated
-
-
 def _show_warning(message: Warning | str, *details: Any, **more: Any) -> None:
     say(f"warning: {printable(str(message))}")
 
 
 def _flush() -> None:
     """Write what is left; if nobody reads it any more, so be it, rather than a complaint at exit."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -12,9 +12,10 @@ import typer
 from typer.core import TyperGroup
 
 from ._failures import explain
+from ._interruption import INTERRUPTION
 from ._output import say
 
-__all__ = ["Options", "Terminated", "app", "command", "parameters"]
+__all__ = ["Options", "app", "command", "parameters"]
 
 #: The order in which --help shows the commands.
 _ORDER = ("run", "attach", "list", "terminate", "upload", "map", "query", "ping", "serve", "config")
@@ -37,10 +38,6 @@ app = typer.Typer(
 
 #: What a command returns: its exit code; None is 0.
 ExitCode = Union[int, None]
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM: everything ends in the same orderly way as with Ctrl-C."""
 
 
 @dataclass(frozen=True)
@@ -153,17 +150,20 @@ def command(
 def _guarded(function: Callable[[], ExitCode], *, debug: bool) -> int:
     """Call it, and turn what it raises into lines on stderr and an exit code."""
     try:
-        return function() or 0
-    except Terminated:
-        return 143
-    except KeyboardInterrupt:
-        return 130
+        with INTERRUPTION.work():
+            return function() or 0
+    except (KeyboardInterrupt, typer.Abort):  # the latter is Ctrl-C or Ctrl-D where something was asked
+        return INTERRUPTION.exit_code
     except BrokenPipeError:
         # Whoever read our output went away, as `head` does: nobody is left to be told.
         return 1
     except Exception as error:
         if debug:
             traceback.print_exc()
+        if INTERRUPTION.has_come:
+            # What follows an interruption is no news. It may even be the interruption: one that comes while a
+            # class is being made reaches us as a RuntimeError.
+            return INTERRUPTION.exit_code
         explanation = explain(error)
         say(f"error: {explanation.text}\ncure: {explanation.cure}")
         return 1

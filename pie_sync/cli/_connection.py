@@ -63,7 +63,14 @@ class _KeyFile:
                 "--key FILE takes a key without one",
             )
         for attempt in range(1, PASSPHRASE_ATTEMPTS + 1):
-            self._passphrase = getpass.getpass(f"Passphrase for {self._settings.key}: ")
+            try:
+                self._passphrase = getpass.getpass(f"Passphrase for {self._settings.key}: ")
+            except EOFError:
+                sys.stderr.write("\n")
+                raise Failure(
+                    f"{self._settings.key}: the private key is encrypted, and no passphrase was given",
+                    "--key FILE takes a key without one",
+                ) from None
             try:
                 self._loaded = self._load()
             except InvalidKeyError:

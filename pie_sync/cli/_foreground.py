@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import queue
 import sys
 import threading
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Callable
 from ..errors import PieConnectionError, PieError
 from ..events import Blob, Event
 from ._failures import Failure, explain, printable
+from ._interruption import INTERRUPTION, NAP
 from ._output import Output
 from ._stdin import StdinReader
 
@@ -29,8 +29,8 @@ LEFT = "left"
 class Foreground:
     """Shows what an instance sends until it ends, or the user ends it (Ctrl-C) or leaves it alone (Ctrl-D).
 
-    The events are received in a thread. This one, which signals interrupt, only waits: so an interruption never
-    loses an event, and never comes in the middle of a request.
+    The events are received in a thread. This one, which signals interrupt, only waits, and holds interruptions off
+    but for that: so one never loses an event, and never comes in the middle of a request.
 
     Args:
         client: connected and authenticated.
@@ -65,19 +65,28 @@ class Foreground:
 
     def run(self) -> int:
         """Stay until the end, and return the exit code."""
-        stdin = self._stdin()
-        try:
-            self._thread.start()
-            if stdin is not None:
-                stdin.start()
-            news = self._news.get()
-        except KeyboardInterrupt as interruption:
-            self._interrupt()
-            raise interruption from None
-        finally:
-            if stdin is not None:
-                stdin.stop()
-        return self._leave() if news == LEFT else self._exit_code()
+        with INTERRUPTION.hold():
+            stdin = self._stdin()
+            try:
+                self._thread.start()
+                if stdin is not None:
+                    stdin.start()
+                news = self._wait()
+            except KeyboardInterrupt:
+                self._interrupt()
+                raise
+            finally:
+                if stdin is not None:
+                    stdin.stop()
+            return self._leave() if news == LEFT else self._exit_code()
+
+    def _wait(self) -> str:
+        while True:
+            INTERRUPTION.check()
+            try:
+                return self._news.get(timeout=NAP)
+            except queue.Empty:
+                pass
 
     # --- in a thread of its own -------------------------------------------------------------------------
 
@@ -169,20 +178,24 @@ class Foreground:
         return 0
 
     def _interrupt(self) -> None:
-        """End the instance, and wait for its end; another interruption doesn't wait."""
+        """End the instance, and wait for its end."""
+        self._note("[ending the instance; Ctrl-C again leaves at once]")
+        self._obtained.wait(self._timeout)
+        if self._instance is None:
+            return
+        self._terminate_quietly()
+        self._thread.join(self._timeout)
+        if self._thread.is_alive():
+            self._note(f"[the instance {self._instance.id} has not ended yet]")
+            # The thread may be waiting for somebody who reads what it writes, and an orderly end would, too.
+            self._client.close()
+            INTERRUPTION.leave()
+
+    def _note(self, text: str) -> None:
         try:
-            self._output.note("[ending the instance; Ctrl-C again leaves at once]")
-            if self._thread.is_alive():
-                self._obtained.wait(self._timeout)
-            if self._instance is None:
-                return
-            self._terminate_quietly()
-            self._thread.join(self._timeout)
-            if self._thread.is_alive():
-                self._output.note(f"[the instance {self._instance.id} has not ended yet]")
-        except KeyboardInterrupt:
-            # Without a farewell to the server, which may be what keeps us waiting.
-            os._exit(130)
+            self._output.note(text)
+        except BrokenPipeError:
+            pass  # Ctrl-C has ended the reader as well; the instance is to be ended all the same
 
     def _terminate_quietly(self) -> None:
         if self._instance is None:
@@ -190,4 +203,4 @@ class Foreground:
         try:
             self._instance.terminate(timeout=self._timeout)
         except (PieError, PieConnectionError) as error:
-            self._output.note(f"[can't end the instance {self._instance.id}: {printable(str(error))}]")
+            self._note(f"[can't end the instance {self._instance.id}: {printable(str(error))}]")

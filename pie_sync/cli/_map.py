@@ -12,12 +12,13 @@ from typing import Annotated, Optional
 
 import typer
 
+from .._map import map_
 from ..client import PieClient
 from ..errors import InstanceFailed, ProtocolError
 from ._command import Options, command
 from ._connection import connected
 from ._failures import Failure, printable
-from ._interruption import Patience
+from ._interruption import INTERRUPTION
 from ._jsonl import Args, ResultFile, open_inputs, read_inputs, record
 from ._output import say
 from ._programs import file_of, upload_if_lacking
@@ -110,26 +111,37 @@ class _Batch:
         self._pending: deque[Args] = deque()
 
     def _take(self) -> Iterator[Args]:
-        for args in self._inputs:
+        while True:
+            # They may come from a pipe, and so at any time.
+            with INTERRUPTION.release():
+                args = next(self._inputs, None)
+            if args is None:
+                return
             self._pending.append(args)
             yield args
 
     def run(self, client: PieClient, program: str, concurrency: int, retries: int) -> None:
         """Do it, and write the results."""
         results = self._results
-        outcomes = client.map(
-            program, self._take(), concurrency=concurrency, retries=retries, return_exceptions=True
+        outcomes = map_(
+            client,
+            program,
+            self._take(),
+            concurrency=concurrency,
+            retries=retries,
+            return_exceptions=True,
+            check=INTERRUPTION.check,
         )
         try:
-            with Patience() as patience, closing(outcomes), counting_bar("Running", self._total) as update:
+            with INTERRUPTION.hold(), closing(outcomes), counting_bar("Running", self._total) as update:
                 update(results.done)
                 for outcome in outcomes:
                     if isinstance(outcome, Exception) and not isinstance(outcome, (InstanceFailed, ProtocolError)):
                         # Not the fault of this one instance: the next would fare no better.
                         raise outcome
-                    with patience.hold():
-                        results.write(record(self._pending.popleft(), outcome, self._blobs))
+                    results.write(record(self._pending.popleft(), outcome, self._blobs))
                     update(results.done)
+                    INTERRUPTION.check()
         except BaseException:
             of = "" if self._total is None else f" of {self._total}"
             say(f"[stopped: {results.done}{of} done; the same command goes on from there]")

@@ -11,8 +11,11 @@ __all__ = ["Output", "say"]
 
 def say(text: str) -> None:
     """Tell the person something: on stderr, so that stdout has nothing but results."""
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
+    try:
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+    except BrokenPipeError:
+        pass  # nobody is left to be told
 
 
 class _Cursor:

@@ -8,10 +8,12 @@ from typing import Annotated, Any, Optional
 import typer
 from typer.core import TyperCommand
 
+from ..client import PieClient
 from ._command import Options, command
 from ._connection import connected
 from ._failures import Failure
 from ._foreground import Foreground
+from ._interruption import INTERRUPTION
 from ._lookup import find
 from ._output import say
 from ._programs import file_of, launch, linked, upload, upload_if_lacking
@@ -91,7 +93,7 @@ def run(
             with linked(path, link or []) as composed:
                 program = upload_if_lacking(client, composed)
         if detach:
-            typer.echo(launch(client, program, args or [], detached=True).id)
+            _launch_detached(client, program, args or [])
             return 0
         return Foreground(
             client,
@@ -100,6 +102,16 @@ def run(
             send_stdin=send_stdin,
             timeout=settings.timeout,
         ).run()
+
+
+def _launch_detached(client: PieClient, program: str, args: list[str]) -> None:
+    """Launch it and print its id, or neither: an instance that nobody knows of would run for ever."""
+    with INTERRUPTION.hold():
+        instance = launch(client, program, args, detached=True)
+        if INTERRUPTION.has_come:
+            instance.terminate()
+        else:
+            typer.echo(instance.id)
 
 
 @command(

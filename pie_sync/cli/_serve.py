@@ -2,7 +2,7 @@
 
 # No "from __future__ import annotations": typer reads the annotations of the commands.
 
-import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -10,6 +10,7 @@ import typer
 
 from ._command import Options, command
 from ._failures import Failure, explain, printable
+from ._interruption import INTERRUPTION, NAP
 from ._output import say
 from ._settings import DEFAULT_HOST, DEFAULT_PORT
 
@@ -67,19 +68,23 @@ def serve(
         raise Failure(str(error), "see `pie-sync serve --help`") from error
     programs = _add_programs(server, folder.expanduser()) if folder else []
     try:
-        server.start()
-    except OSError as error:
-        raise Failure(
-            f"can't listen on {host}, port {port}: {explain(error).text}", "--port 0 takes a free one"
-        ) from error
-    try:
-        typer.echo(server.uri)
-        say(f"[serves {', '.join(programs) or 'what is uploaded'}; Ctrl-C ends it]")
-        threading.Event().wait()
+        with INTERRUPTION.hold():
+            try:
+                server.start()
+            except OSError as error:
+                raise Failure(
+                    f"can't listen on {host}, port {port}: {explain(error).text}", "--port 0 takes a free one"
+                ) from error
+            try:
+                typer.echo(server.uri)
+                say(f"[serves {', '.join(programs) or 'what is uploaded'}; Ctrl-C ends it]")
+                while not INTERRUPTION.has_come:
+                    time.sleep(NAP)
+                say("[ends]")
+            finally:
+                server.close()
     except KeyboardInterrupt:
-        say("[ends]")
-    finally:
-        server.close()
+        pass  # which is how a server ends
 
 
 def _users(pairs: list[str]) -> dict[str, list[str]]:

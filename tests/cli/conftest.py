@@ -17,6 +17,7 @@ import pexpect
 import pytest
 
 from pie_sync.cli import main
+from pie_sync.cli._interruption import SIGNALS
 from pie_sync.testing import LocalServer
 
 LIMIT = 30.0  # seconds, for whatever a command does in a test
@@ -165,7 +166,7 @@ RunHere = Callable[..., Result]
 
 
 @pytest.fixture
-def run_here(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[RunHere]:
+def run_here(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> RunHere:
     """The command without a process of its own, which takes its time: for what needs neither pipes nor signals."""
     for name in os.environ:
         if name.startswith("PIE_"):
@@ -174,16 +175,20 @@ def run_here(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     monkeypatch.setenv("LOGNAME", "alice")
     monkeypatch.chdir(home)
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
-    handler = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    handlers = {signum: signal.getsignal(signum) for signum in SIGNALS}
 
     def run(*arguments: object, **environment: str) -> Result:
         with monkeypatch.context() as patch:
             patch.setattr(sys, "argv", ["pie-sync", *map(str, arguments)])
             for name, value in environment.items():
                 patch.setenv(name, value)
-            with pytest.raises(SystemExit) as ended:
-                main()
+            try:
+                with pytest.raises(SystemExit) as ended:
+                    main()
+            finally:
+                for signum, handler in handlers.items():
+                    signal.signal(signum, handler)
         return Result(int(ended.value.code or 0), *capsys.readouterr())
 
-    yield run
-    signal.signal(signal.SIGTERM, handler)
+    return run

@@ -80,7 +80,7 @@ def test_a_command_that_does_not_exist(run_here: RunHere) -> None:
 
 def test_the_command_is_installed() -> None:
     [command] = [point for point in entry_points(group="console_scripts") if point.name == "pie-sync"]
-    assert command.value == "pie_sync.cli:main"
+    assert command.load().__module__ == "_pie_sync_command"
 
 
 def python(program: str) -> subprocess.CompletedProcess[str]:

@@ -156,6 +156,12 @@ def test_a_passphrase_is_asked_for_when_it_is_needed(lonely_pie: CommandLine, tm
         assert end_of(terminal) == 0
         assert "sesame" not in terminal.before
 
+        terminal = lonely_pie.spawn("ping")
+        terminal.expect_exact("Passphrase")
+        terminal.send(CTRL_D)
+        assert end_of(terminal) == 1
+        assert f"error: {key}: the private key is encrypted, and no passphrase was given" in terminal.before
+
         done = lonely_pie("ping")
         assert done.returncode == 1
         assert "no terminal to ask for its passphrase" in done.stderr
@@ -172,6 +178,13 @@ def test_a_configuration_is_not_overwritten_unasked(lonely_pie: CommandLine, hom
         terminal.sendline(answer)
         assert end_of(terminal) == 0
         assert f"port = {port}\n" in path.read_text()
+    for key, code in [(CTRL_C, 130), (CTRL_D, 1)]:
+        terminal = lonely_pie.spawn("config", "init")
+        terminal.expect_exact("[y/N]: ")
+        terminal.send(key)
+        assert end_of(terminal) == code
+        assert "error" not in terminal.before
+    assert "port = 1\n" in path.read_text()
 
 
 def test_completion_in_bash(lonely_pie: CommandLine, home: Path) -> None:
@@ -179,15 +192,21 @@ def test_completion_in_bash(lonely_pie: CommandLine, home: Path) -> None:
     tools.mkdir()
     (tools / "pie-sync").write_text(f'#!/bin/sh\nexec {shlex.join(COMMAND)} "$@"\n')
     (tools / "pie-sync").chmod(0o755)
+    (home / "big-program.wasm").touch()
     lonely_pie.environment["PATH"] = f"{tools}:{Path(sys.executable).parent}:{lonely_pie.environment['PATH']}"
     shell = bash(lonely_pie)
-    shell.sendline('eval "$(pie-sync --show-completion)"')
+    shell.sendline("pie-sync --install-completion")
     shell.expect_exact("ready> ")
-    shell.send("pie-sync term\t")
-    shell.expect_exact("pie-sync terminate ")
-    shell.send("\x15")  # clear the line
-    shell.send("pie-sync config set use\t")
-    shell.expect_exact("username ")
-    shell.send("\x15")
+    shell.sendline("source ~/.bashrc")  # as a new terminal does
+    shell.expect_exact("ready> ")
+    for typed, completed in [
+        ("pie-sync term", "pie-sync terminate "),
+        ("pie-sync run --send", "pie-sync run --send-stdin "),
+        ("pie-sync run big", "pie-sync run big-program.wasm "),
+        ("pie-sync config set use", "pie-sync config set username "),
+    ]:
+        shell.send(f"{typed}\t")
+        shell.expect_exact(completed)
+        shell.send("\x15")  # clear the line
     shell.sendline("exit 0")
     assert end_of(shell) == 0
