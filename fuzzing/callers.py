@@ -136,7 +136,7 @@ class Callers:
         self._add(Call("launch_instance", grant, lambda answer: self.add_instance(answer.text)))
 
     def _add(self, call: Call) -> None:
-        corr_id = self._session.add(call)
+        corr_id = self._session.calls.add(call)
         assert corr_id not in self.calls
         self.calls[corr_id] = call
         self._journal.append(("call", corr_id, call))
@@ -150,7 +150,7 @@ class Callers:
     def give_up(self, number: int) -> None:
         if self.calls:
             corr_id = 1 + number % len(self.calls)
-            self._session.remove(corr_id, self.calls[corr_id])
+            self._session.calls.remove(corr_id, self.calls[corr_id])
             self._journal.append(("given up", corr_id))
 
     def forget(self, number: int) -> None:

@@ -69,10 +69,10 @@ def check(data: bytes) -> None:
     check_calls(callers, model)
     check_instances(callers, model)
     check_said(line.said, model)
-    assert not session._calls
-    assert session._expected == 0
-    assert session._early._events == {}
-    assert session._early._size == 0
+    calls = session.calls
+    assert len(calls) == calls._expected == 0
+    assert calls._early._events == {}
+    assert calls._early._size == 0
     assert session._blobs._buffered == 0
 
 

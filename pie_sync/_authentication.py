@@ -123,9 +123,11 @@ class Authentication:
         candidates = (session.protocol,) if session.protocol_name else session.endpoint.candidates
         call = Call(name, ("response", "challenge"))
         with ExitStack() as stack:
-            by_corr_id = {stack.enter_context(session.register(call))[0]: candidate for candidate in candidates}
+            register = session.calls.register
+            by_corr_id = {stack.enter_context(register(call))[0]: candidate for candidate in candidates}
             for corr_id, candidate in by_corr_id.items():
-                session.send(method(candidate)(corr_id, argument), deadline=limit.deadline())
+                message = method(candidate)(corr_id, argument)
+                session.request(corr_id, name, message, deadline=limit.deadline())
             if not call.wait(limit.deadline()):
                 raise limit.expired(name, "no answer from the server")
         answer = call.result()

@@ -87,9 +87,10 @@ class Launch(Call):
             PieTimeoutError: it could not be sent in time.
             PieConnectionError: the connection is lost.
         """
-        self._corr_id = self._session.add(self)
+        self._corr_id = self._session.calls.add(self)
         try:
-            self._session.send(self._encode(self._corr_id), deadline=self.limit.deadline())
+            message = self._encode(self._corr_id)
+            self._session.request(self._corr_id, self.name, message, deadline=self.limit.deadline())
         except Exception:
             self.give_up()
             raise
@@ -126,7 +127,7 @@ class Launch(Call):
         """Wait for the answer no more. If it comes after all, and there's an instance, ``over`` gets it."""
         self._given_up = True
         if self._corr_id is not None:
-            self._session.remove(self._corr_id, self)
+            self._session.calls.remove(self._corr_id, self)
 
     def check(self) -> None:
         """Raise if the launch was not granted. Only when it's finished.
@@ -175,13 +176,10 @@ class Launch(Call):
         """Whether this thread can talk to the server just now without waiting for itself.
 
         A generator that is part of a cycle is finalized wherever the garbage collector happens to run: perhaps in
-        the reader thread, or in one that is inside the session and holds its lock.
+        the reader thread, or in one that holds a lock of the session's.
         """
         session = self._session
-        if threading.current_thread() is session._thread or not session._lock.acquire(timeout=_LOCK_TIMEOUT):
-            return False
-        session._lock.release()
-        return True
+        return threading.current_thread() is not session._thread and session.calls.is_usable_here(_LOCK_TIMEOUT)
 
     def begin_terminating(self, limit: Limit) -> Termination | None:
         """Send the request to terminate the instance, if it runs. Waits for the launch's answer if need be."""
@@ -204,13 +202,14 @@ class Termination(Call):
         super().__init__("terminate_instance", ("response",))
         self._session = session
         self._limit = limit
-        self._corr_id = session.add(self)
-        session.send(session.protocol.terminate(self._corr_id, instance_id), deadline=limit.deadline())
+        self._corr_id = session.calls.add(self)
+        message = session.protocol.terminate(self._corr_id, instance_id)
+        session.request(self._corr_id, self.name, message, deadline=limit.deadline())
 
     def wait_for_answer(self) -> None:
         """Block until the server has taken note, or the time is over."""
         self.wait(self._limit.deadline())
-        self._session.remove(self._corr_id, self)
+        self._session.calls.remove(self._corr_id, self)
 
 
 def terminate_all(launches: Collection[Launch]) -> None:

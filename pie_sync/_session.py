@@ -10,14 +10,13 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections import OrderedDict
 from functools import partial
 from typing import TYPE_CHECKING, Any, Callable
 
 from ._backlog import Backlog
 from ._call import Call
+from ._calls import Calls, again
 from ._deadline import deadline_after
-from ._early import EarlyEvents
 from ._frames import BINARY
 from ._protocol import UndetectedProtocol
 from ._protocol.messages import Abort, Answer, BadMessage, BlobChunk, InstanceList, Notice, Refusal
@@ -46,9 +45,8 @@ if TYPE_CHECKING:
 __all__ = ["Session"]
 
 logger = logging.getLogger("pie_sync.protocol")
-
-#: How many calls that were given up are remembered, in case their answer comes after all.
-_MAX_ABANDONED = 256
+connection_logger = logging.getLogger("pie_sync.connection")
+transfer_logger = logging.getLogger("pie_sync.transfer")
 
 #: The longest id of an instance. Servers use UUIDs. A limit, since ids are kept, and repeated in every error.
 _MAX_ID_LENGTH = 1000
@@ -74,6 +72,7 @@ class Session:
     Attributes:
         endpoint: what is known of the server once there is a connection.
         counters: of this session and those that it replaces.
+        calls: the requests that wait for their answers.
         uploader: for what is sent in chunks.
     """
 
@@ -88,6 +87,7 @@ class Session:
     ) -> None:
         self.endpoint = endpoint
         self.counters: Counters = Counters() if before is None else before.counters
+        self.calls = Calls()
         self.uploader = Uploader(self)
         self._protocol: Protocol | None = None
         self._decoder: Protocol | UndetectedProtocol = UndetectedProtocol()
@@ -100,16 +100,10 @@ class Session:
         # Events go to the queues in here. Only the reader thread adds; taking out is atomic.
         self._queues: dict[str, EventQueue] = {}
         self._backlog = Backlog(max_buffered_bytes)
-        # Serialises: a call is registered, or the connection is lost, but a call is never overlooked.
+        # Serialises: a restoration is set, or the connection is lost.
         self._lock = threading.Lock()
-        self._calls: dict[int, Call] = {}
-        self._abandoned: OrderedDict[int, Call] = OrderedDict()
-        # How many of _calls bring an instance: while there are any, events may come before its id is known.
-        self._expected = 0
-        self._early = EarlyEvents()
         # Shared with the session that this one replaces, where a caller may be about to claim something.
         self._unclaimed: dict[str, EventQueue] = {} if before is None else before._unclaimed
-        self._last_corr_id = 0
         self._lost: PieConnectionError | None = None
         self._closing = False
         # What to do when the connection is lost. Until it's known, the instances of a session that is being made
@@ -143,7 +137,7 @@ class Session:
             **vars(self.counters),
             events_queued={instance_id: events.qsize() for instance_id, events in queues.items()},
             spilled_bytes=self._backlog.spilled_bytes(),
-            pending_requests=len(self._calls),
+            pending_requests=len(self.calls),
         )
 
     # --- the connection's life --------------------------------------------------------------------------
@@ -268,18 +262,13 @@ class Session:
         """End everything that waits for something from the server."""
         with self._lock:
             self._lost = error
-            calls, self._calls = self._calls, {}
-            self._abandoned.clear()
-            self._expected = 0
-            self._early.clear()
             keeps_instances = self._keeps_instances or self._restoration is not None
         if not self._closing:
-            logger.info("%s: %s", self.endpoint.uri, error)
-        for call in calls.values():
-            call.finish(None, _again(error))
+            connection_logger.info("%s: %s", self.endpoint.uri, error)
+        self.calls.lose(error)
         if self._closing or not keeps_instances:
             for events in list(self._queues.values()):
-                events.end(lambda: _again(error))
+                events.end(lambda: again(error))
             self._queues.clear()
         self._blobs.keep_only(())  # the rest of them will not come, not on another connection either
 
@@ -291,7 +280,7 @@ class Session:
         """
         self.check_process()
         if self._lost is not None:
-            raise _again(self._lost)
+            raise again(self._lost)
 
     def check_process(self) -> None:
         """Raise unless this is the process that made the connection.
@@ -341,8 +330,8 @@ class Session:
             ProtocolError: the answer makes no sense.
         """
         deadline = limit.deadline()
-        with self.register(Call(name, (kind,), on_granted)) as (corr_id, call):
-            self.send(encode(corr_id), deadline=deadline)
+        with self.calls.register(Call(name, (kind,), on_granted)) as (corr_id, call):
+            self.request(corr_id, name, encode(corr_id), deadline=deadline)
             if not call.wait(deadline):
                 raise limit.expired(name, "no answer from the server")
             answer = call.result()
@@ -350,43 +339,10 @@ class Session:
             raise refused(name, answer.text)
         return answer
 
-    def register(self, call: Call) -> _Registration:
-        """Return a context in which ``call`` has a correlation id and can be answered."""
-        return _Registration(self, call)
-
-    def add(self, call: Call) -> int:
-        """Give a call its correlation id: an unsigned 32-bit integer that no other waiting call has."""
-        with self._lock:
-            if self._lost is not None:
-                raise _again(self._lost)
-            corr_id = self._last_corr_id
-            while True:
-                corr_id = (corr_id + 1) % 2**32
-                if corr_id not in self._calls and corr_id not in self._abandoned:
-                    break
-            self._last_corr_id = corr_id
-            self._calls[corr_id] = call
-            self._expected += call.on_granted is not None
-            return corr_id
-
-    def remove(self, corr_id: int, call: Call) -> None:
-        """Take back what :meth:`add` did. An answer that comes later is still granted, see :meth:`claim`."""
-        with self._lock:
-            if self._calls.pop(corr_id, None) is None:
-                return
-            self._settle(call)
-            if call.on_granted is None:
-                return
-            self._abandoned[corr_id] = call
-            if len(self._abandoned) > _MAX_ABANDONED:
-                self._abandoned.popitem(last=False)
-
-    def _settle(self, call: Call) -> None:
-        """Take note, with the lock held, that a call has got its answer or waits no more."""
-        if call.on_granted is not None:
-            self._expected -= 1
-            if self._expected == 0:
-                self._early.clear()
+    def request(self, corr_id: int, name: str, message: bytes, *, deadline: float | None) -> None:
+        """Send a request of one message; see :meth:`send`."""
+        logger.debug("request %d: %s, %d bytes", corr_id, name, len(message))
+        self.send(message, deadline=deadline)
 
     def send(self, *parts: Buffer, deadline: float | None) -> None:
         """Send one message. Blocks while the server does not read, until the deadline.
@@ -403,7 +359,7 @@ class Session:
             # The reader thread knows better why: a close frame may say it.
             if self._thread is not threading.current_thread():
                 self._thread.join(_CLOSE_TIMEOUT)
-            raise (error if self._lost is None else _again(self._lost)) from error
+            raise (error if self._lost is None else again(self._lost)) from error
 
     # --- instances --------------------------------------------------------------------------------------
 
@@ -426,7 +382,8 @@ class Session:
             events = self._unclaimed[instance_id] = EventQueue()
         self._queues[instance_id] = events
         self._backlog.watch(events)
-        early, lost = self._early.take(instance_id)
+        logger.debug("instance %s: attached", instance_id)
+        early, lost = self.calls.take_early(instance_id)
         end = early.pop()[1] if early and isinstance(early[-1], tuple) and early[-1][1][0].terminal else None
         for decoded in early:
             if isinstance(decoded, BlobChunk):
@@ -520,6 +477,7 @@ class Session:
             self._backlog.put(*staging.popitem())
 
     def _end_instance(self, instance_id: str, events: EventQueue, item: tuple[Event, str]) -> None:
+        logger.debug("instance %s: %s", instance_id, item[0].name)
         events.terminal = item
         events.end(partial(_ended, instance_id, *item))
         self._queues.pop(instance_id, None)
@@ -527,7 +485,7 @@ class Session:
 
     def _handle(self, decoded: Any) -> None:
         if isinstance(decoded, (Answer, InstanceList)):
-            self._handle_answer(decoded)
+            self.calls.answer(decoded)
         elif isinstance(decoded, BlobChunk):
             self._handle_chunk(decoded)
         elif isinstance(decoded, Notice):
@@ -548,55 +506,15 @@ class Session:
         """
         if type(instance_id) is not str or len(instance_id) > _MAX_ID_LENGTH:
             raise TypeError("it is no text, or too long")
-        with self._lock:
-            if self._expected:
-                self._early.add(instance_id, decoded)
+        self.calls.keep_early(instance_id, decoded)
 
     def _handle_text(self, text: str) -> None:
         decoded = self._decoder.decode_text(text)
         if isinstance(decoded, Refusal):
-            self._handle_refusal(decoded)
+            logger.warning("the server could not understand a message: %s", decoded.text[:1000])
+            self.calls.refuse(decoded.text)
         elif decoded is not None:
             self._handle(decoded)
-
-    def _handle_refusal(self, refusal: Refusal) -> None:
-        """The server did not understand a message. If only one waits for an answer, it must be that one's."""
-        logger.warning("the server could not understand a message: %s", refusal.text[:1000])
-        with self._lock:
-            call = self._calls.popitem()[1] if len(self._calls) == 1 else None
-            if call is not None:
-                self._settle(call)
-        if call is not None:
-            call.finish(None, RequestError(call.name, refusal.text))
-
-    def _handle_answer(self, answer: Answer | InstanceList) -> None:
-        with self._lock:
-            call = self._calls.pop(answer.corr_id, None)
-            abandoned = self._abandoned.pop(answer.corr_id, None) if call is None else None
-        if call is None and abandoned is None:
-            # Expected: a failed upload is answered once for each of its chunks, and calls time out.
-            logger.debug("ignored a %r for correlation id %d: nobody waits", answer.kind, answer.corr_id)
-        elif call is None:
-            assert abandoned is not None
-            self._finish(abandoned, answer)
-        else:
-            self._finish(call, answer)
-            if call.on_granted is not None:
-                with self._lock:  # and not before: _finish() may need the early events
-                    self._settle(call)
-
-    def _finish(self, call: Call, answer: Answer | InstanceList) -> None:
-        refused = isinstance(answer, Answer) and not answer.ok
-        if answer.kind not in call.kinds and not (refused and answer.kind == "response"):
-            call.finish(None, ProtocolError(f"{call.name}: the server answered with a {answer.kind!r} message"))
-            return
-        try:
-            if call.on_granted is not None and isinstance(answer, Answer) and answer.ok:
-                call.on_granted(answer)
-        except ProtocolError as error:
-            call.finish(None, error)
-        else:
-            call.finish(answer)
 
     def _handle_chunk(self, chunk: BlobChunk) -> None:
         events = self._queues.get(chunk.instance_id)
@@ -611,17 +529,15 @@ class Session:
             events.put_error(ProtocolError(f"instance {chunk.instance_id}: {error}"))
             return
         if blob is not None:
+            transfer_logger.debug(
+                "instance %s: blob %s of %d bytes", chunk.instance_id, chunk.blob_hash, len(blob)
+            )
             self._backlog.put(events, [(Event.Blob, blob)])
 
     def _complain(self, bad: BadMessage) -> None:
         """Tell of a message that makes no sense: to whom it concerns, else to the log."""
         error = ProtocolError(f"the server sent {bad}")
-        with self._lock:
-            call = self._calls.pop(bad.corr_id, None) if bad.corr_id is not None else None
-            if call is not None:
-                self._settle(call)
-        if call is not None:
-            call.finish(None, error)
+        if bad.corr_id is not None and self.calls.fail(bad.corr_id, error):
             return
         events = self._queues.get(bad.instance_id) if bad.instance_id is not None else None
         if events is not None:
@@ -630,27 +546,5 @@ class Session:
         logger.warning("ignored: %s", error)
 
 
-class _Registration:
-    """The time during which a call waits for its answer."""
-
-    def __init__(self, session: Session, call: Call) -> None:
-        self._session = session
-        self._call = call
-
-    def __enter__(self) -> tuple[int, Call]:
-        self._corr_id = self._session.add(self._call)
-        return self._corr_id, self._call
-
-    def __exit__(self, *_: object) -> None:
-        self._session.remove(self._corr_id, self._call)
-
-
 def _ended(instance_id: str, event: Event, text: str) -> InstanceEnded:
     return InstanceEnded(f"instance {instance_id} has ended: {event.name}: {text[:200]}")
-
-
-def _again(error: PieConnectionError) -> PieConnectionError:
-    """A new exception for each one who gets it: a raised one collects the traceback of every thread."""
-    copy = type(error)(*error.args)
-    copy.__cause__ = error
-    return copy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from time import monotonic
 from typing import TYPE_CHECKING, Callable, Optional
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from ._transfer import Payload
 
 __all__ = ["ChunkHead", "Progress", "Uploader"]
+
+logger = logging.getLogger("pie_sync.transfer")
 
 #: Makes the head of a chunk from correlation id, index, number of chunks and size.
 ChunkHead = Callable[[int, int, int, int], bytes]
@@ -106,7 +109,7 @@ class Uploader:
         if half_done is None:
             return
         head, total = half_done
-        with self._session.register(Call(name, ("response",))) as (corr_id, call):
+        with self._session.calls.register(Call(name, ("response",))) as (corr_id, call):
             self._session.send(head(corr_id, total, total, 0), deadline=limit.deadline())
             if not call.wait(limit.deadline()):
                 raise limit.expired(name, "an earlier upload could not be cleared away")
@@ -130,7 +133,8 @@ class Uploader:
     def _send_and_wait(
         self, name: str, payload: Payload, head: ChunkHead, turn: str, limit: Limit, progress: Progress
     ) -> None:
-        with self._session.register(Call(name, ("response",))) as (corr_id, call):
+        with self._session.calls.register(Call(name, ("response",))) as (corr_id, call):
+            logger.debug("request %d: %s, %d bytes with the hash %s", corr_id, name, payload.size, payload.hash)
             complete = False
             try:
                 for _ in self._send(payload, lambda *place: head(corr_id, *place), limit, progress):
@@ -139,6 +143,7 @@ class Uploader:
                         break
                 else:
                     complete = True
+                    logger.debug("request %d: all bytes are sent", corr_id)
                 if not call.wait(limit.deadline()):
                     raise limit.expired(name, "all bytes sent, but not confirmed")
             except BaseException:

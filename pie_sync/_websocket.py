@@ -83,6 +83,7 @@ class Connector:
             PieConnectTimeoutError: not in time.
         """
         sock: socket.socket | TlsSocket | None = None
+        logger.debug("connecting to %s", self.uri)
         try:
             sock = self._dialer.dial(
                 self.uri, deadline=deadline_after(self._timeout), ssl_context=self._ssl_context
@@ -108,6 +109,7 @@ class Connector:
                     f"no connection to {self.uri} within {self._timeout} s (connect_timeout)"
                 ) from error
             raise self._redirected() or PieConnectionError(f"can't connect to {self.uri}: {error}") from error
+        logger.debug("connected to %s", self.uri)
         self._websocket.sock = None  # it's ours now: websocket-client must not close it when it's collected
         return sock
 
@@ -331,6 +333,7 @@ class WebSocket:
                 self._send_control(PONG, payload)
             elif opcode == CLOSE:
                 code, reason = parse_close(payload)
+                logger.debug("received a close frame with code %d", code)
                 self._end(
                     1000 if code == 1005 else code,
                     f"the server closed the connection: {code}{' ' if reason else ''}{reason}",
@@ -378,6 +381,7 @@ class WebSocket:
         left = self._last_received + self._ping_interval - now
         if left > 0:
             return left
+        logger.debug("sending a ping after %.1f s of silence", now - self._last_received)
         self._ping_sent = now
         self._send_control(PING, os.urandom(4))
         return self._ping_timeout
@@ -393,6 +397,7 @@ class WebSocket:
             if self._close_sent:
                 return
             self._close_sent = True
+        logger.debug("sending a close frame with code %d", code)
         self._send_control(CLOSE, encode_close(code, reason))
 
     def finish(self) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from fuzzing import harness
 from pie_sync import _frames, _transfer
+from pie_sync._calls import Calls
 from pie_sync._early import EarlyEvents
 from pie_sync._protocol import messages
 from pie_sync._queue import EventQueue
@@ -87,8 +88,8 @@ def forget_to_give_back(remove):
         ("session", EventQueue, "put_batch", lose_the_last),
         ("session", EarlyEvents, "take", forget_what_is_early),
         ("session", Session, "_handle_text", ignore_text),
-        ("session", Session, "_handle_refusal", lambda handle: lambda self, refusal: None),
-        ("session", Session, "_settle", lambda settle: lambda self, call: None),
+        ("session", Calls, "refuse", lambda refuse: lambda self, text: None),
+        ("session", Calls, "_settle", lambda settle: lambda self, call: None),
     ],
 )
 def test_a_defect_is_noticed(monkeypatch, target, where, name, broken):

@@ -481,7 +481,7 @@ def test_a_generator_in_a_cycle_is_collected_wherever_it_may_be(client, gauge):
     cycle.append(cycle)
     del results, cycle
     session = client._connection.session
-    with session._lock:
+    with session.calls._lock:
         gc.collect()
     assert not session._queues
     assert client.ping() > 0

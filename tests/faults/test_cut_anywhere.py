@@ -67,7 +67,7 @@ class Session:
         else:
             self.step = "done"
         if self.step != "connect":
-            self.pending = [internals._calls, internals._abandoned, internals._queues]
+            self.pending = [internals.calls, internals.calls._abandoned, internals._queues]
 
     def _use(self, client: PieClient) -> None:
         self.step = "authenticate"

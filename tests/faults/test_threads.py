@@ -100,7 +100,7 @@ def test_every_answer_reaches_its_caller():
             beside.join(30)
         assert not client.closed
         internals = client._connection.session
-        assert not internals._calls, "requests that nobody waits for"
+        assert not internals.calls, "requests that nobody waits for"
 
 
 def test_each_of_many_threads_uploads_the_same(client):

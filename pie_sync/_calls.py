@@ -1,0 +1,206 @@
+"""The requests of one connection that wait for their answers."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+from ._early import EarlyEvents
+from ._protocol.messages import Answer
+from .errors import PieConnectionError, ProtocolError, RequestError
+
+if TYPE_CHECKING:
+    from ._call import Call
+    from ._protocol.messages import InstanceList
+
+__all__ = ["Calls", "again"]
+
+logger = logging.getLogger("pie_sync.protocol")
+
+#: How many calls that were given up are remembered, in case their answer comes after all.
+_MAX_ABANDONED = 256
+
+
+class Calls:
+    """Finds for each answer the call that it is for, by the correlation id. Thread-safe.
+
+    Answers are told by the reader thread; every other thread registers what it waits for. What becomes of a
+    request is logged at DEBUG, under its correlation id.
+    """
+
+    def __init__(self) -> None:
+        # Serialises: a call is registered, or the connection is lost, but a call is never overlooked.
+        self._lock = threading.Lock()
+        self._pending: dict[int, Call] = {}
+        self._abandoned: OrderedDict[int, Call] = OrderedDict()
+        # How many of _pending bring an instance: while there are any, events may come before its id is known.
+        self._expected = 0
+        self._early = EarlyEvents()
+        self._last_corr_id = 0
+        self._lost: PieConnectionError | None = None
+
+    def __len__(self) -> int:
+        """How many wait."""
+        return len(self._pending)
+
+    # --- by whoever waits -------------------------------------------------------------------------------
+
+    def register(self, call: Call) -> _Registration:
+        """Return a context in which ``call`` has a correlation id and can be answered."""
+        return _Registration(self, call)
+
+    def add(self, call: Call) -> int:
+        """Give a call its correlation id: an unsigned 32-bit integer that no other waiting call has.
+
+        Raises:
+            PieConnectionError: the connection is lost.
+        """
+        with self._lock:
+            if self._lost is not None:
+                raise again(self._lost)
+            corr_id = self._last_corr_id
+            while True:
+                corr_id = (corr_id + 1) % 2**32
+                if corr_id not in self._pending and corr_id not in self._abandoned:
+                    break
+            self._last_corr_id = corr_id
+            self._pending[corr_id] = call
+            self._expected += call.on_granted is not None
+            return corr_id
+
+    def remove(self, corr_id: int, call: Call) -> None:
+        """Take back what :meth:`add` did. If an answer comes later and grants the call, that still counts."""
+        with self._lock:
+            if self._pending.pop(corr_id, None) is None:
+                return
+            self._settle(call)
+            if call.on_granted is not None:
+                self._abandoned[corr_id] = call
+                if len(self._abandoned) > _MAX_ABANDONED:
+                    self._abandoned.popitem(last=False)
+        logger.debug("request %d: %s is not waited for any more", corr_id, call.name)
+
+    def is_usable_here(self, timeout: float) -> bool:
+        """Whether this thread isn't inside one of these methods already; it may wait ``timeout`` seconds for that.
+
+        For finalizers, which run wherever the garbage collector happens to.
+        """
+        if not self._lock.acquire(timeout=timeout):
+            return False
+        self._lock.release()
+        return True
+
+    # --- by the reader thread ---------------------------------------------------------------------------
+
+    def answer(self, answer: Answer | InstanceList) -> None:
+        """Finish the call that an answer is for."""
+        corr_id = answer.corr_id
+        with self._lock:
+            call = self._pending.pop(corr_id, None)
+            abandoned = self._abandoned.pop(corr_id, None) if call is None else None
+        if call is not None:
+            _finish(call, answer)
+            if call.on_granted is not None:
+                with self._lock:  # and not before: on_granted() may need the early events
+                    self._settle(call)
+        elif abandoned is not None:
+            _finish(abandoned, answer)
+        else:
+            # Expected: a failed upload is answered once for each of its chunks, and calls time out.
+            logger.debug("request %d: ignored a %r message, which nobody waits for", corr_id, answer.kind)
+
+    def refuse(self, text: str) -> None:
+        """Take note that the server could not understand a message. If only one waits, it must be that one's."""
+        with self._lock:
+            call = self._pending.popitem()[1] if len(self._pending) == 1 else None
+            if call is not None:
+                self._settle(call)
+        if call is not None:
+            call.finish(None, RequestError(call.name, text))
+
+    def fail(self, corr_id: int, error: Exception) -> bool:
+        """End the call with this correlation id by an error; say whether there is one."""
+        with self._lock:
+            call = self._pending.pop(corr_id, None)
+            if call is not None:
+                self._settle(call)
+        if call is None:
+            return False
+        logger.debug("request %d: %s failed: %s", corr_id, call.name, error)
+        call.finish(None, error)
+        return True
+
+    def lose(self, error: PieConnectionError) -> None:
+        """End all calls, and let there be no more: the connection is lost."""
+        with self._lock:
+            self._lost = error
+            calls, self._pending = self._pending, {}
+            self._abandoned.clear()
+            self._expected = 0
+            self._early.clear()
+        for corr_id, call in calls.items():
+            logger.debug("request %d: %s failed: %s", corr_id, call.name, error)
+            call.finish(None, again(error))
+
+    def keep_early(self, instance_id: str, decoded: Any) -> None:
+        """Keep what came of an unknown instance, if an answer that tells of it may be on its way."""
+        with self._lock:
+            if self._expected:
+                self._early.add(instance_id, decoded)
+
+    def take_early(self, instance_id: str) -> tuple[list[Any], int]:
+        """See :meth:`EarlyEvents.take`. In ``on_granted``."""
+        with self._lock:
+            return self._early.take(instance_id)
+
+    def _settle(self, call: Call) -> None:
+        """Take note, with the lock held, that a call has got its answer or waits no more."""
+        if call.on_granted is not None:
+            self._expected -= 1
+            if self._expected == 0:
+                self._early.clear()
+
+
+class _Registration:
+    """The time during which a call waits for its answer."""
+
+    def __init__(self, calls: Calls, call: Call) -> None:
+        self._calls = calls
+        self._call = call
+
+    def __enter__(self) -> tuple[int, Call]:
+        self._corr_id = self._calls.add(self._call)
+        return self._corr_id, self._call
+
+    def __exit__(self, *_: object) -> None:
+        self._calls.remove(self._corr_id, self._call)
+
+
+def _finish(call: Call, answer: Answer | InstanceList) -> None:
+    refused = isinstance(answer, Answer) and not answer.ok
+    logger.debug(
+        "request %d: %s is %s by a %r message",
+        answer.corr_id,
+        call.name,
+        "refused" if refused else "answered",
+        answer.kind,
+    )
+    if answer.kind not in call.kinds and not (refused and answer.kind == "response"):
+        call.finish(None, ProtocolError(f"{call.name}: the server answered with a {answer.kind!r} message"))
+        return
+    try:
+        if call.on_granted is not None and isinstance(answer, Answer) and answer.ok:
+            call.on_granted(answer)
+    except ProtocolError as error:
+        call.finish(None, error)
+    else:
+        call.finish(answer)
+
+
+def again(error: PieConnectionError) -> PieConnectionError:
+    """A new exception for each one who gets it: a raised one collects the traceback of every thread."""
+    copy = type(error)(*error.args)
+    copy.__cause__ = error
+    return copy
