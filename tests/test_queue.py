@@ -86,7 +86,7 @@ def put_directly(events: EventQueue, items):
     wanted = False
     for one in items:
         events.queue.append(one)
-        wanted = wanted or events.waiting > 0
+        wanted = wanted or bool(events.waiting)
     if wanted:
         events.wake()
 
