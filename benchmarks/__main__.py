@@ -6,7 +6,7 @@ import argparse
 import sys
 from time import monotonic
 
-from benchmarks import chart, goals, page, scaling
+from benchmarks import batches, chart, goals, page, real_server, scaling
 from benchmarks.measure import ROOT, Bench, load_source
 from tests.testing.official import official_python
 
@@ -42,9 +42,15 @@ def main() -> None:
         for text in page.tables(rows, scales):
             print(f"{text}\n")
         if not options.quick and not options.only:
+            progress("real server")
+            real = real_server.compare(real_server.EVENTS, real_server.PINGS, rounds)
+            progress("batches")
+            together = batches.compare(batches.COUNT, batches.CONCURRENCY, rounds)
+            progress("")
+            print(f"{real}\n\n{together}\n")
             where = ROOT / "docs"
             (where / "performance.svg").write_text(chart.draw(rows))
-            (where / "performance.md").write_text(page.write(bench, rows, scales))
+            (where / "performance.md").write_text(page.write(bench, rows, scales, real=real, batches=together))
             print("Written: docs/performance.md, docs/performance.svg")
     print(f"{monotonic() - begin:.0f} s")
 

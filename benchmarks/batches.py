@@ -23,6 +23,7 @@ from time import perf_counter, process_time
 from typing import Any
 
 OFFICIAL = "0.2.1"
+COUNT, CONCURRENCY = 10_000, 16
 LIMIT = 300.0  # seconds, for one measurement
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -142,7 +143,9 @@ def measure(python: Path | str, uri: str, name: str, count: int, concurrency: in
     return result
 
 
-def compare(count: int, concurrency: int, rounds: int) -> None:
+def compare(count: int, concurrency: int, rounds: int) -> str:
+    """The table of all clients, measured in turn."""
+    from benchmarks.report import table
     from tests.testing.official import official_python
 
     pythons: dict[str, Any] = {"map": sys.executable}
@@ -152,17 +155,18 @@ def compare(count: int, concurrency: int, rounds: int) -> None:
             with server() as uri:  # a fresh one: what an earlier client left in its memory would count
                 python = pythons.get(name) or official_python(OFFICIAL)
                 results.append(measure(python, uri, name, count, concurrency))
-    print(f"{count} instances, {concurrency} at a time, medians of {rounds} rounds\n")
-    print(f"{'client':46} {'instances/s':>12} {'processor µs each':>18} {'memory, peak growth MiB':>24}")
+    lines = []
     for name, results in samples.items():
         seconds, cpu, growth = (median(result[key] for result in results) for key in ("seconds", "cpu", "growth"))
-        print(f"{CLIENTS[name][0]:46} {count / seconds:12.0f} {cpu / count * 1e6:18.0f} {growth:24.1f}")
+        lines.append([CLIENTS[name][0], f"{count / seconds:,.0f}", f"{cpu / count * 1e6:.0f}", f"{growth:.1f}"])
+    head = [f"{count:,} instances", "instances/s", "µs of processor time each", "growth of memory, MiB"]
+    return table(head, lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=10_000, help="how many instances")
-    parser.add_argument("--concurrency", type=int, default=16, help="how many at a time")
+    parser.add_argument("--count", type=int, default=COUNT, help="how many instances")
+    parser.add_argument("--concurrency", type=int, default=CONCURRENCY, help="how many at a time")
     parser.add_argument("--rounds", type=int, default=3, help="medians of how many")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--client", nargs=2, metavar=("NAME", "URI"), help=argparse.SUPPRESS)
@@ -173,7 +177,7 @@ def main() -> None:
         name, uri = options.client
         print(json.dumps(CLIENTS[name][1](uri, options.count, options.concurrency)))
     else:
-        compare(options.count, options.concurrency, options.rounds)
+        print(compare(options.count, options.concurrency, options.rounds))
 
 
 if __name__ == "__main__":

@@ -40,6 +40,21 @@ however many instances.
 
 {scaling}
 
+## On a real server
+
+The real pie-server 0.5.2 and its own official client, `pie-client` 0.5.3. The server sends each message as it
+comes, and its Python program is what takes most of the time, so no client can be much faster than another here.
+
+{real}
+
+## Many short instances
+
+`client.map`, and what one writes with the official client instead: `asyncio.gather`, with a semaphore for 16 at a
+time or without one. Unlike the rest of this page it is the whole that is measured, with a `LocalServer` that runs
+a Python function for each instance.
+
+{batches}
+
 ## How it is measured
 
 - The load source (`benchmarks/source.py`) is a process of its own. Everything that it sends was encoded before; of
@@ -79,13 +94,15 @@ def tables(rows: list[Row], scales: list[Scale]) -> list[str]:
     return [*texts, *([report.scaling(scales)] if scales else []), *report.doubts(rows)]
 
 
-def write(bench: Bench, rows: list[Row], scales: list[Scale]) -> str:
-    """The page."""
+def write(bench: Bench, rows: list[Row], scales: list[Scale], *, real: str, batches: str) -> str:
+    """The page. ``real`` and ``batches`` are the tables of those two."""
     return PAGE.format(
         rounds=bench.rounds,
         goals=report.goals(rows),
         everybody=report.everybody(rows),
         events=f"{EVENTS:,}",
         scaling=report.scaling(scales),
+        real=real,
+        batches=batches,
         machine=report.table(["", ""], [list(line) for line in machine.describe(bench)]),
     )

@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 from statistics import median
 
-from benchmarks.goals import Row, Work, measure
+from benchmarks.goals import Work, measure
 from benchmarks.measure import Bench
 from benchmarks.report import goals
 from pie_sync import PieClient
@@ -34,6 +34,8 @@ language = "python"
 entry = "burst"
 call = "kwargs"
 """
+
+EVENTS, PINGS = 20_000, 1_000
 
 FIRST_LIMIT = 300.0  # seconds; the first Python program on a server takes it half a minute
 
@@ -71,20 +73,24 @@ def works(events: int, pings: int) -> list[Work]:
     ]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.real_server", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--events", type=int, default=20_000)
-    parser.add_argument("--pings", type=int, default=1_000)
-    options = parser.parse_args()
+def compare(events: int, pings: int, rounds: int) -> str:
+    """The table of both clients, measured in turn."""
     try:
         with RealServer() as server:
             install(server.uri)
-            bench = Bench(server.uri, Path(server.python), options.rounds)
-            rows: list[Row] = [measure(bench, work) for work in works(options.events, options.pings)]
+            bench = Bench(server.uri, Path(server.python), rounds)
+            return goals([measure(bench, work) for work in works(events, pings)])
     except UnavailableError as error:
         raise SystemExit(f"the real Pie server can't run here: {error}") from error
-    print(goals(rows))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.real_server", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--events", type=int, default=EVENTS)
+    parser.add_argument("--pings", type=int, default=PINGS)
+    options = parser.parse_args()
+    print(compare(options.events, options.pings, options.rounds))
 
 
 if __name__ == "__main__":
