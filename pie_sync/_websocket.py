@@ -132,22 +132,31 @@ class _HeadReader:
     """A socket to read an HTTP head from: up to its end at once, and not a byte beyond.
 
     websocket-client reads it byte by byte, with a system call for each: 0.5 ms of the 1 ms that connecting takes.
+    It puts together what it gets until that is a newline, so it gets a line at a time instead; asked for a byte.
     """
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._ahead = b""
+        self._position = 0
         self._last = b""  # the blank line at the end may come in two pieces
+        # Asked for with each byte.
+        self.gettimeout = sock.gettimeout
 
     def recv(self, size: int) -> bytes:
-        """Read like a socket."""
-        if not self._ahead:
+        """Read like a socket; but asked for one byte, give all up to the next newline, or that."""
+        position = self._position
+        if position == len(self._ahead):
             seen = self._last + self._socket.recv(4096, socket.MSG_PEEK)
             end = seen.find(b"\r\n\r\n")
             wanted = (len(seen) if end < 0 else end + 4) - len(self._last)
             self._ahead = self._socket.recv(wanted) if wanted else b""
             self._last = (self._last + self._ahead)[-3:]
-        data, self._ahead = self._ahead[:size], self._ahead[size:]
+            position = 0
+        if size == 1:
+            size = max(1, self._ahead.find(b"\n", position) - position)
+        data = self._ahead[position : position + size]
+        self._position = position + len(data)
         return data
 
     def __getattr__(self, name: str) -> Any:
