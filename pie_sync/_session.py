@@ -18,7 +18,7 @@ from ._call import Call
 from ._calls import Calls, again
 from ._deadline import deadline_after
 from ._frames import BINARY
-from ._protocol import UndetectedProtocol
+from ._protocol import Repeats, UndetectedProtocol
 from ._protocol.messages import Abort, Answer, BadMessage, BlobChunk, InstanceList, Notice, Refusal
 from ._queue import ITEM_SIZE, EventQueue
 from ._stats import ClientStats, Counters
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from ._endpoint import Endpoint
     from ._frames import Buffer
     from ._protocol import Protocol
+    from ._protocol.messages import Decoded
     from ._queue import Item
     from ._restoration import Restoration
 
@@ -91,6 +92,7 @@ class Session:
         self.uploader = Uploader(self)
         self._protocol: Protocol | None = None
         self._decoder: Protocol | UndetectedProtocol = UndetectedProtocol()
+        self._decode: Callable[[Any], Decoded] = self._decoder.decode
         self._websocket_options = websocket_options
         self._websocket: WebSocket | None = None
         self._process_id = os.getpid()
@@ -123,6 +125,7 @@ class Session:
     @protocol.setter
     def protocol(self, protocol: Protocol) -> None:
         self._protocol = self._decoder = protocol
+        self._decode = Repeats(protocol).decode
 
     @property
     def protocol_name(self) -> str | None:
@@ -422,7 +425,7 @@ class Session:
 
     def _dispatch(self, messages: list[tuple[int, Buffer]]) -> None:
         """Handle what one read brought, in its order. Who waits for events is woken once, after all of it."""
-        decode = self._decoder.decode
+        decode = self._decode
         queues = self._queues
         if self._has_forgotten:
             self._has_forgotten = False

@@ -2,7 +2,7 @@
 
 ``messages.py`` holds what both generations have in common, ``programs.py`` how programs are named. ``instance.py``
 speaks the instance protocol (Pie up to 0.2), ``process.py`` the process protocol (Pie 0.3 to 0.5), and
-``undetected.py`` understands the first answer of a server that may speak either.
+``undetected.py`` understands the first answer of a server that may speak either. ``repeats.py`` is for speed.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from typing import Union
 
 from .instance import InstanceProtocol
 from .process import ProcessProtocol
+from .repeats import Repeats
 from .undetected import UndetectedProtocol
 
-__all__ = ["PROTOCOLS", "InstanceProtocol", "ProcessProtocol", "Protocol", "UndetectedProtocol"]
+__all__ = ["PROTOCOLS", "InstanceProtocol", "ProcessProtocol", "Protocol", "Repeats", "UndetectedProtocol"]
 
 #: One generation of the protocol.
 Protocol = Union[InstanceProtocol, ProcessProtocol]

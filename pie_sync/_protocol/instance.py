@@ -179,6 +179,17 @@ class InstanceProtocol:
         """Decode one binary message; see :func:`messages.decode`."""
         return decode(DECODERS, payload)
 
+    def before_text(self, instance_id: str, event: Event) -> bytes | None:
+        """Return how servers begin the message of an event; see :class:`Repeats`."""
+        if event in (Event.Stdout, Event.Stderr):
+            output = {event.name: ""}
+            return pack({"type": "streaming_output", "instance_id": instance_id, "output": output})[:-1]
+        if event.terminal:
+            return None  # there's only one
+        return pack({"type": "instance_event", "instance_id": instance_id, "event": event.value, "message": ""})[
+            :-1
+        ]
+
     def decode_text(self, text: str) -> Notice:
         """Decode one text message: servers of this generation send none."""
         return Notice(f"(as text) {text}")

@@ -210,6 +210,13 @@ class ProcessProtocol:
         """Decode one binary message; see :func:`messages.decode`."""
         return decode(DECODERS, payload)
 
+    def before_text(self, instance_id: str, event: Event) -> bytes | None:
+        """Return how servers begin the message of an event; see :class:`Repeats`."""
+        if event.terminal:
+            return None  # there's only one, and its text may change what it is
+        kind = event.name.lower()
+        return pack({"type": "process_event", "process_id": instance_id, "event": kind, "value": ""})[:-1]
+
     def decode_text(self, text: str) -> Notice | Refusal | Abort | None:
         """Decode one text message; see :func:`decode_text`."""
         return decode_text(text)

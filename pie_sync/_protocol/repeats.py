@@ -1,0 +1,98 @@
+"""Events that begin like an earlier one: nearly all of them, and much of the work.
+
+Two texts of one instance come in two messages that differ in nothing but the text, which is their last field. So
+what comes before it is remembered together with what it means, and need not be unpacked again. For an event of 100
+bytes that takes 0.45 us instead of 0.75 us, which is a fifth of all that happens to it in the client.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from ..events import Event
+    from .messages import Decoded
+
+__all__ = ["Repeats"]
+
+#: Above this many bytes a message is unpacked as a whole: the text is what takes the time.
+_MAX_SIZE = 1024
+
+#: How many beginnings are remembered: of ten thousand instances, say. Then they are learned anew.
+_MAX_KNOWN = 20_000
+
+#: How many different lengths they may have: an instance that sends messages and prints has two.
+_MAX_LENGTHS = 4
+
+#: After how many events that don't begin as expected none is expected to any more.
+_MAX_STRANGE = 100
+
+
+class Generation(Protocol):
+    """What a generation of the protocol has to tell."""
+
+    def decode(self, payload: Any) -> Decoded:
+        """Decode one message, all of it."""
+
+    def before_text(self, instance_id: str, event: Event) -> bytes | None:
+        """Return how servers begin the message of an event, up to its text. None if the text has its say in it."""
+
+
+class Repeats:
+    """Decodes messages like the generation that it is given, but quicker. For one thread."""
+
+    def __init__(self, generation: Generation) -> None:
+        self._generation = generation
+        self._known: dict[bytes, tuple[str, Event]] = {}
+        self._lengths: tuple[int, ...] = ()
+        self._strange = 0
+
+    def decode(self, payload: Any) -> Decoded:
+        """Decode one message; see :func:`messages.decode`."""
+        if len(payload) > _MAX_SIZE:
+            return self._generation.decode(payload)
+        data = bytes(payload)
+        for length in self._lengths:
+            known = self._known.get(data[:length])
+            if known is not None:
+                text = _text_at(data, length)
+                if text is not None:
+                    return known[0], (known[1], text)
+        decoded = self._generation.decode(data)
+        if type(decoded) is tuple and self._strange < _MAX_STRANGE:
+            self._learn(data, *decoded)
+        return decoded
+
+    def _learn(self, data: bytes, instance_id: str, item: tuple[Event, str]) -> None:
+        begin = self._generation.before_text(instance_id, item[0])
+        if begin is None:
+            return
+        length = len(begin)
+        if not data.startswith(begin) or _text_at(data, length) != item[1]:
+            self._strange += 1
+            return
+        if len(self._known) >= _MAX_KNOWN:
+            self._known.clear()
+        self._known[begin] = instance_id, item[0]
+        if length not in self._lengths:
+            self._lengths = (length, *self._lengths[: _MAX_LENGTHS - 1])
+
+
+def _text_at(data: bytes, position: int) -> str | None:
+    """Return the text that ``data`` consists of from ``position`` on, in MessagePack; None if it doesn't."""
+    try:
+        first = data[position]
+        if first == 0xD9:  # "str 8"; in order of frequency
+            start = position + 2
+            size = data[position + 1]
+        elif 0xA0 <= first <= 0xBF:  # "fixstr"
+            start = position + 1
+            size = first & 0x1F
+        elif first == 0xDA:  # "str 16"; more than that fits into no message of _MAX_SIZE
+            start = position + 3
+            size = data[position + 1] << 8 | data[position + 2]
+        else:
+            return None
+        return data[start:].decode() if start + size == len(data) else None
+    except (IndexError, UnicodeDecodeError):
+        return None
