@@ -522,7 +522,7 @@ class Session:
     def _handle_chunk(self, chunk: BlobChunk) -> None:
         events = self._queues.get(chunk.instance_id)
         if events is None:
-            self._keep_early(chunk.instance_id, chunk)
+            self._keep_early(chunk.instance_id, chunk.kept())
             return
         try:
             blob = self._blobs.add(

@@ -188,9 +188,15 @@ class BlobAssembler:
         self._buffered = 0
 
     def add(
-        self, instance_id: str, blob_hash: str, index: int, total: int, data: bytes, name: str | None = None
+        self,
+        instance_id: str,
+        blob_hash: str,
+        index: int,
+        total: int,
+        data: bytes | memoryview,
+        name: str | None = None,
     ) -> Blob | None:
-        """Take one chunk.
+        """Take one chunk. Its data is copied.
 
         Returns:
             The blob, if this chunk completes it, else None.
@@ -239,7 +245,9 @@ class BlobAssembler:
         download = downloads[blob_hash] = _Download(total, name)
         return download
 
-    def _append(self, download: _Download, blob_hash: str, index: int, total: int, data: bytes) -> None:
+    def _append(
+        self, download: _Download, blob_hash: str, index: int, total: int, data: bytes | memoryview
+    ) -> None:
         if total < 1 or total != download.total:
             raise TransferError(f"blob {blob_hash}: total_chunks is {total}, was {download.total} before")
         if index != download.next_index:

@@ -19,6 +19,7 @@ from .messages import (
     InstanceList,
     Notice,
     blob_hash,
+    chunk_data,
     decode,
     optional,
     pack,
@@ -271,7 +272,7 @@ def _blob_chunk(message: dict[str, Any]) -> Decoded:
         blob_hash(message, "blob_hash"),
         typed(message, "chunk_index", int),
         typed(message, "total_chunks", int),
-        typed(message, "chunk_data", bytes),
+        chunk_data(message),
     )
 
 

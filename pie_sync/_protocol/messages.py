@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Callable, Union
 
 import msgpack
@@ -22,6 +22,7 @@ __all__ = [
     "Refusal",
     "StreamEvent",
     "blob_hash",
+    "chunk_data",
     "decode",
     "optional",
     "pack",
@@ -58,14 +59,21 @@ class InstanceList:
 
 @dataclass(frozen=True)
 class BlobChunk:
-    """One chunk of a blob that an instance sends."""
+    """One chunk of a blob that an instance sends.
+
+    ``data`` may be a view into the message: it lasts no longer than that. See :meth:`kept`.
+    """
 
     instance_id: str
     blob_hash: str
     index: int
     total: int
-    data: bytes
+    data: bytes | memoryview
     name: str | None = None
+
+    def kept(self) -> BlobChunk:
+        """Return the same chunk, with a copy of its data that lasts."""
+        return replace(self, data=bytes(self.data))
 
 
 @dataclass(frozen=True)
@@ -110,6 +118,14 @@ _SMALL = 64 * 1024
 _MAX_THINGS = 500_000
 
 
+#: How many bytes of a message may come before its chunk: more than all fields of a server take.
+_CHUNK_HEAD = 1024
+
+#: In MessagePack: the name of the field with "bin 32" behind it, and "bin 8" of no bytes.
+_CHUNK_DATA = b"\xaachunk_data\xc6"
+_NO_BYTES = b"\xc4\x00"
+
+
 class BadMessage(Exception):  # noqa: N818 - a message, told as an exception
     """A message that can't be understood.
 
@@ -144,6 +160,9 @@ def decode(decoders: dict[str, Decoder], payload: Any) -> Decoded:
 
 def _unpack_large(payload: Any) -> Any:
     """Unpack a message, but not into more than so many things: one byte on the wire can be 64 in memory."""
+    message = _unpack_chunk(memoryview(payload))
+    if message is not None:
+        return message
     count = 0
 
     def add(container: Any) -> Any:
@@ -156,6 +175,23 @@ def _unpack_large(payload: Any) -> Any:
     return msgpack.unpackb(
         payload, raw=False, object_hook=add, list_hook=add, max_array_len=_MAX_THINGS, max_map_len=_MAX_THINGS
     )
+
+
+def _unpack_chunk(payload: memoryview) -> dict[str, Any] | None:
+    """Unpack a message whose last field is a large ``chunk_data``, without copying that. None for any other."""
+    end = bytes(payload[:_CHUNK_HEAD]).find(_CHUNK_DATA) + len(_CHUNK_DATA)
+    begin = end + 4
+    if end < len(_CHUNK_DATA) or int.from_bytes(payload[end:begin], "big") != len(payload) - begin:
+        return None
+    try:
+        # In the place of the data, nothing. So what comes before it is unpacked, and checked, as ever.
+        message = msgpack.unpackb(bytes(payload[: end - 1]) + _NO_BYTES, raw=False)
+    except Exception:  # it was inside of something else
+        return None
+    if not isinstance(message, dict) or [*message.items()][-1:] != [("chunk_data", b"")]:
+        return None
+    message["chunk_data"] = payload[begin:]
+    return message
 
 
 def _explain(decoders: dict[str, Decoder], message: Any) -> BadMessage:
@@ -175,6 +211,14 @@ def typed(message: dict[str, Any], field: str, kind: type) -> Any:
     """Return a field that must be there and of one type."""
     value = message[field]
     if type(value) is not kind:
+        raise TypeError
+    return value
+
+
+def chunk_data(message: dict[str, Any]) -> bytes | memoryview:
+    """Return the bytes of a chunk: a view if they are many."""
+    value: bytes | memoryview = message["chunk_data"]
+    if type(value) not in (bytes, memoryview):
         raise TypeError
     return value
 

@@ -19,6 +19,7 @@ from .messages import (
     Notice,
     Refusal,
     blob_hash,
+    chunk_data,
     decode,
     optional,
     pack,
@@ -277,7 +278,7 @@ def _file(message: dict[str, Any]) -> Decoded:
         blob_hash(message, "file_hash"),
         typed(message, "chunk_index", int),
         typed(message, "total_chunks", int),
-        typed(message, "chunk_data", bytes),
+        chunk_data(message),
         optional(message, "name", str),
     )
 
