@@ -61,7 +61,7 @@ class Launch(Call):
         limit: Limit,
         over: SimpleQueue[Launch] | None = None,
     ) -> None:
-        connection = client._authenticated(method, limit)
+        connection = client._lifecycle.authenticated(method, limit)
         self._client = client
         self._session = session = connection.session
         super().__init__(method, (session.protocol.launch_answer,), self._grant)
@@ -187,7 +187,7 @@ class Launch(Call):
             self.give_up()
         if self.instance is None or not self.is_running:
             return None
-        session = self._client._session_of(self.instance, "terminate_instance", limit)
+        session = self._client._lifecycle.session_of(self.instance, "terminate_instance", limit)
         return Termination(session, self.instance.id, limit)
 
     def drop(self) -> None:

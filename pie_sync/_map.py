@@ -68,7 +68,7 @@ def map_(
     check_count(concurrency, "concurrency", least=1)
     check_count(retries, "retries", least=0)
     iterator = iter(inputs)
-    client._authenticated("map", client._limit(DEFAULT))
+    client._lifecycle.authenticated("map", client._limit(DEFAULT))
     runnable = Runnable.find(client, program)
     return _Batch(
         client,

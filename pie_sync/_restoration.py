@@ -19,13 +19,17 @@ if TYPE_CHECKING:
     from ._queue import EventQueue
     from ._session import Session
 
-__all__ = ["Restoration", "RestoredConnection"]
+__all__ = ["OrphanedError", "Restoration", "RestoredConnection"]
 
 logger = logging.getLogger("pie_sync.connection")
 
 #: Seconds before the first new attempt and between the later ones, each a random part of twice the one before.
 _FIRST_DELAY = 0.05
 _LONGEST_DELAY = 5.0
+
+
+class OrphanedError(PieConnectionError):
+    """Nobody wants the connection any more: the client has been collected as garbage."""
 
 
 class RestoredConnection(Protocol):
@@ -41,8 +45,9 @@ class Restoration:
 
     Args:
         timeout: for how many seconds to try; None is without limit.
-        connect: makes a new, authenticated connection within so many seconds (None: its own limit). Told about
-            the session before it's opened, by the function that it is given.
+        connect: makes a new, authenticated connection within so many seconds (None: its own limit). Tells of
+            the session before it's opened, by the function that it is given. Raises :exc:`OrphanedError` when
+            there's no need to try again.
         restored: called with the new connection once its instances are attached. False if it is lost again.
     """
 
@@ -103,11 +108,14 @@ class Restoration:
                 left = remaining(deadline)
                 connection = self._connect(None if left < 0 else left, self._set_session)
                 self._attach(connection.session, queues, deadline)
+            except OrphanedError as orphaned:
+                return orphaned
             except AuthenticationError as refused:
                 return PieConnectionError(f"{error}; reconnected, but {refused}")
             except (PieConnectionError, PieError) as again:
                 logger.info("not reconnected yet: %s", again)
-                error = again if isinstance(again, PieConnectionError) else error
+                if isinstance(again, PieConnectionError):
+                    error = again.with_traceback(None)  # whose frames hold what nobody else may hold any more
             else:
                 if self._restored(connection):
                     return None

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import warnings
-import weakref
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Callable, Literal, NamedTuple, Union, overload
+from typing import TYPE_CHECKING, Any, Callable, Literal, Union, overload
 
 from ._arguments import (
     check_args,
@@ -19,16 +17,13 @@ from ._arguments import (
     check_uri,
     is_confidential,
 )
-from ._authentication import Authentication
 from ._deadline import DEFAULT, Default, Limit, Timeout, check_timeout
-from ._endpoint import Endpoint
+from ._lifecycle import Lifecycle
 from ._listing import find_detached, list_instances, new_tag
 from ._manifest import Manifest
 from ._map import map_
-from ._programs import Programs
 from ._protocol import ProcessProtocol
 from ._protocol.messages import Answer
-from ._restoration import Restoration
 from ._run import run
 from ._session import Session
 from ._stats import ClientStats
@@ -51,9 +46,9 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Mapping, Sequence
     from types import TracebackType
 
+    from ._lifecycle import Connection
     from ._manifest import ManifestSource
     from ._queue import EventQueue
-    from ._restoration import RestoredConnection
     from ._run import Input, OnEvent
     from ._runnable import Program
     from ._transfer import PayloadSource
@@ -70,24 +65,6 @@ _GATEWAY_MESSAGE_LIMIT = 7 * _MIB
 
 #: What a program is given: command-line arguments, or the names and values of its parameters.
 Arguments = Union["Sequence[str]", "Mapping[str, Any]"]
-
-
-class _Connection(NamedTuple):
-    """What belongs to one connection. A client that connects again gets another one of these."""
-
-    session: Session
-    authentication: Authentication
-    programs: Programs
-
-
-def _wait_until_restored(session: Session, method: str, limit: Limit) -> bool:
-    """If a session is lost but is going to be replaced, wait for that; say whether it was."""
-    restoration = session.restoration
-    if session.lost is None or restoration is None:
-        return False
-    if not restoration.wait(limit.left()):
-        raise limit.expired(method, "the connection was lost, and not restored")
-    return True
 
 
 class PieClient:
@@ -156,30 +133,25 @@ class PieClient:
         protocol: str = "auto",
         identity: str = "default/pie-sync",
     ) -> None:
-        # First, so that __del__ finds it even when the arguments below are refused.
-        self._connection: _Connection | None = None
         self._server_uri = check_uri(server_uri)
         self._timeout = check_timeout(timeout)
-        self._connect_timeout = check_timeout(connect_timeout, "connect_timeout")
-        self._ssl_context = ssl_context
-        self._headers = check_headers(headers or {})
-        self._max_blob_size = check_size(max_blob_size, "max_blob_size")
-        self._max_buffered_bytes = check_size(max_buffered_bytes, "max_buffered_bytes")
-        self._websocket_options = {
-            "max_message_size": check_size(max_message_size, "max_message_size"),
-            "ping_interval": check_timeout(ping_interval, "ping_interval"),
-            "ping_timeout": check_timeout(ping_timeout, "ping_timeout"),
-        }
-        self._reconnect = bool(reconnect)
-        self._reconnect_timeout = check_timeout(reconnect_timeout, "reconnect_timeout")
-        self._wanted_protocol = check_protocol(protocol)
-        self._identity = check_identity(identity)
-        # Serialises connect().
-        self._connect_lock = threading.Lock()
-        # Guards _connection, _opening and _closings. Never held while anything is waited for.
-        self._life_lock = threading.Lock()
-        self._opening: Session | None = None
-        self._closings = 0
+        self._lifecycle = Lifecycle(
+            self._server_uri,
+            connect_timeout=check_timeout(connect_timeout, "connect_timeout"),
+            ssl_context=ssl_context,
+            headers=check_headers(headers or {}),
+            websocket_options={
+                "max_message_size": check_size(max_message_size, "max_message_size"),
+                "ping_interval": check_timeout(ping_interval, "ping_interval"),
+                "ping_timeout": check_timeout(ping_timeout, "ping_timeout"),
+            },
+            max_blob_size=check_size(max_blob_size, "max_blob_size"),
+            max_buffered_bytes=check_size(max_buffered_bytes, "max_buffered_bytes"),
+            reconnect=bool(reconnect),
+            reconnect_timeout=check_timeout(reconnect_timeout, "reconnect_timeout"),
+            protocol=check_protocol(protocol),
+            identity=check_identity(identity),
+        )
 
     # --- the connection ---------------------------------------------------------------------------------
 
@@ -191,10 +163,7 @@ class PieClient:
     @property
     def closed(self) -> bool:
         """Whether there is no connection: not yet, not any more, or lost (and not being restored)."""
-        connection = self._connection
-        return connection is None or (
-            connection.session.lost is not None and not connection.session.is_being_restored
-        )
+        return self._lifecycle.closed
 
     @property
     def protocol(self) -> str | None:
@@ -202,7 +171,7 @@ class PieClient:
 
         None while it isn't known: it shows in :meth:`connect` for Pie 0.5, else in :meth:`authenticate`.
         """
-        connection = self._connection
+        connection = self._lifecycle.connection
         return None if connection is None else connection.session.protocol_name
 
     def connect(self) -> None:
@@ -214,100 +183,7 @@ class PieClient:
             PieConnectionError: the server can't be reached, or is no WebSocket server.
             PieConnectTimeoutError: not in time (also a ``TimeoutError``).
         """
-        with self._connect_lock:
-            connection = self._connection
-            if connection is not None:
-                connection.session.check_process()
-            if not self.closed:
-                return
-            closings = self._closings
-            connection = self._open(self._connect_timeout, announce=self._set_opening)
-            with self._life_lock:
-                self._opening = None
-                if self._closings == closings:
-                    self._connection = connection
-                    if self._reconnect:
-                        connection.session.restore_with(self._restoration_of(connection))
-                    return
-        connection.session.close()
-        raise PieConnectionError("the client was closed while it was connecting")
-
-    def _set_opening(self, session: Session) -> None:
-        """Take note of the session that is being opened, so that close() can end that."""
-        with self._life_lock:
-            self._opening = session
-
-    def _open(
-        self,
-        timeout: float | None,
-        before: _Connection | None = None,
-        announce: Callable[[Session], None] = lambda session: None,
-    ) -> _Connection:
-        """Make a connection.
-
-        Args:
-            timeout: seconds.
-            before: the connection that this one is to replace.
-            announce: told the session before it is opened.
-        """
-        endpoint = Endpoint(
-            self._server_uri,
-            protocol=self._wanted_protocol,
-            identity=self._identity,
-            timeout=timeout,
-            headers=self._headers,
-            ssl_context=self._ssl_context,
-        )
-        session = Session(
-            endpoint,
-            websocket_options=self._websocket_options,
-            max_blob_size=self._max_blob_size,
-            max_buffered_bytes=self._max_buffered_bytes,
-            before=None if before is None else before.session,
-        )
-        announce(session)
-        session.open(timeout)
-        return _Connection(
-            session, Authentication(session), Programs(session, None if before is None else before.programs)
-        )
-
-    def _restoration_of(self, connection: _Connection) -> Restoration:
-        """Return what is to happen when a connection is lost.
-
-        It refers to the client weakly: the reader thread holds on to it, and must not keep a client alive that
-        nobody else does.
-        """
-        reference = weakref.ref(self)
-
-        def connect(timeout: float | None, announce: Callable[[Session], None]) -> _Connection:
-            client = reference()
-            if client is None:
-                raise PieConnectionError("the client is gone")
-            limits = [limit for limit in (timeout, client._connect_timeout) if limit is not None]
-            new = client._open(min(limits, default=None), connection, announce)
-            new.session.keep_instances()
-            connection.authentication.repeat_on(new.authentication, Limit(timeout))
-            return new
-
-        def restored(new: RestoredConnection) -> bool:
-            client = reference()
-            assert isinstance(new, _Connection)
-            return client is None or client._replace(connection, new)
-
-        return Restoration(self._reconnect_timeout, connect, restored)
-
-    def _replace(self, connection: _Connection, new: _Connection) -> bool:
-        """Use a new connection in place of one that was lost. False if the new one is lost as well."""
-        with self._life_lock:
-            if self._connection is not connection:
-                new.session.abort()  # the user has closed the client meanwhile, or connected anew
-                return True
-            self._connection = new
-            if not new.session.restore_with(self._restoration_of(new)):
-                self._connection = connection
-                return False
-            new.session.counters.reconnects += 1
-            return True
+        self._lifecycle.connect()
 
     def close(self) -> None:
         """Close the connection. Idempotent. Blocks for 2 seconds at the most, whatever the server does.
@@ -315,14 +191,7 @@ class PieClient:
         Whatever waits in other threads ends with ``PieConnectionError``. Instances go on running, and another
         connection can attach to them; except that Pie 0.5 ends those that this connection is attached to.
         """
-        with self._life_lock:
-            connection, self._connection = self._connection, None
-            opening, self._opening = self._opening, None
-            self._closings += 1
-        if opening is not None:
-            opening.abort()
-        if connection is not None:
-            connection.session.close()
+        self._lifecycle.close()
 
     def __enter__(self) -> PieClient:
         self.connect()
@@ -337,12 +206,10 @@ class PieClient:
         self.close()
 
     def __del__(self) -> None:
-        connection = self._connection
-        if connection is None or self.closed:
-            return
+        if not hasattr(self, "_lifecycle") or self.closed:
+            return  # (there is none if the arguments were refused)
         warnings.warn(f"unclosed {self!r}: use 'with' or close()", ResourceWarning, source=self, stacklevel=2)
-        # Without the closing handshake: a finalizer runs anywhere, and must not wait.
-        connection.session.abort()
+        self._lifecycle.abandon()
 
     def __repr__(self) -> str:
         return f"<PieClient {self._server_uri} {'closed' if self.closed else 'connected'}>"
@@ -350,37 +217,9 @@ class PieClient:
     def __reduce__(self) -> Any:
         raise TypeError("a PieClient can't be pickled: make one in each process")
 
-    def _connected(self, method: str) -> _Connection:
-        connection = self._connection
-        if connection is None:
-            raise PieConnectionError(
-                f"{method}: the client is not connected: call connect(), or use 'with PieClient(...) as client'"
-            )
-        connection.session.check_process()
-        return connection
-
-    def _authenticated(self, method: str, limit: Limit) -> _Connection:
-        """The connection, once it may be used: before, the server would hang up without a word."""
-        connection = self._connected(method)
-        if _wait_until_restored(connection.session, method, limit):
-            connection = self._connected(method)
-        connection.session.check()
-        if not connection.authentication.is_done:
-            raise AuthenticationError(f"{method}: authenticate first: client.authenticate(username, private_key)")
-        return connection
-
-    def _session_of(self, instance: Instance, method: str, limit: Limit) -> Session:
-        """The session that an instance is attached to, once it may be used."""
-        if _wait_until_restored(instance._session, method, limit):
-            connection = self._connected(method)
-            if connection.session.has_instance(instance.id):
-                instance._session = connection.session
-        instance._session.check()
-        return instance._session
-
     def _forget(self, instance_id: str, events: EventQueue) -> None:
         """Drop the events of an instance that is being collected. Takes no lock: finalizers run anywhere."""
-        connection = self._connection
+        connection = self._lifecycle.connection
         if connection is not None:
             connection.session.forget(instance_id, events)
 
@@ -417,7 +256,8 @@ class PieClient:
                 f"private_key must be a ParsedPrivateKey, not {type(private_key).__name__}:"
                 " load it with ParsedPrivateKey.from_file(path)"
             )
-        self._connected("authenticate").authentication.identify(username, private_key, self._limit(timeout))
+        connection = self._lifecycle.connected("authenticate")
+        connection.authentication.identify(username, private_key, self._limit(timeout))
 
     def internal_authenticate(
         self, token: str, *, allow_insecure_token: bool = False, timeout: Timeout = DEFAULT
@@ -443,7 +283,7 @@ class PieClient:
                 f"the token would be readable on its way to {self._server_uri}: use wss://,"
                 " or pass allow_insecure_token=True"
             )
-        self._connected("internal_authenticate").authentication.by_token(token, self._limit(timeout))
+        self._lifecycle.connected("internal_authenticate").authentication.by_token(token, self._limit(timeout))
 
     # --- programs ---------------------------------------------------------------------------------------
 
@@ -485,7 +325,7 @@ class PieClient:
             OSError: a file can't be read.
         """
         limit = self._limit(timeout, for_upload=True)
-        connection = self._authenticated("upload_program", limit)
+        connection = self._lifecycle.authenticated("upload_program", limit)
         loaded = None if manifest is None else Manifest.load(manifest)
         with open_payload(program) as payload:
             try:
@@ -510,7 +350,7 @@ class PieClient:
         """
         program_hash = check_hash(program_hash)
         limit = self._limit(timeout)
-        return self._authenticated("program_exists", limit).programs.exists(program_hash, limit)
+        return self._lifecycle.authenticated("program_exists", limit).programs.exists(program_hash, limit)
 
     # --- instances --------------------------------------------------------------------------------------
 
@@ -539,7 +379,7 @@ class PieClient:
         """
         program_hash, args = check_hash(program_hash), check_args(args)
         limit = self._limit(timeout)
-        connection = self._authenticated("launch_instance", limit)
+        connection = self._lifecycle.authenticated("launch_instance", limit)
         program = connection.programs.name_of(program_hash)
 
         def encode(corr_id: int, **options: Any) -> bytes:
@@ -571,7 +411,7 @@ class PieClient:
             raise ValueError("name must not be empty")
         args = check_args(args)
         limit = self._limit(timeout)
-        connection = self._authenticated("launch_instance_from_registry", limit)
+        connection = self._lifecycle.authenticated("launch_instance_from_registry", limit)
         program_hash = connection.programs.hash_of(name)
         if program_hash is not None:
             return self.launch_instance(program_hash, args, detached, timeout=timeout)
@@ -583,7 +423,7 @@ class PieClient:
 
     def _launch(
         self,
-        connection: _Connection,
+        connection: Connection,
         method: str,
         encode: Callable[..., bytes],
         detached: bool,
@@ -631,7 +471,7 @@ class PieClient:
         """
         check_text(instance_id, "instance_id", "instances have it in .id")
         limit = self._limit(timeout)
-        session = self._authenticated("attach_instance", limit).session
+        session = self._lifecycle.authenticated("attach_instance", limit).session
         unclaimed = session.claim(instance_id)
         if unclaimed is not None:
             return Instance(self, session, instance_id, unclaimed)
@@ -664,7 +504,7 @@ class PieClient:
             PieConnectionError: the connection is lost.
         """
         limit = self._limit(timeout)
-        return list_instances(self._authenticated("list_instances", limit).session, limit)
+        return list_instances(self._lifecycle.authenticated("list_instances", limit).session, limit)
 
     def terminate_instance(self, instance_id: str, *, timeout: Timeout = DEFAULT) -> None:
         """Ask the server to end an instance, attached or not: its last event will be :attr:`Event.Aborted`.
@@ -683,7 +523,7 @@ class PieClient:
         """
         check_text(instance_id, "instance_id", "instances have it in .id")
         limit = self._limit(timeout)
-        self._terminate(self._authenticated("terminate_instance", limit).session, instance_id, limit)
+        self._terminate(self._lifecycle.authenticated("terminate_instance", limit).session, instance_id, limit)
 
     # --- batches ------------------------------------------------------------------------------------------
 
@@ -816,7 +656,7 @@ class PieClient:
 
     def _terminate_instance(self, instance: Instance, timeout: Timeout) -> None:
         limit = self._limit(timeout)
-        self._terminate(self._session_of(instance, "terminate", limit), instance.id, limit)
+        self._terminate(self._lifecycle.session_of(instance, "terminate", limit), instance.id, limit)
 
     def _terminate(self, session: Session, instance_id: str, limit: Limit) -> None:
         session.call(
@@ -829,7 +669,7 @@ class PieClient:
     def _send_to_instance(self, instance: Instance, message: str, timeout: Timeout) -> None:
         check_text(message, "message", "bytes go through upload_blob()")
         limit = self._limit(timeout)
-        session = self._session_of(instance, "send", limit)
+        session = self._lifecycle.session_of(instance, "send", limit)
         encoded = session.protocol.signal(instance.id, message)
         if session.endpoint.is_gateway and len(encoded) > _GATEWAY_MESSAGE_LIMIT:
             raise ValueError(
@@ -840,7 +680,7 @@ class PieClient:
 
     def _upload_blob(self, instance: Instance, blob: PayloadSource, progress: Progress, timeout: Timeout) -> None:
         limit = self._limit(timeout, for_upload=True)
-        session = self._session_of(instance, "upload_blob", limit)
+        session = self._lifecycle.session_of(instance, "upload_blob", limit)
         with open_payload(blob) as payload:
 
             def head(corr_id: int, index: int, total: int, size: int) -> bytes:
@@ -874,7 +714,7 @@ class PieClient:
             PieConnectionError: the connection is lost.
         """
         limit = self._limit(timeout)
-        session = self._authenticated("ping", limit).session
+        session = self._lifecycle.authenticated("ping", limit).session
         begin = perf_counter()
         session.call("ping", session.protocol.ping, limit)
         session.counters.last_round_trip = perf_counter() - begin
@@ -886,7 +726,7 @@ class PieClient:
         Never blocks, and asks nothing of the server. The counters begin anew with :meth:`connect`, but not with a
         reconnection. All zero while the client is not connected.
         """
-        connection = self._connection
+        connection = self._lifecycle.connection
         return ClientStats() if connection is None else connection.session.stats()
 
     def query(self, subject: str, record: str, *, timeout: Timeout = DEFAULT) -> QueryResult:
@@ -909,7 +749,7 @@ class PieClient:
         check_text(subject, "subject")
         check_text(record, "record")
         limit = self._limit(timeout)
-        session = self._authenticated("query", limit).session
+        session = self._lifecycle.authenticated("query", limit).session
         try:
             answer = session.call("query", lambda corr_id: session.protocol.query(corr_id, subject, record), limit)
         except RequestError as error:

@@ -484,7 +484,7 @@ class TestInstances:
 
     def test_events_of_a_dropped_instance_are_not_kept(self, client):
         instance = client.launch_instance_from_registry("echo")
-        session, instance_id = client._connection.session, instance.id
+        session, instance_id = client._lifecycle.connection.session, instance.id
         assert instance_id in session._queues
         del instance
         gc.collect()

@@ -246,8 +246,8 @@ def test_memory_does_not_grow(client, gauge):
     gc.collect()
     assert process.memory_info().rss - before < 8 * 1024 * 1024
     results.close()
-    assert not client._connection.session._queues
-    assert not client._connection.session._unclaimed
+    assert not client._lifecycle.connection.session._queues
+    assert not client._lifecycle.connection.session._unclaimed
 
 
 # --- failures ---------------------------------------------------------------------------------------------
@@ -388,7 +388,7 @@ def test_nonsense_from_an_instance_ends_it():
 def nothing_is_kept(client, gauge):
     gauge.wait_for(lambda: gauge.running == 0)
     assert client.list_instances() == [] or all(info.status == "Finished" for info in client.list_instances())
-    return not client._connection.session._queues
+    return not client._lifecycle.connection.session._queues
 
 
 @pytest.mark.parametrize("way", ["close", "exception", "dropped"])
@@ -480,7 +480,7 @@ def test_a_generator_in_a_cycle_is_collected_wherever_it_may_be(client, gauge):
     cycle = [results]
     cycle.append(cycle)
     del results, cycle
-    session = client._connection.session
+    session = client._lifecycle.connection.session
     with session.calls._lock:
         gc.collect()
     assert not session._queues

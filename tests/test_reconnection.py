@@ -213,6 +213,22 @@ def test_an_unclosed_client_is_still_collected(server):
         gc.collect()
 
 
+def test_an_unclosed_client_is_collected_while_it_reconnects():
+    before = set(threading.enumerate())
+    with LocalServer() as server:
+        client = PieClient(server.uri, reconnect=True, reconnect_timeout=None)
+        client.connect()
+        client.authenticate("alice")
+        [reader] = [thread for thread in set(threading.enumerate()) - before if "reader" in thread.name]
+    with pytest.raises(PieTimeoutError, match="not restored"):
+        client.ping(timeout=0.2)
+    with pytest.warns(ResourceWarning, match="unclosed <PieClient"):
+        del client
+        gc.collect()
+    reader.join(20)
+    assert not reader.is_alive(), "it would try for ever, for nobody"
+
+
 def test_without_it_nothing_is_made_again(server):
     with PieClient(server.uri) as client:
         client.authenticate("alice")

@@ -60,7 +60,7 @@ class Session:
     def run(self) -> None:
         try:
             with self.client as client:
-                internals = client._connection.session
+                internals = client._lifecycle.connection.session
                 self._use(client)
         except PieConnectionError:
             pass

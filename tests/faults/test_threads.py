@@ -99,7 +99,7 @@ def test_every_answer_reaches_its_caller():
             stop.set()
             beside.join(30)
         assert not client.closed
-        internals = client._connection.session
+        internals = client._lifecycle.connection.session
         assert not internals.calls, "requests that nobody waits for"
 
 
