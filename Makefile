@@ -5,10 +5,10 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 JOBS   ?= 3
 
-.PHONY: help demo test check format docs bench bench-quick soak fuzz clean
+.PHONY: help demo test test-exhaustive check format docs bench bench-quick soak fuzz clean
 
 help:  ## show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 # Made anew whenever what has to be installed changes.
 $(VENV)/.demo: setup.cfg pyproject.toml
@@ -31,6 +31,9 @@ demo: $(VENV)/.demo  ## run the quickstart against a server of its own
 
 test: $(VENV)/.dev  ## run the whole test-suite; ARGS="-k name" for a part of it
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+
+test-exhaustive: $(VENV)/.dev  ## what the suite tries only samples of, all of it: five minutes
+	PIE_SYNC_EXHAUSTIVE=1 $(BIN)/python -m pytest -n $(JOBS) tests/faults tests/hostile $(ARGS)
 
 check: $(VENV)/.dev  ## check style, types and the oldest Python version
 	$(BIN)/ruff check .

@@ -100,7 +100,8 @@ class PieClient:
         max_blob_size: the most bytes of one blob from an instance, and of all incomplete ones together; a bigger
             one is an error on that instance.
         max_buffered_bytes: the most memory for events that nobody has consumed yet, over all instances; what comes
-            on top waits in an unnamed temporary file, and comes back in order.
+            on top waits in an unnamed temporary file, and comes back in order, some 256 KiB of an instance at a
+            time.
         reconnect: when the connection is lost, make it again, authenticate as before, and attach to the instances
             that it had, so that receiving from them goes on where it was. Requests that were waiting for an
             answer fail all the same (they may have happened); new ones wait for the connection. Pie 0.5 ends
