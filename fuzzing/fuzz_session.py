@@ -24,10 +24,9 @@ from fuzzing.callers import Callers, Line, Place
 from fuzzing.harness import Source
 from fuzzing.model import MAX_BLOB_SIZE, MAX_MESSAGE_SIZE, WITNESS, Model
 from pie_sync import PieConnectionError, ProtocolError
-from pie_sync._frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, encode_close
+from pie_sync._frames import BINARY, CLOSE, CONTINUATION, PING, PONG, READ_SIZE, TEXT, encode_close
 from pie_sync._protocol import PROTOCOLS
 from pie_sync._protocol.messages import pack
-from pie_sync._frames import READ_SIZE
 from pie_sync._queue import EventQueue
 from pie_sync._session import Session
 
