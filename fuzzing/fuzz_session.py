@@ -65,7 +65,7 @@ def check(data: bytes) -> None:
 
     assert isinstance(session.lost, PieConnectionError)
     assert "reader thread failed" not in str(session.lost), repr(session.lost.__cause__)
-    check_memory(callers, buffered)
+    check_memory(callers, buffered, session._backlog.spills)
     check_calls(callers, model)
     check_instances(callers, model)
     check_said(line.said, model)
@@ -76,10 +76,11 @@ def check(data: bytes) -> None:
     assert session._blobs._buffered == 0
 
 
-def check_memory(callers: Callers, limit: int) -> None:
+def check_memory(callers: Callers, limit: int, spills: int) -> None:
     queues = [held.events for held in callers.instances if held is not None]
-    # Beside that, there may be what a consumer has brought back from the disk: what was written there at once.
-    back = sum(2 * READ_SIZE for events in queues if not events.direct)
+    # Beside that, there may be what consumers have brought back from the disk: of each queue what was written there
+    # at once.
+    back = 2 * READ_SIZE * len(queues) if spills else 0
     # The session looks again when it's an eighth more.
     assert sum(events.memory_size() for events in queues) <= limit + limit // 8 + back
 
