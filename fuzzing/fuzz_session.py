@@ -78,8 +78,8 @@ def check(data: bytes) -> None:
 
 def check_memory(callers: Callers, limit: int, spills: int) -> None:
     queues = [held.events for held in callers.instances if held is not None]
-    # Beside that, there may be what consumers have brought back from the disk: of each queue what was written there
-    # at once.
+    # Beside that, there may be what consumers have brought back from the disk: of each queue what was written
+    # there at once.
     back = 2 * READ_SIZE * len(queues) if spills else 0
     # The session looks again when it's an eighth more.
     assert sum(events.memory_size() for events in queues) <= limit + limit // 8 + back
