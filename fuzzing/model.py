@@ -128,8 +128,12 @@ class Model:
         self._settle()
 
     def _settle(self) -> None:
-        if not any(call.on_granted for call in self._waiting.values()):
+        if not self._expects_instances:
             self._early.clear()
+
+    @property
+    def _expects_instances(self) -> bool:
+        return any(call.on_granted for calls in (self._waiting, self._given_up) for call in calls.values())
 
     def _add_instance(self, instance_id: str) -> None:
         self._known[instance_id] = []
@@ -144,7 +148,7 @@ class Model:
     def _take_of_instance(self, instance_id: str, what: Any) -> None:
         expected = self._known.get(instance_id)
         if expected is None:
-            if any(call.on_granted for call in self._waiting.values()):
+            if self._expects_instances:
                 self._early.append((instance_id, what))
         elif isinstance(what, BlobChunk):
             try:

@@ -53,7 +53,12 @@ class Backlog:
 
     def spilled_bytes(self) -> int:
         """Return how many bytes are on disk. From any thread."""
-        return sum(events.spilled_size() for events in list(self._queues))
+        while True:
+            try:
+                queues = list(self._queues)
+            except RuntimeError:  # the reader thread has added one meanwhile
+                continue
+            return sum(events.spilled_size() for events in queues)
 
     def put(self, events: EventQueue, items: Sequence[Item]) -> None:
         """Put events into their queue, and whatever is too much onto the disk.

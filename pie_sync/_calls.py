@@ -35,7 +35,7 @@ class Calls:
         self._lock = threading.Lock()
         self._pending: dict[int, Call] = {}
         self._abandoned: OrderedDict[int, Call] = OrderedDict()
-        # How many of _pending bring an instance: while there are any, events may come before its id is known.
+        # How many of both bring an instance: while there are any, events may come before its id is known.
         self._expected = 0
         self._early = EarlyEvents()
         self._last_corr_id = 0
@@ -75,11 +75,11 @@ class Calls:
         with self._lock:
             if self._pending.pop(corr_id, None) is None:
                 return
-            self._settle(call)
             if call.on_granted is not None:
+                # An instance may come of it yet, and its events before the answer.
                 self._abandoned[corr_id] = call
                 if len(self._abandoned) > _MAX_ABANDONED:
-                    self._abandoned.popitem(last=False)
+                    self._settle(self._abandoned.popitem(last=False)[1])
         logger.debug("request %d: %s is not waited for any more", corr_id, call.name)
 
     def is_usable_here(self, timeout: float) -> bool:
@@ -107,6 +107,8 @@ class Calls:
                     self._settle(call)
         elif abandoned is not None:
             _finish(abandoned, answer)
+            with self._lock:
+                self._settle(abandoned)
         else:
             # Expected: a failed upload is answered once for each of its chunks, and calls time out.
             logger.debug("request %d: ignored a %r message, which nobody waits for", corr_id, answer.kind)
@@ -195,6 +197,10 @@ def _finish(call: Call, answer: Answer | InstanceList) -> None:
             call.on_granted(answer)
     except ProtocolError as error:
         call.finish(None, error)
+    except BaseException as error:
+        # A defect of this library, which ends the reader thread: nobody else could tell the caller.
+        call.finish(None, PieConnectionError(f"the reader thread failed: {error!r}"))
+        raise
     else:
         call.finish(answer)
 

@@ -21,11 +21,14 @@ class Default:
 #: "Whatever the client's ``timeout`` is": not None, which means no limit at all.
 DEFAULT = Default()
 
+#: The longest time limit in seconds, about 23 days.
+LONGEST = 2_000_000.0
+
 Timeout = Union[float, None, Default]
 
 
 def check_timeout(timeout: float | None, name: str = "timeout") -> float | None:
-    """Return ``timeout`` if it makes sense.
+    """Return ``timeout`` if it makes sense; None if it is too long to be a limit.
 
     Raises:
         TypeError: it isn't a number.
@@ -37,7 +40,8 @@ def check_timeout(timeout: float | None, name: str = "timeout") -> float | None:
         raise TypeError(f"{name} must be a number of seconds or None, not {type(timeout).__name__}")
     if not timeout >= 0:
         raise ValueError(f"{name} must not be negative, got {timeout}; 0 polls, None waits without limit")
-    return timeout
+    # What is longer than systems can wait (poll() counts milliseconds in 31 bits) is as good as no limit.
+    return timeout if timeout <= LONGEST else None
 
 
 def deadline_after(timeout: float | None) -> float | None:

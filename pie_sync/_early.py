@@ -20,7 +20,7 @@ _MAX_END = 1000
 class EarlyEvents:
     """Keeps what comes of instances that are not known yet, up to a limit.
 
-    Not thread-safe: the session's lock guards it.
+    Not thread-safe: the lock of :class:`Calls` guards it.
     """
 
     def __init__(self) -> None:

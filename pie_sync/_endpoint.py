@@ -37,7 +37,7 @@ class Endpoint:
         uri: the user's.
         protocol: ``"auto"``, ``"instance"`` or ``"process"``.
         identity: what 0.5 is told.
-        timeout: seconds for each network operation.
+        timeout: see :class:`Connector`.
         headers: the user's; they come before anything of ours.
         ssl_context: see :class:`Connector`.
 

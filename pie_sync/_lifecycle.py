@@ -103,7 +103,13 @@ class Lifecycle:
             if not self.closed:
                 return
             closings = self._closings
-            connection = self._open(self._connect_timeout, announce=self._set_opening)
+            try:
+                connection = self._open(self._connect_timeout, announce=self._set_opening)
+            except BaseException:
+                # Ctrl-C may have come when the connection was there already, and nobody knew of it yet.
+                if self._opening is not None:
+                    self._opening.abort()
+                raise
             with self._life_lock:
                 self._opening = None
                 if self._closings == closings:
@@ -181,11 +187,11 @@ class Lifecycle:
     def _replace(self, connection: Connection, new: Connection) -> bool:
         """Use a new connection in place of one that was lost. False if the new one is lost as well."""
         with self._life_lock:
-            if self.connection is not connection:
-                new.session.abort()  # the user has closed the client meanwhile, or connected anew
-                return True
-            self.connection = new
-            if self._is_abandoned:
+            is_wanted = self.connection is connection  # the user may have closed the client, or connected anew
+            if is_wanted:
+                self.connection = new
+            if not is_wanted or self._is_abandoned:
+                new.session.keep_instances(False)
                 new.session.abort()
                 return True
             if not new.session.restore_with(self._restoration_of(new)):

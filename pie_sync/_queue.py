@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
+from itertools import repeat
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Callable, Union
 
@@ -55,6 +56,7 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
         terminal: the terminal event once it has *arrived*, which may be long before it is consumed.
         direct: whether the place of the next event is at the end of the deque. Only the thread that puts touches
             it: a consumer that has got to what was behind the deque does not set it again.
+        forgotten: whether nobody can receive from it any more.
         waiting: the bells of the consumers that wait for what comes, or have been woken just now. Empty if there
             are none; not to be changed from outside.
     """
@@ -71,6 +73,7 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
         self.unfinished_tasks = 0
         self.terminal: tuple[Event, str] | None = None
         self.direct = True
+        self.forgotten = False
         self.waiting: set[threading.Lock] = _NOBODY
         self._bells: deque[threading.Lock] | None = None
         self._behind: list[Exception | deque[Item] | SpillFile] = []
@@ -86,7 +89,10 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
     @property
     def exhausted(self) -> bool:
         """Whether the end was put and everything before it is consumed."""
-        return self._ending is not None and not self.queue and not self._behind
+        if self._ending is None:
+            return False
+        with self.mutex:  # spill() takes everything out of the deque for a moment
+            return not self.queue and not self._behind
 
     def put_batch(self, items: Sequence[Item]) -> None:
         """Add events, wherever their place is, and wake consumers. Never waits for a consumer.
@@ -247,15 +253,15 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
             # Another consumer may have been woken for what comes behind the error: that's still there.
             self._ring(1)
             raise part
+        batch = part.read() if isinstance(part, SpillFile) else part
+        # In one step, without one of Python's in between in which Ctrl-C could come: each event is in one of both.
+        self.queue.extend(map(deque.popleft, repeat(batch, len(batch))))
         # What was behind goes only when it is in the deque: until then put_batch() puts nothing in before it.
-        if isinstance(part, SpillFile):
-            self.queue.extend(part.read())
-            if part.size == 0:
-                self._behind.pop(0)
-                part.close()
-        else:
-            self.queue.extend(part)
+        if not isinstance(part, SpillFile):
             self._behind.pop(0)
+        elif part.size == 0:
+            self._behind.pop(0)
+            part.close()
         self._ring(len(self.queue))
 
     # --- memory -----------------------------------------------------------------------------------------

@@ -27,6 +27,13 @@ logger = logging.getLogger("pie_sync.connection")
 _FIRST_DELAY = 0.05
 _LONGEST_DELAY = 5.0
 
+#: For how many seconds an instance that is attached to another connection may yet be ours: until the server has
+#: noticed that our old connection is gone. After that somebody else has taken it over.
+_PATIENCE = 10.0
+
+#: How many seconds the answer to an attach may take at least.
+_ATTACH_TIMEOUT = 1.0
+
 
 class OrphanedError(PieConnectionError):
     """Nobody wants the connection any more: the client has been collected as garbage."""
@@ -89,6 +96,8 @@ class Restoration:
             logger.exception("reconnecting failed")
             failure = PieConnectionError(f"reconnecting failed: {unexpected!r}")
         if failure is not None:
+            if self._session is not None:
+                self._session.abort()
             for events in queues.values():
                 _end(events, str(failure), failure)
         self._finished.set()
@@ -118,6 +127,7 @@ class Restoration:
                     error = again.with_traceback(None)  # whose frames hold what nobody else may hold any more
             else:
                 if self._restored(connection):
+                    connection.session.drop_forgotten()
                     return None
             if self._session is not None:
                 self._session.abort()
@@ -132,13 +142,19 @@ class Restoration:
         """Attach every instance; end the queues of those that aren't there any more."""
         waiting = list(queues)
         delay = _FIRST_DELAY
+        patience = monotonic() + _PATIENCE if deadline is None else min(monotonic() + _PATIENCE, deadline)
         while waiting:
             for instance_id in list(waiting):
+                if queues[instance_id].forgotten:
+                    queues.pop(instance_id)
+                    waiting.remove(instance_id)
+                    continue
+                is_last_try = monotonic() >= patience
                 try:
                     self._attach_one(session, instance_id, queues[instance_id], deadline)
                 except AttachError as error:
-                    if "already attached" in error.reason and (deadline is None or monotonic() < deadline):
-                        continue  # the server has not noticed yet that the old connection is gone
+                    if "already attached" in error.reason and not is_last_try:
+                        continue
                     reason = (
                         f"the connection was lost, and instance {instance_id} did not survive it: {error.reason}"
                         " (Pie 0.5 ends what is attached to a connection when it ends)"
@@ -147,10 +163,11 @@ class Restoration:
                 waiting.remove(instance_id)
             if waiting and self._stopped.wait(delay):
                 raise PieConnectionError("the client was closed")
-            delay = min(2 * delay, _LONGEST_DELAY)
+            delay = min(2 * delay, _LONGEST_DELAY, max(0.0, patience - monotonic()))
 
     def _attach_one(self, session: Session, instance_id: str, events: EventQueue, deadline: float | None) -> None:
-        left = remaining(deadline)
+        # Also past the deadline, which is for connecting: a server that is there deserves a moment for its answer.
+        left = remaining(None if deadline is None else max(deadline, monotonic() + _ATTACH_TIMEOUT))
         session.call(
             "attach_instance",
             lambda corr_id: session.protocol.attach(corr_id, instance_id),

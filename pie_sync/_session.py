@@ -152,15 +152,16 @@ class Session:
             PieConnectionError: it can't be connected.
             PieConnectTimeoutError: not in time.
         """
-        self._thread.start()
         try:
+            self._thread.start()
             if not self._opened.wait(deadline_after(timeout)):
                 raise PieConnectTimeoutError(
                     f"no connection to {self.endpoint.uri} within {timeout} s (connect_timeout)"
                 )
         except BaseException:  # the time limit, Ctrl-C
             self.abort()
-            self._thread.join(_GIVE_UP_TIMEOUT)
+            if self._thread.is_alive():
+                self._thread.join(_GIVE_UP_TIMEOUT)
             raise
         if self._opened.error is not None:
             self._thread.join()
@@ -181,9 +182,9 @@ class Session:
         """Whether the connection is lost, and going to be replaced by another one."""
         return self._lost is not None and self._restoration is not None and not self._restoration.finished
 
-    def keep_instances(self) -> None:
+    def keep_instances(self, keep: bool = True) -> None:
         """Don't end the instances when the connection is lost: somebody is going to take them."""
-        self._keeps_instances = True
+        self._keeps_instances = keep
 
     def restore_with(self, restoration: Restoration) -> bool:
         """Set what is to happen when the connection is lost. False if it is lost already."""
@@ -265,11 +266,13 @@ class Session:
         """End everything that waits for something from the server."""
         with self._lock:
             self._lost = error
-            keeps_instances = self._keeps_instances or self._restoration is not None
+            # A session that is being made to replace another gives its instances back, however it ends. From then
+            # on it has a restoration of its own, until the user closes the client.
+            keeps_instances = self._keeps_instances if self._restoration is None else not self._closing
         if not self._closing:
             connection_logger.info("%s: %s", self.endpoint.uri, error)
         self.calls.lose(error)
-        if self._closing or not keeps_instances:
+        if not keeps_instances:
             for events in list(self._queues.values()):
                 events.end(lambda: again(error))
             self._queues.clear()
@@ -417,9 +420,16 @@ class Session:
 
     def forget(self, instance_id: str, events: EventQueue) -> None:
         """Drop the events of an instance that nobody holds any more. Safe in a finalizer: takes no lock."""
+        events.forgotten = True  # first, for a reconnection that is about to attach it
         if self._queues.get(instance_id) is events:
             self._queues.pop(instance_id, None)
             self._has_forgotten = True
+
+    def drop_forgotten(self) -> None:
+        """Drop what was forgotten while another session was being replaced by this one."""
+        for instance_id, events in self._queues.copy().items():
+            if events.forgotten:
+                self.forget(instance_id, events)
 
     # --- what the server says ---------------------------------------------------------------------------
 
@@ -446,7 +456,10 @@ class Session:
                         self._handle(decoded)
                         continue
                     instance_id, item = decoded
-                    events = queues.get(instance_id)
+                    try:
+                        events = queues.get(instance_id)
+                    except TypeError:
+                        raise BadMessage("an event with an instance id that can't be one") from None
                     if events is None:
                         self._keep_early(instance_id, decoded)
                         continue
@@ -465,9 +478,6 @@ class Session:
                 except BadMessage as bad:
                     self._hand_over(staging)
                     self._complain(bad)
-                except TypeError as error:  # an instance id that can't be one
-                    self._hand_over(staging)
-                    self._complain(BadMessage(f"an event with a wrong instance id: {error}"))
         finally:
             self._hand_over(staging)
             for events in waking:
@@ -508,7 +518,7 @@ class Session:
         instance that nobody holds any more.
         """
         if type(instance_id) is not str or len(instance_id) > _MAX_ID_LENGTH:
-            raise TypeError("it is no text, or too long")
+            raise BadMessage("an event with an instance id that can't be one: it is no text, or too long")
         self.calls.keep_early(instance_id, decoded)
 
     def _handle_text(self, text: str) -> None:

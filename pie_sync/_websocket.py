@@ -45,6 +45,9 @@ logger = logging.getLogger("pie_sync.connection")
 #: How many seconds the server has to end the TCP connection once both sides have sent their close frame.
 _LINGER = 1.0
 
+#: How many answers to pings wait at the most for room to send them.
+_MAX_PONGS = 100
+
 #: After how many seconds the reading thread looks again whether a control frame, left to a sender, is sent.
 _LOOK_AGAIN = 0.05
 
@@ -202,6 +205,9 @@ class WebSocket:
         self._unsent = memoryview(b"")
         # Control frames of the reading thread, which must not wait for the send lock.
         self._control: deque[bytearray] = deque()
+        # The answers to the newest pings: those to earlier ones may be left out (RFC 6455 section 5.5.3), so that
+        # a server that pings and does not read can't fill the memory.
+        self._pongs: deque[bytearray] = deque(maxlen=_MAX_PONGS)
         # Serialises the decision who sends the one close frame.
         self._close_lock = threading.Lock()
         self._close_sent = False
@@ -260,9 +266,10 @@ class WebSocket:
     def _write_left_overs(self, deadline: float | None) -> bool:
         if self._unsent and not self._write(self._unsent, deadline):
             return False
-        while self._control:
-            if not self._write(self._control.popleft(), deadline):
-                return False
+        for waiting in (self._pongs, self._control):
+            while waiting:
+                if not self._write(waiting.popleft(), deadline):
+                    return False
         return True
 
     def _send_control(self, opcode: int, payload: Buffer) -> None:
@@ -272,7 +279,7 @@ class WebSocket:
 
     def _flush_control(self) -> None:
         # Whoever releases the lock looks again, so that a frame appended just before is not left lying.
-        while self._control:
+        while self._unsent or self._control or self._pongs:
             acquired: list[bool] = []
             try:
                 if not acquire(self._send_lock, 0, acquired):
@@ -339,7 +346,8 @@ class WebSocket:
         data = []
         for opcode, payload in messages:
             if opcode == PING:
-                self._send_control(PONG, payload)
+                self._pongs.append(encode_frame(PONG, payload))
+                self._flush_control()
             elif opcode == CLOSE:
                 code, reason = parse_close(payload)
                 logger.debug("received a close frame with code %d", code)
@@ -361,7 +369,7 @@ class WebSocket:
     def _wait(self, want_write: bool) -> None:
         """Wait for input, at most until the keep-alive has something to do."""
         timeout = self._keep_alive()
-        unsent = bool(self._control or self._unsent)
+        unsent = bool(self._control or self._pongs or self._unsent)
         if unsent and self._send_lock.locked():
             # Whoever sends takes it along, or gives up, which wakes nobody.
             timeout = _LOOK_AGAIN if timeout is None else min(timeout, _LOOK_AGAIN)

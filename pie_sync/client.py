@@ -209,8 +209,9 @@ class PieClient:
     def __del__(self) -> None:
         if not hasattr(self, "_lifecycle") or self.closed:
             return  # (there is none if the arguments were refused)
-        warnings.warn(f"unclosed {self!r}: use 'with' or close()", ResourceWarning, source=self, stacklevel=2)
-        self._lifecycle.abandon()
+        text = f"unclosed {self!r}: use 'with' or close()"
+        self._lifecycle.abandon()  # first: the warning may be raised
+        warnings.warn(text, ResourceWarning, source=self, stacklevel=2)
 
     def __repr__(self) -> str:
         return f"<PieClient {self._server_uri} {'closed' if self.closed else 'connected'}>"

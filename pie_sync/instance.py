@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Callable, Union
 
-from ._deadline import DEFAULT, Timeout, check_timeout, deadline_after, remaining
+from ._deadline import DEFAULT, Timeout, acquire, check_timeout, deadline_after, remaining
 from ._protocol import ProcessProtocol
 from .errors import AttachError, InstanceEnded, InstanceFailed, PieTimeoutError, TerminateError
 from .events import Event
@@ -185,9 +185,10 @@ class Instance:
         """
         events = self._attached("wait")
         deadline = deadline_after(check_timeout(timeout))
-        if not self._wait_lock.acquire(timeout=remaining(deadline)):
-            raise PieTimeoutError(f"instance {self._id}: not ended within {timeout} s")
+        acquired: list[bool] = []
         try:
+            if not acquire(self._wait_lock, deadline, acquired):
+                raise PieTimeoutError(f"instance {self._id}: not ended within {timeout} s")
             while True:
                 left = remaining(deadline)
                 self._collected.append(self._recv_slowly(events, None if left < 0 else left))
@@ -196,7 +197,8 @@ class Instance:
         except PieTimeoutError:
             raise PieTimeoutError(f"instance {self._id}: not ended within {timeout} s") from None
         finally:
-            self._wait_lock.release()
+            if True in acquired:
+                self._wait_lock.release()
         if check and completed.event is not Event.Completed:
             raise InstanceFailed(self._id, completed)
         return completed

@@ -165,11 +165,22 @@ class TestArguments:
     @pytest.mark.parametrize("name", ["timeout", "connect_timeout", "ping_interval", "ping_timeout"])
     def test_time_limits(self, name):
         PieClient("ws://x", **{name: None})
+        for endless in (float("inf"), 1e10):  # nothing waits for so long: as good as none
+            assert PieClient("ws://x", **{name: endless}).closed
         for value in (-1, float("nan")):
             with pytest.raises(ValueError, match=f"{name} must not be negative"):
                 PieClient("ws://x", **{name: value})
         with pytest.raises(TypeError, match=f"{name} must be a number of seconds or None, not str"):
             PieClient("ws://x", **{name: "10"})
+
+    def test_no_time_limit_is_too_long_for_the_system(self, server):
+        endless = dict.fromkeys(("timeout", "connect_timeout", "ping_interval", "ping_timeout"), float("inf"))
+        with PieClient(server.uri, **endless) as client:
+            client.authenticate("alice")
+            client.ping(timeout=1e12)
+            instance = client.launch_instance_from_registry("echo")
+            instance.send("hello")
+            assert instance.recv(timeout=1e12) == (Event.Message, "hello")
 
     @pytest.mark.parametrize("name", ["max_message_size", "max_blob_size"])
     def test_sizes(self, name):

@@ -566,6 +566,27 @@ class TestEarlyEvents:
             instance.send("go on")
             assert instance.wait(PATIENCE).messages == tuple(map(str, range(2000)))
 
+    def test_none_is_lost_of_a_launch_that_was_given_up(self, early_server, client, monkeypatch):
+        monkeypatch.setattr(_process_dialect, "EARLY_EVENTS_LIMIT", 0.5)
+
+        @early_server.program("slow")
+        def slow(context: ProgramContext) -> str:
+            context.send("early")
+            context.receive()
+            context.send("late")
+            return "done"
+
+        with pytest.raises(PieTimeoutError):
+            client.launch_instance_from_registry("slow", timeout=0.1)
+        deadline = time.monotonic() + PATIENCE
+        while not client.stats().events_queued:  # until the answer comes
+            assert time.monotonic() < deadline
+            client.ping()
+        (info,) = client.list_instances()
+        instance = client.attach_instance(info.id)
+        instance.send("go on")
+        assert instance.wait(PATIENCE).messages == ("early", "late")
+
     def test_there_is_a_limit_and_whoever_it_concerns_is_told(self, early_server, client):
         @early_server.program("chatty")
         def chatty(context: ProgramContext) -> str:

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from pie_sync import Event, PieClient, PieConnectionError, PieTimeoutError
+from pie_sync._restoration import Restoration
 from pie_sync.testing import LocalServer, ProgramContext
 from tests.programs import add_programs
 
@@ -39,6 +40,10 @@ def client(server):
 def drop_connections(server, client) -> None:
     """Break the connection and wait until there is another: what is sent in between would be lost."""
     server.drop_connections()
+    wait_for_another_connection(client)
+
+
+def wait_for_another_connection(client) -> None:
     deadline = time.monotonic() + 20
     while True:
         try:
@@ -187,6 +192,79 @@ def test_a_new_request_waits_no_longer_than_its_time_limit():
             break
     assert time.monotonic() - begin < 10
     client.close()
+
+
+def test_an_attempt_that_fails_half_way_ends_no_instance(server, client, monkeypatch):
+    instances = [client.launch_instance_from_registry("echo") for _ in range(3)]
+    attach_one = Restoration._attach_one
+    attempts = []
+
+    def fail_once(self, session, instance_id, events, deadline):
+        attempts.append(instance_id)
+        if len(attempts) == 2:  # the first instance is attached by then
+            raise PieTimeoutError("no answer")
+        attach_one(self, session, instance_id, events, deadline)
+
+    monkeypatch.setattr(Restoration, "_attach_one", fail_once)
+    drop_connections(server, client)
+    for instance in instances:
+        instance.send("hello")
+        assert instance.recv(timeout=10) == (Event.Message, "hello")
+    assert len(attempts) == 5
+
+
+@pytest.fixture
+def no_hurry(monkeypatch):
+    """The first attempt to reconnect comes late enough for a test to do something before."""
+    monkeypatch.setattr("pie_sync._restoration._FIRST_DELAY", 1.0)
+
+
+def test_an_instance_that_somebody_else_has_taken_over(server, monkeypatch, no_hurry):
+    monkeypatch.setattr("pie_sync._restoration._PATIENCE", 0.3)
+    with PieClient(server.uri, reconnect=True) as client, PieClient(server.uri) as other:
+        client.authenticate("alice")
+        other.authenticate("alice")
+        mine, taken = (client.launch_instance_from_registry("echo") for _ in range(2))
+        server.drop_connections()
+        with pytest.raises(PieConnectionError):
+            other.ping()
+        other.connect()
+        other.authenticate("alice")
+        other.attach_instance(taken.id)
+        wait_for_another_connection(client)
+        with pytest.raises(PieConnectionError, match="already attached"):
+            taken.recv(timeout=10)
+        mine.send("hello")
+        assert mine.recv(timeout=10) == (Event.Message, "hello")
+
+
+def test_an_instance_that_is_dropped_meanwhile_is_not_attached_again(server, client, no_hurry):
+    instance = client.launch_instance_from_registry("echo")
+    kept = client.launch_instance_from_registry("echo")
+    server.drop_connections()
+    with pytest.raises((PieTimeoutError, PieConnectionError)):
+        client.ping(timeout=0.01)
+    del instance
+    gc.collect()
+    wait_for_another_connection(client)
+    assert list(client.stats().events_queued) == [kept.id]
+
+
+def test_a_server_that_lets_the_user_in_no_more(no_hurry):
+    before = set(threading.enumerate())
+    with LocalServer() as server:
+        client = PieClient(server.uri, reconnect=True)
+        client.connect()
+        client.authenticate("alice")
+        port = server.port
+    with LocalServer(port=port, users={"bob": []}):
+        with pytest.raises(PieConnectionError):
+            client.ping()
+        assert client.closed
+        for thread in set(threading.enumerate()) - before:
+            if "reader" in thread.name:
+                thread.join(10)
+                assert not thread.is_alive(), "a connection that nobody knows of"
 
 
 def test_close_while_reconnecting_is_prompt():

@@ -24,6 +24,7 @@ from pie_sync import (
     UploadError,
 )
 from pie_sync import PieClient as Client
+from pie_sync._session import Session
 from tests.scripted import Peer, scripted_server, wait_for_close
 
 
@@ -168,6 +169,19 @@ class TestAnswers:
                 with pytest.raises(ProtocolError, match=f"an instance id of {length} characters"):
                     client.launch_instance_from_registry("x")
             client.ping()
+
+        self.run(script, use)
+
+    def test_a_defect_in_the_reader_thread_is_told(self, monkeypatch):
+        def script(peer):
+            peer.launch("i1")
+            wait_for_close(peer)
+
+        def use(client):
+            monkeypatch.setattr(Session, "add_instance", lambda self, instance_id, events=None: {}[instance_id])
+            with pytest.raises(PieConnectionError, match="the reader thread failed: KeyError"):
+                client.launch_instance_from_registry("x")
+            assert client.closed
 
         self.run(script, use)
 

@@ -534,7 +534,7 @@ def test_a_pong_that_found_no_room_is_sent_when_there_is_some(client, server, mo
 
     def wait(**options: Any) -> None:
         if threading.current_thread() is reader:
-            if client._control:
+            if client._pongs:
                 reader_waits.set()
             Duplex.wait(client._duplex, **options)
         else:
@@ -558,3 +558,37 @@ def test_a_pong_that_found_no_room_is_sent_when_there_is_some(client, server, mo
     client.abort()
     reader.join(LIMIT)
     assert not reader.is_alive()
+
+
+def test_left_overs_are_sent_when_something_comes(client, server, monkeypatch):
+    with pytest.raises(PieTimeoutError, match="not sent in time"):
+        client.send(b"x" * BIG, deadline=0)
+    waits = []
+
+    def wait(**options: Any) -> None:
+        waits.append(options)
+        Duplex.wait(client._duplex, **options)
+
+    monkeypatch.setattr(client._duplex, "wait", wait)
+    reading = threading.Thread(target=read_end, args=(client,), name="reader")
+    reading.start()
+    assert server.receive_frames(1) == [(BINARY, b"x" * BIG)]
+    assert len(waits) < 1000, "waiting for room, and then not using it, is a busy loop"
+    client.abort()
+    reading.join(LIMIT)
+    assert not reading.is_alive()
+
+
+def test_pongs_that_nobody_reads_are_bounded(client, server):
+    sender = Sender(client, b"x" * BIG)
+    server.receive(1)  # it holds the line, and waits for room
+    for number in range(5000):
+        server.protocol.send_ping(b"%d" % number)
+        if number % 500 == 499:
+            server.send(b"next")
+            assert read(client) == [(BINARY, b"next")]
+    assert len(client._pongs) <= 100
+    message, *pongs = server.receive_frames(101)
+    assert message == (BINARY, b"x" * BIG)
+    assert pongs == [(PONG, b"%d" % number) for number in range(4900, 5000)]
+    sender.done()

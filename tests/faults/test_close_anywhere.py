@@ -8,6 +8,7 @@ import sys
 import textwrap
 import threading
 import time
+import warnings
 import weakref
 
 import pytest
@@ -176,6 +177,21 @@ class TestAsGarbage:
             del client
             gc.collect()
         assert gone() is None
+
+    def test_where_warnings_are_errors(self, server, monkeypatch):
+        before = set(threading.enumerate())
+        client = PieClient(server.uri)
+        client.connect()
+        [reader] = [thread for thread in set(threading.enumerate()) - before if "reader" in thread.name]
+        raised = []
+        monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: raised.append(unraisable.exc_type))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", ResourceWarning)
+            del client
+            gc.collect()
+        assert raised == [ResourceWarning]
+        reader.join(10)
+        assert not reader.is_alive()
 
     def test_in_a_cycle_and_with_instances(self, server):
         client = PieClient(server.uri)
