@@ -40,9 +40,9 @@ def _version(asked: bool) -> None:
 
 
 def _root(ctx: typer.Context, **given: Any) -> None:
-    """Run programs on a Pie server, and see to those that run.
+    """Run programs on a Pie server, and manage the running ones.
 
-    The options may stand before the command or behind it. What is not typed is taken from the environment
+    The options may stand before or after the command. What is not given is taken from the environment
     variable in brackets, then from the configuration file (`pie-sync config show`), else it's the default.
     """
     given.pop("version")

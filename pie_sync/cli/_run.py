@@ -39,7 +39,7 @@ class RunCommand(TyperCommand):
         except Exception as error:
             # Which library's exception it is depends on typer's version; this attribute doesn't.
             if hasattr(error, "option_name") and isinstance(getattr(error, "message", None), str):
-                error.message += " (options for the program itself go behind --)"  # type: ignore[attr-defined]
+                error.message += " (options for the program itself go after --)"  # type: ignore[attr-defined]
             raise
 
 
@@ -58,7 +58,7 @@ def run(
     program: Program,
     args: Annotated[
         Optional[list[str]],
-        typer.Argument(metavar="ARGS", help="The program's arguments; options behind --."),
+        typer.Argument(metavar="ARGS", help="The program's arguments; options after --."),
     ] = None,
     detach: Annotated[
         bool, typer.Option("--detach", "-d", help="Only launch it, and print its id: for `attach`.")

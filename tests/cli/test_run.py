@@ -69,7 +69,7 @@ def test_an_option_without_the_dashes_is_told_where_it_belongs(run_here: RunHere
     result = run_here("run", "talk", "--prompt", "x")
     assert result.code == 2
     assert "No such option: --prompt" in result.stderr
-    assert "go behind --" in result.stderr
+    assert "go after --" in result.stderr
 
 
 def test_a_line_begins_where_a_line_begins(pie: CommandLine, server: LocalServer) -> None:
