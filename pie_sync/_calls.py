@@ -101,7 +101,13 @@ class Calls:
             call = self._pending.pop(corr_id, None)
             abandoned = self._abandoned.pop(corr_id, None) if call is None else None
         if call is not None:
-            _finish(call, answer)
+            try:
+                _finish(call, answer)
+            except (
+                BaseException
+            ):  # a defect of this library, which ends the reader thread: lose() tells the caller
+                self._pending[corr_id] = call
+                raise
             if call.on_granted is not None:
                 with self._lock:  # and not before: on_granted() may need the early events
                     self._settle(call)
@@ -197,10 +203,6 @@ def _finish(call: Call, answer: Answer | InstanceList) -> None:
             call.on_granted(answer)
     except ProtocolError as error:
         call.finish(None, error)
-    except BaseException as error:
-        # A defect of this library, which ends the reader thread: nobody else could tell the caller.
-        call.finish(None, PieConnectionError(f"the reader thread failed: {error!r}"))
-        raise
     else:
         call.finish(answer)
 
