@@ -103,9 +103,8 @@ class Calls:
         if call is not None:
             try:
                 _finish(call, answer)
-            except (
-                BaseException
-            ):  # a defect of this library, which ends the reader thread: lose() tells the caller
+            except BaseException:
+                # A defect of this library, which ends the reader thread: lose() tells the caller.
                 self._pending[corr_id] = call
                 raise
             if call.on_granted is not None:
