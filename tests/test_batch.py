@@ -67,8 +67,10 @@ def squares(count):
     return [str(number**2) for number in range(count)]
 
 
-def kill_a_worker():
-    os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+def kill_the_workers():
+    """All of them: one alone might be one that has nothing to do, and then nothing is to be run again."""
+    for worker in multiprocessing.active_children():
+        os.kill(worker.pid, signal.SIGKILL)
 
 
 # --- executors --------------------------------------------------------------------------------------------
@@ -134,7 +136,7 @@ def test_the_shard_of_a_dead_worker_is_run_again(server, method):
         launched.append(number)
         if number in deadly_numbers:
             deadly_numbers.remove(number)
-            kill_a_worker()
+            kill_the_workers()
         return str(number**2)
 
     results = run_batch(server.uri, "deadly", numbers(100), processes(method), shard_size=10)
@@ -146,7 +148,7 @@ def test_the_shard_of_a_dead_worker_is_run_again(server, method):
 def test_an_executor_that_can_not_be_replaced(server):
     @server.program("deadly")
     def deadly(context):
-        kill_a_worker()
+        kill_the_workers()
 
     with processes()() as executor:
         with pytest.raises(BrokenExecutor, match="pass a callable"):
@@ -160,7 +162,7 @@ def test_a_shard_that_kills_every_worker_ends_the_batch(server):
     def deadly(context):
         if context.args[0] == "25":
             poisoned.append(context.instance_id)
-            kill_a_worker()
+            kill_the_workers()
         return context.args[0]
 
     results = run_batch(server.uri, "deadly", numbers(40), processes(workers=1), shard_size=10)
