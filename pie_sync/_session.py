@@ -158,10 +158,13 @@ class Session:
                 raise PieConnectTimeoutError(
                     f"no connection to {self.endpoint.uri} within {timeout} s (connect_timeout)"
                 )
-        except BaseException:  # the time limit, Ctrl-C
+        except BaseException as error:  # the time limit, Ctrl-C
             self.abort()
             if self._thread.is_alive():
                 self._thread.join(_GIVE_UP_TIMEOUT)
+            if isinstance(error, RuntimeError) and isinstance(error.__context__, KeyboardInterrupt):
+                # Ctrl-C came while threading held a lock of its own, to start the thread: it complains of that.
+                raise error.__context__ from None
             raise
         if self._opened.error is not None:
             self._thread.join()
