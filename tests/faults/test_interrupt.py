@@ -28,9 +28,14 @@ PROGRAM = """
 import os, sys, threading, time, warnings
 from pie_sync import PieClient, PieConnectionError
 
+def is_socket(number):
+    try:
+        return os.readlink(f"/proc/self/fd/{number}").startswith("socket:")
+    except FileNotFoundError:  # closed meanwhile, by the reader thread
+        return False
+
 def open_sockets():
-    files = [f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd")]
-    return sum(os.path.lexists(file) and os.readlink(file).startswith("socket:") for file in files)
+    return sum(map(is_socket, os.listdir("/proc/self/fd")))
 
 def tell_when_it_waits(main=threading.main_thread().ident):
     seen = None
