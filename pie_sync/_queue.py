@@ -293,6 +293,9 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
                 raise
             self._behind = [part for part in (front, *parts) if part is not None]
             self.direct = not self._behind
+        if self.waiting:
+            # Somebody may have looked for events while they were in neither place, and gone to sleep over it.
+            self._ring(len(self.waiting))
 
     def _take_all(self) -> list[Item]:
         """Empty the deque, while consumers without the lock may be taking from it as well.
