@@ -290,6 +290,7 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
                 parts = [_on_disk(list(part)) if isinstance(part, deque) else part for part in self._behind]
             except OSError:
                 self.queue.extend(taken)
+                self._ring(len(taken))
                 raise
             self._behind = [part for part in (front, *parts) if part is not None]
             self.direct = not self._behind
