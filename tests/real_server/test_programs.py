@@ -11,7 +11,7 @@ import pytest
 import wasmtime
 from blake3 import blake3
 
-from pie_sync import Event, LaunchError, PieClient, UploadError
+from pie_sync import Event, LaunchError, PieClient, PieTimeoutError, UploadError
 
 from . import harness, inferlets
 from .conftest import start_server
@@ -23,12 +23,7 @@ CHUNK = 256 * 1024
 
 @pytest.fixture(scope="module")
 def real_server() -> Iterator[harness.RealServer]:
-    """A server of its own.
-
-    On one that has been through test_instances.py, with its refused attachments and its cut connections, 0.5.2
-    sometimes never tells the end of a process that was launched just now: seen in 2 of 5 runs, and in none of
-    1 500 launches on a fresh server.
-    """
+    """A server of its own: a worker runs these tests while another has one for the rest."""
     yield from start_server()
 
 
@@ -75,7 +70,16 @@ def returned(client: PieClient, program: str, arguments: object = ()) -> str:
     """What a program returns, launched by its name, or by its hash."""
     is_hash = len(program) == 64 and "-" not in program
     launch = client.launch_instance if is_hash else client.launch_instance_from_registry
-    completed = launch(program, arguments).wait(LIMIT)  # type: ignore[arg-type]
+    instance = launch(program, arguments)  # type: ignore[arg-type]
+    try:
+        completed = instance.wait(LIMIT)
+    except PieTimeoutError:
+        # A defect of 0.5.2 (docs/compatibility.md, note 5), unless it was our client that lost the end: then the
+        # server does not have the process any more.
+        assert instance.id in [info.id for info in client.list_instances()], "its end was lost"
+        instance.terminate()
+        assert instance.wait(LIMIT).event is Event.Aborted
+        completed = launch(program, arguments).wait(LIMIT)  # type: ignore[arg-type]
     assert completed.event is Event.Completed, completed
     return completed.message
 
