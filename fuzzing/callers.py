@@ -38,7 +38,7 @@ class Line:
         self._journal = journal
         self._closing = False
 
-    def recv_into(self, buffer: memoryview) -> int:
+    def recv_into(self, buffer: memoryview, nbytes: int = 0, flags: int = 0) -> int:
         while self.steps and not isinstance(self.steps[0], bytes):
             action = self.steps.popleft()
             if not self._closing:  # whoever comes then finds the connection lost
@@ -54,7 +54,7 @@ class Line:
         buffer[: len(data)] = data
         return len(data)
 
-    def send(self, data: memoryview) -> int:
+    def send(self, data: memoryview, flags: int = 0) -> int:
         self.said += data
         self._closing = self._closing or data[0] & 0x0F == CLOSE
         return len(data)
@@ -63,6 +63,8 @@ class Line:
         return _READY
 
     def setblocking(self, flag: bool) -> None: ...
+
+    def setsockopt(self, level: int, option: int, value: bytes) -> None: ...
 
     def shutdown(self, how: int) -> None: ...
 

@@ -1,18 +1,23 @@
-"""Bytes over one connected socket, read by one thread while others write. Only :meth:`Duplex.wait` waits."""
+"""Bytes over one connected socket, read by one thread while others write."""
 
 from __future__ import annotations
 
 import select
+import socket
+import struct
+import sys
 from time import monotonic
-from typing import TYPE_CHECKING
 
 from ._dial import shut_down
 from ._tls import TlsSocket
 
-if TYPE_CHECKING:
-    import socket
-
 __all__ = ["Duplex", "WouldBlock"]
+
+#: By how many seconds recv_waiting() may wait too long, so that the system need not be told a new limit each time.
+_SLACK = 0.01
+
+#: Whether each call can say for itself whether it may wait, and SO_RCVTIMEO is two longs: on Linux, of 64 bits.
+_CAN_WAIT_IN_RECV = sys.platform == "linux" and sys.maxsize > 2**32
 
 
 class WouldBlock(Exception):  # noqa: N818 - not an error
@@ -37,9 +42,11 @@ class Duplex:
 
     def __init__(self, sock: socket.socket | TlsSocket) -> None:
         self.last_taken = float("-inf")
-        sock.setblocking(False)
         self._socket = sock
         self.is_tls = isinstance(sock, TlsSocket)
+        self._blocking = sock if _CAN_WAIT_IN_RECV and not isinstance(sock, TlsSocket) else None
+        self._recv_limit: float | None = None
+        sock.setblocking(self._blocking is not None)
         # For the wait that there is most, of the one thread that reads.
         self._readable = _poller(sock, read=True, write=False) if hasattr(select, "poll") else None
 
@@ -54,7 +61,33 @@ class Duplex:
             OSError: the connection is broken.
         """
         try:
+            if self._blocking is not None:
+                return self._blocking.recv_into(buffer, 0, socket.MSG_DONTWAIT)
             return self._socket.recv_into(buffer)
+        except BlockingIOError:
+            raise WouldBlock(want_write=False) from None
+
+    def recv_waiting(self, buffer: memoryview, timeout: float | None) -> int:
+        """Read like :meth:`recv_into`, but wait until something is there, for about ``timeout`` seconds.
+
+        That is one system call instead of two, and the interpreter lock is given back and taken once instead of
+        twice: 5 to 10 us less between an answer and whoever waits for it.
+
+        Raises:
+            WouldBlock: nothing came in time.
+            OSError: the connection is broken.
+        """
+        if self._blocking is None or (timeout is not None and timeout < _SLACK):
+            self.wait(read=True, write=False, timeout=timeout)
+            return self.recv_into(buffer)
+        limit = self._recv_limit
+        if limit != timeout and not (limit and timeout and limit - _SLACK <= timeout <= limit):
+            self._recv_limit = limit = timeout and timeout + _SLACK / 2
+            microseconds = int((limit or 0) * 1_000_000)  # 0 is without limit
+            option = struct.pack("@ll", *divmod(microseconds, 1_000_000))
+            self._blocking.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, option)
+        try:
+            return self._blocking.recv_into(buffer)
         except BlockingIOError:
             raise WouldBlock(want_write=False) from None
 
@@ -71,6 +104,8 @@ class Duplex:
             OSError: the connection is broken.
         """
         try:
+            if self._blocking is not None:
+                return self._blocking.send(data, socket.MSG_DONTWAIT)
             return self._socket.send(data)
         except BlockingIOError:
             raise WouldBlock(want_write=True) from None

@@ -315,14 +315,16 @@ class WebSocket:
             if self._aborted:
                 # The system's buffers may hold megabytes more, and nobody waits for them.
                 raise PieConnectionError("the connection was given up")
-            if self._is_drained:
-                # The last read brought less than there was room for. So don't ask, but wait: that saves a system
-                # call, and a fight for the interpreter lock with the consumer that was woken just now.
-                self._is_drained = False
-                self._wait(want_write=False)
+            # If the last read brought less than there was room for, don't ask, but wait: that saves a system call,
+            # and a fight for the interpreter lock with the consumer that was woken just now.
+            is_drained, self._is_drained = self._is_drained, False
+            timeout = self._keep_alive() if is_drained else None
             buffer = self._frames.buffer()
             try:
-                count = self._duplex.recv_into(buffer)
+                if is_drained and not self._has_unsent():
+                    count = self._duplex.recv_waiting(buffer, timeout)
+                else:
+                    count = self._duplex.recv_into(buffer)
             except WouldBlock as blocked:
                 self._wait(blocked.want_write)
                 continue
@@ -366,10 +368,14 @@ class WebSocket:
         self._ending.__cause__ = cause
         self.send_close(code, reason if cause else "")
 
+    def _has_unsent(self) -> bool:
+        """Whether there is something to send that waits for room, or for a sender to take it along."""
+        return bool(self._control or self._pongs or self._unsent)
+
     def _wait(self, want_write: bool) -> None:
         """Wait for input, at most until the keep-alive has something to do."""
         timeout = self._keep_alive()
-        unsent = bool(self._control or self._pongs or self._unsent)
+        unsent = self._has_unsent()
         if unsent and self._send_lock.locked():
             # Whoever sends takes it along, or gives up, which wakes nobody.
             timeout = _LOOK_AGAIN if timeout is None else min(timeout, _LOOK_AGAIN)

@@ -1,0 +1,64 @@
+"""How the reading thread waits for bytes: in the system's recv() where that can be, else with poll()."""
+
+import socket
+import threading
+import time
+
+import pytest
+
+from pie_sync import _duplex
+from pie_sync._duplex import Duplex, WouldBlock
+from tests.faults.threads import wait_until_it_waits
+
+
+@pytest.fixture(params=[True, False], ids=["in recv", "with poll"])
+def ends(request, monkeypatch):
+    """A duplex and the socket at its other end."""
+    monkeypatch.setattr(_duplex, "_CAN_WAIT_IN_RECV", request.param and _duplex._CAN_WAIT_IN_RECV)
+    near, far = socket.socketpair()
+    with near, far:
+        yield Duplex(near), far
+
+
+def test_waits_for_as_long_as_it_is_told(ends):
+    duplex, far = ends
+    buffer = memoryview(bytearray(10))
+    for timeout in (0.2, 0.05, 0.199, 0.0, 0.3):
+        begin = time.monotonic()
+        with pytest.raises(WouldBlock):
+            duplex.recv_waiting(buffer, timeout)
+        assert timeout - 0.001 <= time.monotonic() - begin < timeout + 5
+        far.send(b"abc")
+        assert duplex.recv_waiting(buffer, timeout or None) == 3
+        assert bytes(buffer[:3]) == b"abc"
+
+
+def test_never_waits_unless_told(ends):
+    duplex, _ = ends
+    with pytest.raises(WouldBlock):
+        duplex.recv_into(memoryview(bytearray(10)))
+    data = memoryview(bytes(2**16))
+    with pytest.raises(WouldBlock):
+        while True:
+            duplex.send(data)
+    begin = time.monotonic()
+    assert duplex.send_all(data, begin + 0.1)
+    assert time.monotonic() - begin < 5
+
+
+@pytest.mark.parametrize("timeout", [None, 30.0])
+@pytest.mark.parametrize("what", ["data", "their end", "shut_down"])
+def test_what_ends_the_wait(ends, timeout, what):
+    duplex, far = ends
+    buffer = memoryview(bytearray(10))
+    counts = []
+    reader = threading.Thread(target=lambda: counts.append(duplex.recv_waiting(buffer, timeout)))
+    reader.start()
+    wait_until_it_waits(reader, "recv_waiting")
+    {
+        "data": lambda: far.send(b"abc"),
+        "their end": lambda: far.shutdown(socket.SHUT_RDWR),
+        "shut_down": duplex.shut_down,
+    }[what]()
+    reader.join(10)
+    assert counts == [3 if what == "data" else 0]
