@@ -1,6 +1,7 @@
 import array
 import io
 import os
+import threading
 
 import pytest
 from blake3 import blake3
@@ -120,6 +121,28 @@ def test_blobs_of_two_instances_interleaved():
     assert outcome == [b"the same bytes", b"the same bytes"]
     assert assembler._buffered == 0
     assert not assembler._downloads
+
+
+@pytest.mark.parametrize("more_threads", [True, False])
+def test_a_large_blob_is_hashed_with_or_without_a_thread(more_threads, monkeypatch):
+    started = []
+
+    def start(thread):
+        started.append(thread)
+        if not more_threads:
+            raise RuntimeError("can't start new thread")
+        original(thread)
+
+    original = threading.Thread.start
+    monkeypatch.setattr(threading.Thread, "start", start)
+    assembler = BlobAssembler(2**30)
+    good, bad = (chunks_of(os.urandom(5 * 2**20), CHUNK_SIZE) for _ in range(2))
+    assert feed(assembler, "one", good) == [b"".join(piece for *_, piece in good)]
+    bad[7] = (*bad[7][:3], bytes(CHUNK_SIZE))
+    [error] = feed(assembler, "one", bad)
+    assert "5242880 bytes do not match" in error
+    assert len(started) == 2
+    assert not any(thread.is_alive() for thread in started)
 
 
 @pytest.mark.parametrize(

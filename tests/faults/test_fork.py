@@ -180,6 +180,24 @@ def test_while_the_parent_uploads(server):
         assert not upload.is_alive()
 
 
+def test_both_upload_a_large_blob(server, client):
+    """What hashed the parent's (threads, perhaps) must not be missing in the child."""
+    blob = os.urandom(64 * CHUNK)
+
+    def upload_with(client: PieClient) -> None:
+        instance = client.launch_instance_from_registry("blob-echo")
+        instance.upload_blob(blob)
+        assert instance.recv(10) == (Event.Blob, blob)
+
+    def child() -> None:
+        with PieClient(server.uri) as own:
+            own.authenticate("bob")
+            upload_with(own)
+
+    upload_with(client)
+    in_a_child(child)
+
+
 def work(uri: str, number: int, results) -> None:
     with PieClient(uri) as client:
         client.authenticate(f"worker-{number}")
