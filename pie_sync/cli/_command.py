@@ -152,7 +152,7 @@ def _guarded(function: Callable[[], ExitCode], *, debug: bool) -> int:
     try:
         with INTERRUPTION.work():
             return function() or 0
-    except (KeyboardInterrupt, typer.Abort):  # the latter is Ctrl-C or Ctrl-D where something was asked
+    except (KeyboardInterrupt, typer.Abort):  # the latter is Ctrl-D where something was asked
         return INTERRUPTION.exit_code
     except BrokenPipeError:
         # Whoever read our output went away, as `head` does: nobody is left to be told.

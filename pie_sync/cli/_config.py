@@ -3,6 +3,7 @@
 # No "from __future__ import annotations": typer reads the annotations of the commands.
 
 import os
+import select
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +16,7 @@ from ..keys import ParsedPrivateKey
 from ._command import Options, app, command
 from ._config_file import KEYS, ConfigFile, Value, default_path, parse_value
 from ._failures import Failure, explain, printable
+from ._interruption import NAP
 from ._output import say
 from ._settings import KEY_NAMES, Settings
 
@@ -49,7 +51,7 @@ def init(
     if path.exists() and not force:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             raise Failure(f"there is {path} already", "--force overwrites it")
-        if not typer.confirm(f"There is {path} already. Overwrite it?", err=True):
+        if not _confirms(f"There is {path} already. Overwrite it?"):
             say("[left as it was]")
             return
     values = _initial(options, with_key=not no_auth)
@@ -60,6 +62,26 @@ def init(
     say(f"[wrote {path}]")
     if not no_auth:
         _check_key(str(values["private_key_path"]))
+
+
+def _confirms(question: str) -> bool:
+    """Ask the person at the terminal; an empty answer is a no.
+
+    Not by typer.confirm(): a Ctrl-C that arrives in the moment in which that begins to wait does not wake it.
+    """
+    while True:
+        sys.stderr.write(f"{question} [y/N]: ")
+        sys.stderr.flush()
+        # Windows has no select() for a terminal.
+        while os.name == "posix" and not select.select([sys.stdin], [], [], NAP)[0]:
+            pass
+        answer = sys.stdin.readline()
+        if not answer:  # Ctrl-D
+            raise typer.Abort
+        if answer.strip().lower() in ("y", "yes"):
+            return True
+        if answer.strip().lower() in ("", "n", "no"):
+            return False
 
 
 def _initial(options: Options, *, with_key: bool) -> dict[str, Value]:

@@ -172,7 +172,7 @@ def test_a_passphrase_is_asked_for_when_it_is_needed(lonely_pie: CommandLine, tm
 def test_a_configuration_is_not_overwritten_unasked(lonely_pie: CommandLine, home: Path) -> None:
     assert lonely_pie("config", "init", "--no-auth").returncode == 0
     path = home / ".pie/cli_config.toml"
-    for answer, port in [("n", 8080), ("y", 1)]:
+    for answer, port in [("n", 8080), ("", 8080), ("what?\nNO", 8080), ("y", 1)]:
         terminal = lonely_pie.spawn("config", "init", "--no-auth", "--uri", "ws://127.0.0.1:1")
         terminal.expect_exact(f"There is {path} already. Overwrite it? [y/N]: ")
         terminal.sendline(answer)
