@@ -1,4 +1,4 @@
-"""Bytes over one connected socket, read by one thread while others write."""
+"""Bytes over one connected socket, read by one thread while others write. What can wait takes a time limit."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ CHUNK = 256 * 1024
 
 @pytest.fixture(scope="module")
 def real_server() -> Iterator[harness.RealServer]:
-    """A server of its own: a worker runs these tests while another has one for the rest."""
+    """A server of its own, on which nothing but these tests leaves programs."""
     yield from start_server()
 
 
