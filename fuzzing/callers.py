@@ -84,7 +84,7 @@ class Place:
     def __init__(self, line: Line) -> None:
         self._line = line
 
-    def connect(self) -> Line:
+    def connect(self, meanwhile: Callable[[], None]) -> Line:
         return self._line
 
     def abort(self) -> None: ...

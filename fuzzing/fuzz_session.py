@@ -60,6 +60,8 @@ def check(data: bytes) -> None:
     model = Model(session._decoder)
     callers = Callers(session, journal)
     line.steps.extend(conversation(source, callers, generation))
+    session._start_reader = lambda: None  # type: ignore[method-assign]  # this thread is the reader
+    session.open()
     session._run()
     model.replay(journal)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Callable
 from urllib.parse import urlsplit, urlunsplit
 
+from ._deadline import deadline_after
 from ._protocol import PROTOCOLS
 from ._websocket import Connector
 from .errors import PieConnectionError
@@ -37,7 +39,7 @@ class Endpoint:
         uri: the user's.
         protocol: ``"auto"``, ``"instance"`` or ``"process"``.
         identity: what 0.5 is told.
-        timeout: see :class:`Connector`.
+        timeout: seconds for all of :meth:`connect`; None is without limit.
         headers: the user's; they come before anything of ours.
         ssl_context: see :class:`Connector`.
 
@@ -67,36 +69,45 @@ class Endpoint:
         self._connector: Connector | None = None
         self._aborted = False
 
-    def connect(self) -> socket.socket | TlsSocket:
+    def connect(self, meanwhile: Callable[[], None]) -> socket.socket | TlsSocket:
         """Connect, and return the socket with the handshake behind it.
+
+        Args:
+            meanwhile: called at least once, while a server makes up its answer.
 
         Raises:
             PieConnectionError: it can't be connected.
+            PieConnectTimeoutError: not in time.
         """
+        attempt = partial(self._attempt, deadline=deadline_after(self._timeout), meanwhile=meanwhile)
         parts = urlsplit(self.uri)
         is_bare = parts.path in ("", "/")
         if self._protocol == "instance":
-            return self._attempt(self.uri, gateway=False)
+            return attempt(self.uri, gateway=False)
         if parts.path.endswith(_GATEWAY_PATH):
-            return self._attempt(self.uri, gateway=True)
+            return attempt(self.uri, gateway=True)
         gateway_uri = urlunsplit(parts._replace(path=_GATEWAY_PATH)) if is_bare else self.uri
         try:
-            return self._attempt(self.uri, gateway=False)
+            return attempt(self.uri, gateway=False)
         except PieConnectionError as error:
             # 404: nothing here, but perhaps at 0.5's own path. 401: 0.5 at a path of the user's.
             if getattr(error.__cause__, "status_code", None) != (404 if is_bare else 401):
                 raise
-        return self._attempt(gateway_uri, gateway=True)
+        return attempt(gateway_uri, gateway=True)
 
-    def _attempt(self, uri: str, *, gateway: bool) -> socket.socket | TlsSocket:
+    def _attempt(
+        self, uri: str, *, gateway: bool, deadline: float | None, meanwhile: Callable[[], None]
+    ) -> socket.socket | TlsSocket:
         headers = dict(self._headers)
         if gateway and _IDENTITY_HEADER not in (name.lower() for name in headers):
             headers[_IDENTITY_HEADER] = self._identity
-        connector = Connector(uri, timeout=self._timeout, headers=headers, ssl_context=self._ssl_context)
+        connector = Connector(
+            uri, deadline=deadline, timeout=self._timeout, headers=headers, ssl_context=self._ssl_context
+        )
         self._connector = connector
         if self._aborted:
             raise PieConnectionError("connecting was given up")
-        sock = connector.connect()
+        sock = connector.connect(meanwhile)
         if self._protocol != "auto":
             self.candidates = (PROTOCOLS[self._protocol],)
         else:

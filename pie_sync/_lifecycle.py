@@ -154,7 +154,7 @@ class Lifecycle:
             before=None if before is None else before.session,
         )
         announce(session)
-        session.open(timeout)
+        session.open()
         return Connection(
             session, Authentication(session), Programs(session, None if before is None else before.programs)
         )

@@ -124,7 +124,7 @@ class Restoration:
             except (PieConnectionError, PieError) as again:
                 logger.info("not reconnected yet: %s", again)
                 if isinstance(again, PieConnectionError):
-                    error = again.with_traceback(None)  # whose frames hold what nobody else may hold any more
+                    error = _without_frames(again)
             else:
                 if self._restored(connection):
                     connection.session.drop_forgotten()
@@ -176,6 +176,15 @@ class Restoration:
             on_granted=lambda _: session.add_instance(instance_id, events),
             refused=AttachError,
         )
+
+
+def _without_frames(error: PieConnectionError) -> PieConnectionError:
+    """Return an error that is to be kept, without what its frames and their callers hold: the client among it."""
+    part: BaseException | None = error
+    while part is not None:
+        part.__traceback__ = None
+        part = part.__cause__ or part.__context__
+    return error
 
 
 def _end(events: EventQueue, reason: str, cause: Exception) -> None:

@@ -1,8 +1,8 @@
 """One connection and everything that goes on over it.
 
-A session owns the reader thread, which connects, reads, and does three things with what the server says: it
-hands answers to the calls that wait for them, puts events into the queues of their instances, and puts blobs
-together. All other threads only send, and wait.
+A session owns the reader thread, which reads, and does three things with what the server says: it hands answers
+to the calls that wait for them, puts events into the queues of their instances, and puts blobs together. All other
+threads only send, and wait.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Callable
 from ._backlog import Backlog
 from ._call import Call
 from ._calls import Calls, again
-from ._deadline import deadline_after
 from ._frames import BINARY
 from ._protocol import Repeats, UndetectedProtocol
 from ._protocol.messages import Abort, Answer, BadMessage, BlobChunk, InstanceList, Notice, Refusal
@@ -28,7 +27,6 @@ from ._websocket import WebSocket
 from .errors import (
     InstanceEnded,
     PieConnectionError,
-    PieConnectTimeoutError,
     ProtocolError,
     RequestError,
 )
@@ -54,10 +52,6 @@ _MAX_ID_LENGTH = 1000
 
 #: How many seconds close() waits for the closing handshake, and then for the reader thread.
 _CLOSE_TIMEOUT = 1.0
-
-#: How many seconds the reader thread has to end when connecting is given up. It may be in a system call that
-#: can't be interrupted (a look-up of names); then it ends by itself later.
-_GIVE_UP_TIMEOUT = 0.1
 
 
 class Session:
@@ -112,7 +106,9 @@ class Session:
         # to replace another are kept.
         self._restoration: Restoration | None = None
         self._keeps_instances = False
-        self._opened = Call("connect", ())
+        # Locked until the reader thread may begin: there is a connection then, or none will come.
+        self._opening = threading.Lock()
+        self._opening.acquire()
         self._reading_is_over = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"pie-sync reader {endpoint.uri}", daemon=True)
 
@@ -145,30 +141,45 @@ class Session:
 
     # --- the connection's life --------------------------------------------------------------------------
 
-    def open(self, timeout: float | None) -> None:
-        """Connect; block for at most ``timeout`` seconds.
+    def open(self) -> None:
+        """Connect; blocks for as long as the endpoint allows. Not to be called again.
+
+        The thread that calls this makes the connection, and the reader thread is started while the server makes up
+        its answer: handing the work over, and waiting for it, would take as long as half of connecting.
 
         Raises:
             PieConnectionError: it can't be connected.
             PieConnectTimeoutError: not in time.
         """
         try:
-            self._thread.start()
-            if not self._opened.wait(deadline_after(timeout)):
-                raise PieConnectTimeoutError(
-                    f"no connection to {self.endpoint.uri} within {timeout} s (connect_timeout)"
-                )
-        except BaseException as error:  # the time limit, Ctrl-C
+            sock = self.endpoint.connect(meanwhile=self._start_reader)
+            self._websocket = WebSocket(sock, counters=self.counters, **self._websocket_options)
+            if len(self.endpoint.candidates) == 1:
+                self.protocol = self.endpoint.candidates[0]
+            if self._closing:  # in the very last moment
+                self._websocket.abort()
+        except BaseException as error:  # Ctrl-C, too
             self.abort()
-            if self._thread.is_alive():
-                self._thread.join(_GIVE_UP_TIMEOUT)
-            if isinstance(error, RuntimeError) and isinstance(error.__context__, KeyboardInterrupt):
+            if self._websocket is None:
+                self._lose(error if isinstance(error, PieConnectionError) else PieConnectionError("given up"))
+                self._reading_is_over.set()
+            raise
+        finally:
+            self._opening.release()
+            if self._websocket is None and self._thread.is_alive():
+                self._thread.join(_CLOSE_TIMEOUT)
+
+    def _start_reader(self) -> None:
+        """Start the reader thread, unless that was done: an endpoint may have to ask twice."""
+        if self._thread.ident is not None:
+            return
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            if isinstance(error.__context__, KeyboardInterrupt):
                 # Ctrl-C came while threading held a lock of its own, to start the thread: it complains of that.
                 raise error.__context__ from None
             raise
-        if self._opened.error is not None:
-            self._thread.join()
-            raise self._opened.error
 
     @property
     def lost(self) -> PieConnectionError | None:
@@ -233,20 +244,10 @@ class Session:
 
     def _run(self) -> None:
         """The reader thread."""
-        try:
-            self._websocket = websocket = WebSocket(
-                self.endpoint.connect(), counters=self.counters, **self._websocket_options
-            )
-        except PieConnectionError as error:
-            self._lose(error)
-            self._reading_is_over.set()
-            self._opened.finish(None, error)
-            return
-        if len(self.endpoint.candidates) == 1:
-            self.protocol = self.endpoint.candidates[0]
-        if self._closing:  # open() gave up in the very last moment
-            websocket.abort()
-        self._opened.finish(None)
+        self._opening.acquire()
+        websocket = self._websocket
+        if websocket is None:
+            return  # it could not be connected
         try:
             while True:
                 self._dispatch(websocket.read())

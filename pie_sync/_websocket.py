@@ -12,11 +12,11 @@ import socket
 import threading
 from collections import deque
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable
 
 import websocket
 
-from ._deadline import acquire, deadline_after
+from ._deadline import acquire
 from ._dial import Dialer
 from ._duplex import Duplex, WouldBlock
 from ._frames import (
@@ -48,6 +48,9 @@ _LINGER = 1.0
 #: How many answers to pings wait at the most for room to send them.
 _MAX_PONGS = 100
 
+#: The most bytes that a server may answer to the request for the upgrade, the text of a refusal included.
+_MAX_HEAD = 1024 * 1024
+
 #: After how many seconds the reading thread looks again whether a control frame, left to a sender, is sent.
 _LOOK_AGAIN = 0.05
 
@@ -57,8 +60,8 @@ class Connector:
 
     Args:
         uri: ``ws://`` or ``wss://``.
-        timeout: seconds for all of it; None is without limit. A peer that sends the answer to the upgrade byte
-            by byte can take longer: the caller calls :meth:`abort` then.
+        deadline: when all of it must be done, by ``time.monotonic``; None is without limit.
+        timeout: how many seconds that was, for the error.
         headers: more HTTP headers for the upgrade request.
         ssl_context: for ``wss://``; None verifies certificate and host name against the system's authorities.
     """
@@ -67,6 +70,7 @@ class Connector:
         self,
         uri: str,
         *,
+        deadline: float | None,
         timeout: float | None,
         headers: Mapping[str, str],
         ssl_context: ssl.SSLContext | None,
@@ -75,11 +79,14 @@ class Connector:
         self._timeout = timeout
         self._headers = dict(headers)
         self._ssl_context = ssl_context
-        self._dialer = Dialer()
+        self._dialer = Dialer(deadline)
         self._websocket = websocket.WebSocket(enable_multithread=False)
 
-    def connect(self) -> socket.socket | TlsSocket:
+    def connect(self, meanwhile: Callable[[], None] = lambda: None) -> socket.socket | TlsSocket:
         """Connect, and return the socket with the handshake behind it.
+
+        Args:
+            meanwhile: called once, when the server has been asked for the upgrade and has not answered yet.
 
         Raises:
             PieConnectionError: it can't be made.
@@ -88,12 +95,10 @@ class Connector:
         sock: socket.socket | TlsSocket | None = None
         logger.debug("connecting to %s", self.uri)
         try:
-            sock = self._dialer.dial(
-                self.uri, deadline=deadline_after(self._timeout), ssl_context=self._ssl_context
-            )
+            sock = self._dialer.dial(self.uri, ssl_context=self._ssl_context)
             self._websocket.connect(  # type: ignore[no-untyped-call]
                 self.uri,
-                socket=sock if isinstance(sock, TlsSocket) else _HeadReader(sock),
+                socket=_HeadReader(sock, self._dialer.limit, meanwhile),
                 header=self._headers,
                 suppress_origin=True,  # the Origin header is a browser's
                 redirect_limit=0,  # see _redirected
@@ -104,9 +109,11 @@ class Connector:
             raise PieConnectionError(
                 f"{self.uri} refused the WebSocket upgrade: {answer}{': ' if body else ''}{body}"
             ) from error
-        except Exception as error:  # OSError, ValueError, WebSocketException
+        except BaseException as error:  # OSError, ValueError, WebSocketException, Ctrl-C
             if sock is not None:
                 sock.close()
+            if not isinstance(error, Exception):
+                raise
             if _is_timeout(error):
                 raise PieConnectTimeoutError(
                     f"no connection to {self.uri} within {self._timeout} s (connect_timeout)"
@@ -127,7 +134,7 @@ class Connector:
         )
 
     def abort(self) -> None:
-        """Make :meth:`connect` in another thread fail at once, unless it is looking up the host's name."""
+        """Make :meth:`connect` in another thread fail at once."""
         self._dialer.abort()
 
 
@@ -136,13 +143,23 @@ class _HeadReader:
 
     websocket-client reads it byte by byte, with a system call for each: 0.5 ms of the 1 ms that connecting takes.
     It puts together what it gets until that is a newline, so it gets a line at a time instead; asked for a byte.
+
+    Args:
+        sock: a connected socket.
+        limit: called before each wait; sets the socket's time limit, or raises what ends the handshake.
+        meanwhile: called before the first wait.
     """
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(
+        self, sock: socket.socket | TlsSocket, limit: Callable[[], None], meanwhile: Callable[[], None]
+    ) -> None:
         self._socket = sock
+        self._limit = limit
+        self._meanwhile = meanwhile
         self._ahead = b""
         self._position = 0
         self._last = b""  # the blank line at the end may come in two pieces
+        self._left = _MAX_HEAD
         # Asked for with each byte.
         self.gettimeout = sock.gettimeout
 
@@ -150,17 +167,29 @@ class _HeadReader:
         """Read like a socket; but asked for one byte, give all up to the next newline, or that."""
         position = self._position
         if position == len(self._ahead):
-            seen = self._last + self._socket.recv(4096, socket.MSG_PEEK)
-            end = seen.find(b"\r\n\r\n")
-            wanted = (len(seen) if end < 0 else end + 4) - len(self._last)
-            self._ahead = self._socket.recv(wanted) if wanted else b""
-            self._last = (self._last + self._ahead)[-3:]
+            if self._left == _MAX_HEAD:
+                self._meanwhile()
+            self._ahead = self._read_ahead()
+            self._left -= len(self._ahead)
+            if self._left < 0:
+                raise PieConnectionError(f"its answer to the upgrade is longer than {_MAX_HEAD} bytes")
             position = 0
         if size == 1:
             size = max(1, self._ahead.find(b"\n", position) - position)
         data = self._ahead[position : position + size]
         self._position = position + len(data)
         return data
+
+    def _read_ahead(self) -> bytes:
+        self._limit()
+        if isinstance(self._socket, TlsSocket):
+            return self._socket.recv(1)  # there's no looking ahead in it, but no system call for each byte either
+        seen = self._last + self._socket.recv(4096, socket.MSG_PEEK)
+        end = seen.find(b"\r\n\r\n")
+        wanted = (len(seen) if end < 0 else end + 4) - len(self._last)
+        ahead = self._socket.recv(wanted) if wanted else b""
+        self._last = (self._last + ahead)[-3:]
+        return ahead
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._socket, name)
@@ -430,10 +459,9 @@ class WebSocket:
         side that does it first is left with the port in TIME_WAIT.
         """
         deadline = monotonic() + _LINGER
-        discarded = memoryview(bytearray(65536))
         while self._ending is not None and monotonic() < deadline:
             try:
-                if self._duplex.recv_into(discarded) == 0:
+                if self._duplex.recv_into(self._frames.buffer()) == 0:  # and forget it
                     break
             except WouldBlock as blocked:
                 self._flush_control()

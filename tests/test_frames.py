@@ -7,7 +7,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pie_sync import _frames
-from pie_sync._frames import BINARY, CLOSE, PING, PONG, TEXT, FrameReader, encode_close, encode_frame, parse_close
+from pie_sync._frames import (
+    BINARY,
+    BUFFER_SIZE,
+    CLOSE,
+    FIRST_BUFFER_SIZE,
+    FIRST_READ_SIZE,
+    PING,
+    PONG,
+    READ_SIZE,
+    TEXT,
+    FrameReader,
+    encode_close,
+    encode_frame,
+    parse_close,
+)
 
 FIN = 0x80
 
@@ -193,13 +207,24 @@ def test_a_big_frame_in_small_pieces_is_moved_once_at_the_most(size):
 @pytest.mark.parametrize("behind", [b"", frame(BINARY, b"next")[:3], frame(BINARY, b"n" * 1000)[:900]])
 def test_the_buffer_shrinks_again_after_a_big_frame(behind):
     reader = FrameReader(8 << 20)
-    resting = len(reader._buffer)
     big = frame(BINARY, b"x" * (4 << 20))
     assert feed(reader, big[:-1000]) == []
-    assert len(reader._buffer) > resting
+    assert len(reader._buffer) > BUFFER_SIZE
     assert len(feed(reader, big[-1000:] + behind)) == 1
     reader.buffer()
-    assert len(reader._buffer) == resting
+    assert len(reader._buffer) == BUFFER_SIZE
+
+
+def test_the_buffer_is_small_until_a_read_fills_it():
+    reader = FrameReader(8 << 20)
+    for size in (100, FIRST_READ_SIZE - 200, 50):
+        assert len(feed(reader, frame(BINARY, b"x" * size))) == 1
+        assert len(reader.buffer()) == FIRST_READ_SIZE
+        assert len(reader._buffer) == FIRST_BUFFER_SIZE
+    count = FIRST_READ_SIZE // 500 + 1
+    assert len(feed(reader, frame(BINARY, b"x" * 500) * count)) == count
+    assert len(reader.buffer()) == READ_SIZE
+    assert len(reader._buffer) == BUFFER_SIZE
 
 
 @pytest.mark.parametrize("size", [0, 125, 126, 65535, 65536])

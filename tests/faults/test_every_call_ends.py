@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 import time
 from contextlib import contextmanager
@@ -78,8 +79,6 @@ class TestConnecting:
 
     def test_a_server_that_does_not_accept(self):
         """The connection waits in the queue of the listening socket."""
-        import socket
-
         with socket.create_server(("127.0.0.1", 0), backlog=1) as busy:
             client = PieClient(f"ws://127.0.0.1:{busy.getsockname()[1]}", connect_timeout=LIMIT)
             with ends_after(LIMIT), pytest.raises(PieConnectTimeoutError):
@@ -102,12 +101,79 @@ class TestConnecting:
         self.attempt(lambda peer: peer.socket.sendall(b"HTTP/1.1 101 Switch"))
 
     def test_a_server_whose_headers_never_end(self):
+        """It keeps within its time, but not within a megabyte."""
+
         def serve(peer: RawPeer) -> None:
             peer.socket.sendall(b"HTTP/1.1 101 Switching Protocols\r\n")
             while True:
                 peer.socket.sendall(b"X-More: and more\r\n" * 100)
 
+        with raw_server(serve) as uri:
+            with pytest.raises(PieConnectionError, match="longer than 1048576 bytes"):
+                PieClient(uri, connect_timeout=30).connect()
+            reader_is_gone()
+
+    @pytest.mark.parametrize("attempts", [1, 2])
+    def test_the_limit_is_for_both_places_where_a_server_is_looked_for(self, attempts):
+        """Not found at "/", it may be Pie 0.5, which is at a path of its own."""
+        asked = []
+
+        def serve(peer: RawPeer) -> None:
+            asked.append(peer)
+            if attempts == 2 and len(asked) == 1:
+                time.sleep(LIMIT / 2)  # of the time
+                peer.socket.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+
         self.attempt(serve)
+        assert len(asked) == attempts
+
+    @pytest.fixture
+    def slow_look_up(self, monkeypatch):
+        """The system looks for a host's name until the test is over. No real system can be made to."""
+        over, begun = threading.Event(), threading.Event()
+        real = socket.getaddrinfo
+
+        def look_up(host, *args, **options):
+            if host != "pie.example" or options.get("flags"):
+                return real(host, *args, **options)
+            begun.set()
+            over.wait()
+            raise socket.gaierror("not known")
+
+        monkeypatch.setattr(socket, "getaddrinfo", look_up)
+        yield begun
+        over.set()
+        for thread in threading.enumerate():
+            if thread.name.startswith("pie-sync look-up"):
+                thread.join()
+
+    def test_a_look_up_of_the_name_that_takes_long(self, slow_look_up):
+        client = PieClient("ws://pie.example", connect_timeout=LIMIT)
+        with ends_after(LIMIT), pytest.raises(PieConnectTimeoutError, match=r"within 0\.3 s"):
+            client.connect()
+        assert slow_look_up.is_set()
+
+    def test_close_while_the_name_is_looked_up(self, slow_look_up):
+        client = PieClient("ws://pie.example", connect_timeout=None)
+        failures: list[Exception] = []
+
+        def connect() -> None:
+            try:
+                client.connect()
+            except PieConnectionError as error:
+                failures.append(error)
+
+        thread = threading.Thread(target=connect)
+        thread.start()
+        assert slow_look_up.wait(20)
+        client.close()
+        thread.join(20)
+        assert not thread.is_alive()
+        assert "given up" in str(failures[0])
+
+    def test_a_name_that_nobody_knows(self):
+        with pytest.raises(PieConnectionError, match=r"can't connect to ws://pie\.invalid"):
+            PieClient("ws://pie.invalid").connect()
 
     def test_tls_that_is_not_answered(self):
         self.attempt(lambda peer: None, scheme="wss")
