@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import threading
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Callable
 
 from ._arguments import check_challenge
@@ -122,14 +122,17 @@ class Authentication:
         session = self._session
         candidates = (session.protocol,) if session.protocol_name else session.endpoint.candidates
         call = Call(name, ("response", "challenge"))
-        with ExitStack() as stack:
-            register = session.calls.register
-            by_corr_id = {stack.enter_context(register(call))[0]: candidate for candidate in candidates}
-            for corr_id, candidate in by_corr_id.items():
-                message = method(candidate)(corr_id, argument)
-                session.request(corr_id, name, message, deadline=limit.deadline())
+        by_corr_id: dict[int, Protocol] = {}
+        try:
+            for candidate in candidates:
+                by_corr_id[session.calls.add(call)] = candidate
+            messages = {corr_id: method(by_corr_id[corr_id])(corr_id, argument) for corr_id in by_corr_id}
+            session.request_by_any(messages, name, deadline=limit.deadline())
             if not call.wait(limit.deadline()):
                 raise limit.expired(name, "no answer from the server")
+        finally:
+            for corr_id in by_corr_id:
+                session.calls.remove(corr_id, call)
         answer = call.result()
         assert isinstance(answer, Answer)
         session.protocol = by_corr_id[answer.corr_id]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ._early import EarlyEvents
@@ -12,6 +13,8 @@ from ._protocol.messages import Answer
 from .errors import PieConnectionError, ProtocolError, RequestError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ._call import Call
     from ._protocol.messages import InstanceList
 
@@ -47,12 +50,17 @@ class Calls:
 
     # --- by whoever waits -------------------------------------------------------------------------------
 
-    def register(self, call: Call) -> _Registration:
-        """Return a context in which ``call`` has a correlation id and can be answered."""
-        return _Registration(self, call)
+    @contextmanager
+    def waiting(self, call: Call) -> Iterator[int]:
+        """Return a context with the correlation id under which ``call`` can be answered."""
+        corr_id = self.add(call)
+        try:
+            yield corr_id
+        finally:
+            self.remove(corr_id, call)
 
     def add(self, call: Call) -> int:
-        """Give a call its correlation id: an unsigned 32-bit integer that no other waiting call has.
+        """Give a call a correlation id: an unsigned 32-bit integer that no other waiting call has.
 
         Raises:
             PieConnectionError: the connection is lost.
@@ -60,11 +68,9 @@ class Calls:
         with self._lock:
             if self._lost is not None:
                 raise again(self._lost)
-            corr_id = self._last_corr_id
-            while True:
+            corr_id = (self._last_corr_id + 1) % 2**32
+            while corr_id in self._pending or corr_id in self._abandoned:
                 corr_id = (corr_id + 1) % 2**32
-                if corr_id not in self._pending and corr_id not in self._abandoned:
-                    break
             self._last_corr_id = corr_id
             self._pending[corr_id] = call
             self._expected += call.on_granted is not None
@@ -72,6 +78,8 @@ class Calls:
 
     def remove(self, corr_id: int, call: Call) -> None:
         """Take back what :meth:`add` did. If an answer comes later and grants the call, that still counts."""
+        if corr_id not in self._pending:
+            return  # the usual case: it was answered
         with self._lock:
             if self._pending.pop(corr_id, None) is None:
                 return
@@ -168,21 +176,6 @@ class Calls:
             self._expected -= 1
             if self._expected == 0:
                 self._early.clear()
-
-
-class _Registration:
-    """The time during which a call waits for its answer."""
-
-    def __init__(self, calls: Calls, call: Call) -> None:
-        self._calls = calls
-        self._call = call
-
-    def __enter__(self) -> tuple[int, Call]:
-        self._corr_id = self._calls.add(self._call)
-        return self._corr_id, self._call
-
-    def __exit__(self, *_: object) -> None:
-        self._calls.remove(self._corr_id, self._call)
 
 
 def _finish(call: Call, answer: Answer | InstanceList) -> None:

@@ -64,7 +64,9 @@ def acquire(lock: threading.Lock | threading.RLock, deadline: float | None, acqu
     acquired``. (``with lock`` leaves no such gap either, but has no time limit.)
     """
     # extend() and map() call acquire() and keep its result without a step of Python in between.
-    acquired.extend(map(lock.acquire, (True,), (remaining(deadline),)))
+    acquired.extend(map(lock.acquire, (False,)))
+    if not acquired[-1]:
+        acquired.extend(map(lock.acquire, (True,), (remaining(deadline),)))
     return acquired[-1]
 
 
@@ -80,7 +82,7 @@ class Limit:
     def __init__(self, timeout: float | None, *, stall: bool = False) -> None:
         self._timeout = timeout
         self._stall = stall
-        self._deadline = deadline_after(timeout)
+        self._deadline = None if timeout is None else monotonic() + timeout
 
     def deadline(self) -> float | None:
         """Return the deadline of the step that begins now."""

@@ -123,10 +123,10 @@ class Dialer:
         for family, kind, protocol, _, address in self._look_up(host, port):
             self._socket = sock = socket.socket(family, kind, protocol)
             try:
-                for option in _SOCKET_OPTIONS:
-                    sock.setsockopt(*option)
                 self.limit()
                 sock.connect(address)
+                for option in _SOCKET_OPTIONS:  # behind connect(): the server is busy by then, too
+                    sock.setsockopt(*option)
             except OSError as error:
                 sock.close()
                 if self._aborted or (self._deadline is not None and monotonic() >= self._deadline):

@@ -7,11 +7,10 @@ place (``_mask.py``).
 
 from __future__ import annotations
 
-import os
 import struct
 from typing import Any
 
-from ._mask import mask_in_place
+from ._mask import mask_in_place, masked, new_key
 
 __all__ = [
     "BINARY",
@@ -235,7 +234,7 @@ def encode_close(code: int, reason: str = "") -> bytes:
     return struct.pack("!H", code) + reason.encode()[:123].decode(errors="ignore").encode()
 
 
-def encode_frame(opcode: int, *parts: Buffer) -> bytearray:
+def encode_frame(opcode: int, *parts: Buffer) -> bytes | bytearray:
     """Build one masked frame whose payload is ``parts``, one after the other.
 
     Args:
@@ -245,10 +244,10 @@ def encode_frame(opcode: int, *parts: Buffer) -> bytearray:
     length = 0
     for part in parts:
         length += len(part)
-    key = os.urandom(4)
-    if length < 126:
-        frame = bytearray((FIN | opcode, MASKED | length))
-    elif length < 65536:
+    key = new_key()
+    if length < 126:  # nearly all but chunks
+        return bytes((FIN | opcode, MASKED | length)) + key + masked(b"".join(parts), key)
+    if length < 65536:
         frame = bytearray(struct.pack("!BBH", FIN | opcode, MASKED | 126, length))
     else:
         frame = bytearray(struct.pack("!BBQ", FIN | opcode, MASKED | 127, length))

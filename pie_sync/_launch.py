@@ -90,7 +90,7 @@ class Launch(Call):
         self._corr_id = self._session.calls.add(self)
         try:
             message = self._encode(self._corr_id)
-            self._session.request(self._corr_id, self.name, message, deadline=self.limit.deadline())
+            self._session.request(self._corr_id, self.name, message, self.limit.deadline())
         except Exception:
             self.give_up()
             raise
@@ -204,7 +204,7 @@ class Termination(Call):
         self._limit = limit
         self._corr_id = session.calls.add(self)
         message = session.protocol.terminate(self._corr_id, instance_id)
-        session.request(self._corr_id, self.name, message, deadline=limit.deadline())
+        session.request(self._corr_id, self.name, message, limit.deadline())
 
     def wait_for_answer(self) -> None:
         """Block until the server has taken note, or the time is over."""

@@ -153,11 +153,12 @@ class Lifecycle:
             max_buffered_bytes=self._max_buffered_bytes,
             before=None if before is None else before.session,
         )
-        announce(session)
-        session.open()
-        return Connection(
+        connection = Connection(
             session, Authentication(session), Programs(session, None if before is None else before.programs)
         )
+        announce(session)
+        session.open()
+        return connection
 
     def _restoration_of(self, connection: Connection) -> Restoration:
         """Return what is to happen when a connection is lost.
@@ -245,6 +246,10 @@ class Lifecycle:
             PieTimeoutError: the connection was lost, and is not restored in time.
             PieConnectionError: there is none, or it is lost.
         """
+        connection = self.connection
+        if connection is not None and connection.session.is_usable and connection.authentication.is_done:
+            return connection
+        # It's not that simple; and if it fails, the error has to say why.
         connection = self.connected(method)
         if _wait_until_restored(connection.session, method, limit):
             connection = self.connected(method)

@@ -14,6 +14,7 @@ numpy                54              1 570           26 700            above ``N
 
 from __future__ import annotations
 
+import os
 import sys
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ["expect", "mask_in_place"]
+__all__ = ["expect", "mask_in_place", "masked", "new_key"]
 
 #: Above this many bytes four translations beat one big integer.
 INTEGER_LIMIT = 128
@@ -35,6 +36,28 @@ NUMPY_PAYS_AFTER = 96 * 1024 * 1024
 
 _masked_without_numpy = 0
 
+#: How many keys are made at once.
+_KEYS = 64
+
+#: Those that are not used yet. A list: taking one out is one step, so that no two threads get the same.
+_keys: list[bytes] = []
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_keys.clear)  # the parent uses them
+
+
+def new_key() -> bytes:
+    """Return the key of one frame: four bytes that nobody can foresee, the same never again.
+
+    ``os.urandom`` gives the interpreter lock away for a moment, and while the reader thread is busy it can take
+    5 ms to get it back. So it isn't asked for each frame.
+    """
+    while True:
+        try:
+            return _keys.pop()
+        except IndexError:
+            block = os.urandom(4 * _KEYS)
+            _keys.extend(block[start : start + 4] for start in range(0, len(block), 4))
+
 
 def expect(size: int) -> None:
     """Take note that so many bytes are going to be masked: if numpy pays for that, it's imported now."""
@@ -42,13 +65,18 @@ def expect(size: int) -> None:
         _numpy(size)
 
 
+def masked(payload: bytes | bytearray, key: bytes) -> bytes:
+    """Return ``payload`` XOR the four bytes of ``key``, repeated. For up to ``INTEGER_LIMIT`` bytes."""
+    size = len(payload)
+    mask = int.from_bytes((key * (size // 4 + 1))[:size], "little")
+    return (int.from_bytes(payload, "little") ^ mask).to_bytes(size, "little")
+
+
 def mask_in_place(frame: bytearray, start: int, key: bytes) -> None:
     """XOR ``frame[start:]`` with the four bytes of ``key``, repeated."""
     size = len(frame) - start
     if size <= INTEGER_LIMIT:
-        payload = int.from_bytes(frame[start:], "little")
-        mask = int.from_bytes((key * (size // 4 + 1))[:size], "little")
-        frame[start:] = (payload ^ mask).to_bytes(size, "little")
+        frame[start:] = masked(frame[start:], key)
         return
     numpy = _numpy(size) if size > NUMPY_FROM else None
     if numpy is None:

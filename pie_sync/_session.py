@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Callable
 from ._backlog import Backlog
 from ._call import Call
 from ._calls import Calls, again
-from ._frames import BINARY
+from ._frames import BINARY, encode_frame
 from ._protocol import Repeats, UndetectedProtocol
 from ._protocol.messages import Abort, Answer, BadMessage, BlobChunk, InstanceList, Notice, Refusal
 from ._queue import ITEM_SIZE, EventQueue
@@ -106,11 +106,13 @@ class Session:
         # to replace another are kept.
         self._restoration: Restoration | None = None
         self._keeps_instances = False
+        self._thread: threading.Thread | None = None
         # Locked until the reader thread may begin: there is a connection then, or none will come.
         self._opening = threading.Lock()
         self._opening.acquire()
-        self._reading_is_over = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"pie-sync reader {endpoint.uri}", daemon=True)
+        # Locked until it has ended, or won't begin.
+        self._reading = threading.Lock()
+        self._reading.acquire()
 
     @property
     def protocol(self) -> Protocol:
@@ -162,17 +164,18 @@ class Session:
             self.abort()
             if self._websocket is None:
                 self._lose(error if isinstance(error, PieConnectionError) else PieConnectionError("given up"))
-                self._reading_is_over.set()
+                self._reading.release()
             raise
         finally:
             self._opening.release()
-            if self._websocket is None and self._thread.is_alive():
-                self._thread.join(_CLOSE_TIMEOUT)
+            if self._websocket is None:
+                self._join_reader()
 
     def _start_reader(self) -> None:
         """Start the reader thread, unless that was done: an endpoint may have to ask twice."""
-        if self._thread.ident is not None:
+        if self._thread is not None:
             return
+        self._thread = threading.Thread(target=self._run, name=f"pie-sync reader {self.endpoint.uri}", daemon=True)
         try:
             self._thread.start()
         except RuntimeError as error:
@@ -210,7 +213,8 @@ class Session:
 
     def take_instances(self) -> dict[str, EventQueue]:
         """Return the instances that have not ended, and forget them. When the connection is lost."""
-        self._reading_is_over.wait()
+        with self._reading:
+            pass
         queues = dict(self._queues)
         self._queues.clear()
         return queues
@@ -222,16 +226,13 @@ class Session:
         self._closing = True
         if self._restoration is not None:
             self._restoration.stop()
-        is_reader = threading.current_thread() is self._thread
         try:
             if self._websocket is not None:
                 self._websocket.send_close()
-                if not is_reader:
-                    self._thread.join(_CLOSE_TIMEOUT)
+                self._join_reader()
         finally:  # also when Ctrl-C interrupts it
             self.abort()
-        if not is_reader:
-            self._thread.join(_CLOSE_TIMEOUT)
+        self._join_reader()
 
     def abort(self) -> None:
         """End the connection at once, without waiting for anything."""
@@ -241,6 +242,12 @@ class Session:
         self.endpoint.abort()
         if self._websocket is not None:
             self._websocket.abort()
+
+    def _join_reader(self) -> None:
+        """Wait until the reader thread has ended, for a second at the most. Not if this is it."""
+        thread = self._thread
+        if thread is not None and thread.is_alive() and thread is not threading.current_thread():
+            thread.join(_CLOSE_TIMEOUT)
 
     def _run(self) -> None:
         """The reader thread."""
@@ -260,7 +267,7 @@ class Session:
             failure.__cause__ = error
             self._lose(failure)
         finally:
-            self._reading_is_over.set()
+            self._reading.release()
             websocket.finish()
         if self._restoration is not None and not self._closing:
             assert self._lost is not None
@@ -281,6 +288,11 @@ class Session:
                 events.end(lambda: again(error))
             self._queues.clear()
         self._blobs.keep_only(())  # the rest of them will not come, not on another connection either
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether :meth:`check` would find nothing."""
+        return self._lost is None and self._process_id == os.getpid()
 
     def check(self) -> None:
         """Raise what keeps this session from being used, if anything does.
@@ -340,35 +352,49 @@ class Session:
             ProtocolError: the answer makes no sense.
         """
         deadline = limit.deadline()
-        with self.calls.register(Call(name, (kind,), on_granted)) as (corr_id, call):
-            self.request(corr_id, name, encode(corr_id), deadline=deadline)
+        call = Call(name, (kind,), on_granted)
+        corr_id = self.calls.add(call)
+        try:
+            self.request(corr_id, name, encode(corr_id), deadline)
             if not call.wait(deadline):
                 raise limit.expired(name, "no answer from the server")
-            answer = call.result()
+        finally:
+            self.calls.remove(corr_id, call)
+        answer = call.result()
         if isinstance(answer, Answer) and not answer.ok:
             raise refused(name, answer.text)
         return answer
 
-    def request(self, corr_id: int, name: str, message: bytes, *, deadline: float | None) -> None:
+    def request(self, corr_id: int, name: str, message: bytes, deadline: float | None) -> None:
         """Send a request of one message; see :meth:`send`."""
         logger.debug("request %d: %s, %d bytes", corr_id, name, len(message))
-        self.send(message, deadline=deadline)
+        self._write(encode_frame(BINARY, message), 1, deadline)
+
+    def request_by_any(self, messages: dict[int, bytes], name: str, *, deadline: float | None) -> None:
+        """Send the same request in several forms, by their correlation ids, in one go; see :meth:`send`."""
+        for corr_id, message in messages.items():
+            logger.debug("request %d: %s, %d bytes", corr_id, name, len(message))
+        frames = [encode_frame(BINARY, message) for message in messages.values()]
+        self._write(b"".join(frames), len(frames), deadline)
 
     def send(self, *parts: Buffer, deadline: float | None) -> None:
-        """Send one message. Blocks while the server does not read, until the deadline.
+        """Send one message, made of ``parts``. Blocks while the server does not read, until the deadline.
 
         Raises:
             PieTimeoutError: it could not be sent in time.
             PieConnectionError: the connection is lost.
         """
-        self.check()
+        self._write(encode_frame(BINARY, *parts), 1, deadline)
+
+    def _write(self, frames: Buffer, count: int, deadline: float | None) -> None:
+        if self._lost is not None or self._process_id != os.getpid():
+            self.check()
         assert self._websocket is not None
         try:
-            self._websocket.send(*parts, deadline=deadline)
+            self._websocket.send(frames, deadline, count)
         except PieConnectionError as error:
             # The reader thread knows better why: a close frame may say it.
-            if self._thread is not threading.current_thread():
-                self._thread.join(_CLOSE_TIMEOUT)
+            self._join_reader()
             raise (error if self._lost is None else again(self._lost)) from error
 
     # --- instances --------------------------------------------------------------------------------------
@@ -456,8 +482,12 @@ class Session:
                         continue
                     decoded = decode(payload)
                     if type(decoded) is not tuple:
-                        self._hand_over(staging)
-                        self._handle(decoded)
+                        if staging:
+                            self._hand_over(staging)
+                        if type(decoded) is Answer:
+                            self.calls.answer(decoded)
+                        else:
+                            self._handle(decoded)
                         continue
                     instance_id, item = decoded
                     try:
@@ -483,10 +513,12 @@ class Session:
                     self._hand_over(staging)
                     self._complain(bad)
         finally:
-            self._hand_over(staging)
+            if staging:
+                self._hand_over(staging)
             for events in waking:
                 events.wake()
-            self._backlog.grown(size)
+            if size:
+                self._backlog.grown(size)
 
     def _hand_over(self, staging: dict[EventQueue, list[Item]]) -> None:
         """Put the events that have their place behind something else, those of each instance together."""
@@ -501,7 +533,7 @@ class Session:
         self._blobs.forget(instance_id)
 
     def _handle(self, decoded: Any) -> None:
-        if isinstance(decoded, (Answer, InstanceList)):
+        if type(decoded) is Answer or type(decoded) is InstanceList:
             self.calls.answer(decoded)
         elif isinstance(decoded, BlobChunk):
             self._handle_chunk(decoded)

@@ -109,7 +109,8 @@ class Uploader:
         if half_done is None:
             return
         head, total = half_done
-        with self._session.calls.register(Call(name, ("response",))) as (corr_id, call):
+        call = Call(name, ("response",))
+        with self._session.calls.waiting(call) as corr_id:
             self._session.send(head(corr_id, total, total, 0), deadline=limit.deadline())
             if not call.wait(limit.deadline()):
                 raise limit.expired(name, "an earlier upload could not be cleared away")
@@ -133,7 +134,8 @@ class Uploader:
     def _send_and_wait(
         self, name: str, payload: Payload, head: ChunkHead, turn: str, limit: Limit, progress: Progress
     ) -> None:
-        with self._session.calls.register(Call(name, ("response",))) as (corr_id, call):
+        call = Call(name, ("response",))
+        with self._session.calls.waiting(call) as corr_id:
             logger.debug("request %d: %s, %d bytes with the hash %s", corr_id, name, payload.size, payload.hash)
             complete = False
             try:

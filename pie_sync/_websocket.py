@@ -20,7 +20,6 @@ from ._deadline import acquire
 from ._dial import Dialer
 from ._duplex import Duplex, WouldBlock
 from ._frames import (
-    BINARY,
     CLOSE,
     PING,
     PONG,
@@ -80,7 +79,6 @@ class Connector:
         self._headers = dict(headers)
         self._ssl_context = ssl_context
         self._dialer = Dialer(deadline)
-        self._websocket = websocket.WebSocket(enable_multithread=False)
 
     def connect(self, meanwhile: Callable[[], None] = lambda: None) -> socket.socket | TlsSocket:
         """Connect, and return the socket with the handshake behind it.
@@ -93,10 +91,12 @@ class Connector:
             PieConnectTimeoutError: not in time.
         """
         sock: socket.socket | TlsSocket | None = None
+        upgrade: websocket.WebSocket | None = None
         logger.debug("connecting to %s", self.uri)
         try:
             sock = self._dialer.dial(self.uri, ssl_context=self._ssl_context)
-            self._websocket.connect(  # type: ignore[no-untyped-call]
+            upgrade = websocket.WebSocket(enable_multithread=False)
+            upgrade.connect(  # type: ignore[no-untyped-call]
                 self.uri,
                 socket=_HeadReader(sock, self._dialer.limit, meanwhile),
                 header=self._headers,
@@ -118,14 +118,15 @@ class Connector:
                 raise PieConnectTimeoutError(
                     f"no connection to {self.uri} within {self._timeout} s (connect_timeout)"
                 ) from error
-            raise self._redirected() or PieConnectionError(f"can't connect to {self.uri}: {error}") from error
+            redirected = self._redirected(upgrade)
+            raise redirected or PieConnectionError(f"can't connect to {self.uri}: {error}") from error
         logger.debug("connected to %s", self.uri)
-        self._websocket.sock = None  # it's ours now: websocket-client must not close it when it's collected
+        upgrade.sock = None  # it's ours now: websocket-client must not close it when it's collected
         return sock
 
-    def _redirected(self) -> PieConnectionError | None:
+    def _redirected(self, upgrade: websocket.WebSocket | None) -> PieConnectionError | None:
         """A redirect is not followed: the user would authenticate to a host that the user did not name."""
-        response = self._websocket.handshake_response
+        response = None if upgrade is None else upgrade.handshake_response
         if response is None or not 300 <= response.status < 400:
             return None
         target = response.headers.get("location")
@@ -233,56 +234,54 @@ class WebSocket:
         # What a frame left unwritten at its deadline: it must come first, or the stream makes no sense.
         self._unsent = memoryview(b"")
         # Control frames of the reading thread, which must not wait for the send lock.
-        self._control: deque[bytearray] = deque()
+        self._control: deque[Buffer] = deque()
         # The answers to the newest pings: those to earlier ones may be left out (RFC 6455 section 5.5.3), so that
         # a server that pings and does not read can't fill the memory.
-        self._pongs: deque[bytearray] = deque(maxlen=_MAX_PONGS)
+        self._pongs: deque[Buffer] = deque(maxlen=_MAX_PONGS)
         # Serialises the decision who sends the one close frame.
         self._close_lock = threading.Lock()
         self._close_sent = False
         self._ending: PieConnectionError | None = None
-        self._is_drained = False
+        # Whether nothing can be there yet, or any more: so that it's right to wait at once.
+        self._is_drained = not self._duplex.is_tls
         self._aborted = False
 
     # --- writing ----------------------------------------------------------------------------------------
 
-    def send(self, *parts: Buffer, deadline: float | None) -> None:
-        """Send one binary message, made of ``parts``. Blocks while others send, and while the peer doesn't read.
+    def send(self, frames: Buffer, deadline: float | None, count: int = 1) -> None:
+        """Send messages, all of them or none. Blocks while others send, and while the peer doesn't read.
 
         Args:
-            parts: bytes-like objects of bytes.
+            frames: what :func:`encode_frame` made of them, one behind the other.
             deadline: until when, by ``time.monotonic``; None is without limit.
+            count: how many messages.
 
         Raises:
             PieTimeoutError: it could not be sent in time. What was begun is finished before the next message.
             PieConnectionError: the connection is lost.
         """
-        frame = encode_frame(BINARY, *parts)
         acquired: list[bool] = []
         try:
             if not acquire(self._send_lock, deadline, acquired):
                 raise PieTimeoutError("the connection is busy with other messages: nothing was sent")
-            self._check_open()
-            if not self._write_left_overs(deadline):
+            if (self._unsent or self._control or self._pongs) and not self._write_left_overs(deadline):
                 raise PieTimeoutError("the server does not read: nothing was sent")
-            self._check_open()  # again: the close may have been among them
-            if not self._write(frame, deadline):
+            if self._close_sent:  # perhaps just now, as one of them
+                raise PieConnectionError("the connection is being closed")
+            if not self._write(frames, deadline):
                 raise PieTimeoutError("the server does not read: the message was not sent in time")
-            self._counters.messages_sent += 1
-            self._counters.bytes_sent += len(frame)
+            self._counters.messages_sent += count
+            self._counters.bytes_sent += len(frames)
         finally:
             if True in acquired:
                 self._send_lock.release()
-            self._flush_control()
+            if self._unsent or self._control or self._pongs:
+                self._flush_control()
 
-    def _check_open(self) -> None:
-        if self._close_sent:
-            raise PieConnectionError("the connection is being closed")
-
-    def _write(self, frame: Buffer, deadline: float | None) -> bool:
+    def _write(self, frames: Buffer, deadline: float | None) -> bool:
         """Write bytes, with the send lock held. False if the deadline came first: the rest is kept."""
         try:
-            self._unsent = self._duplex.send_all(memoryview(frame), deadline)
+            self._unsent = self._duplex.send_all(memoryview(frames), deadline)
         except OSError as error:
             raise PieConnectionError(f"the connection is lost: {error}") from error
         except BaseException:

@@ -719,8 +719,8 @@ class PieClient:
         session = self._lifecycle.authenticated("ping", limit).session
         begin = perf_counter()
         session.call("ping", session.protocol.ping, limit)
-        session.counters.last_round_trip = perf_counter() - begin
-        return session.counters.last_round_trip
+        taken = session.counters.last_round_trip = perf_counter() - begin
+        return taken
 
     def stats(self) -> ClientStats:
         """Return counters for finding out what goes on: messages and bytes each way, what waits, reconnections.

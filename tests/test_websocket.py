@@ -20,7 +20,7 @@ from websockets.streams import StreamReader
 
 from pie_sync import PieConnectionError, PieTimeoutError, _duplex, _websocket
 from pie_sync._duplex import Duplex
-from pie_sync._frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, encode_close
+from pie_sync._frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, encode_close, encode_frame
 from pie_sync._websocket import WebSocket
 from tests.test_frames import frame
 
@@ -139,7 +139,7 @@ class Sender(threading.Thread):
     def run(self) -> None:
         try:
             for message in self._messages:
-                self._client.send(message, deadline=monotonic() + LIMIT)
+                self._client.send(encode_frame(BINARY, message), deadline=monotonic() + LIMIT)
         except BaseException as error:
             self._error = error
 
@@ -448,10 +448,10 @@ def test_what_comes_after_a_close_is_ignored(client, server, at_once):
 
 
 def test_nothing_is_sent_after_our_close(client, server):
-    client.send(b"before", deadline=None)
+    client.send(encode_frame(BINARY, b"before"), deadline=None)
     client.send_close()
     with pytest.raises(PieConnectionError, match="being closed"):
-        client.send(b"behind", deadline=None)
+        client.send(encode_frame(BINARY, b"behind"), deadline=None)
     assert server.receive_frames(2) == [(BINARY, b"before"), (CLOSE, encode_close(1000))]
     server.flush()
     read_end(client)
@@ -464,7 +464,7 @@ def test_nothing_is_sent_after_the_answer_to_a_close(client, server):
     server.flush()
     read_end(client)
     with pytest.raises(PieConnectionError, match="being closed"):
-        client.send(b"behind", deadline=None)
+        client.send(encode_frame(BINARY, b"behind"), deadline=None)
     server.receive_frames(1)
     server.flush()
     client.finish()
@@ -495,7 +495,7 @@ def test_the_server_closes_while_a_message_is_being_sent(client, server):
 
 def test_a_message_that_was_not_sent_in_time_is_completed_before_a_close(client, server):
     with pytest.raises(PieTimeoutError, match="not sent in time"):
-        client.send(b"x" * BIG, deadline=0)
+        client.send(encode_frame(BINARY, b"x" * BIG), deadline=0)
     client.send_close()
     finishing = threading.Thread(target=read_end, args=(client,), name="reader")  # sends what is left over
     finishing.start()
@@ -507,7 +507,7 @@ def test_a_message_that_was_not_sent_in_time_is_completed_before_a_close(client,
 
 def test_no_message_overtakes_the_close_when_left_overs_are_sent_first(client, server, monkeypatch):
     with pytest.raises(PieTimeoutError, match="not sent in time"):
-        client.send(b"x" * BIG, deadline=0)
+        client.send(encode_frame(BINARY, b"x" * BIG), deadline=0)
     waits_for_room = threading.Event()
 
     def wait(**options: Any) -> None:
@@ -562,7 +562,7 @@ def test_a_pong_that_found_no_room_is_sent_when_there_is_some(client, server, mo
 
 def test_left_overs_are_sent_when_something_comes(client, server, monkeypatch):
     with pytest.raises(PieTimeoutError, match="not sent in time"):
-        client.send(b"x" * BIG, deadline=0)
+        client.send(encode_frame(BINARY, b"x" * BIG), deadline=0)
     waits = []
 
     def wait(**options: Any) -> None:

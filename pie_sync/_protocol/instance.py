@@ -18,6 +18,7 @@ from .messages import (
     Decoder,
     InstanceList,
     Notice,
+    answer,
     blob_hash,
     chunk_data,
     decode,
@@ -220,21 +221,11 @@ def _output(message: dict[str, Any]) -> Decoded:
 
 
 def _response(message: dict[str, Any]) -> Decoded:
-    return Answer(
-        typed(message, "corr_id", int),
-        "response",
-        typed(message, "successful", bool),
-        typed(message, "result", str),
-    )
+    return answer(message, "response", "successful", "result")
 
 
 def _instance_result(message: dict[str, Any]) -> Decoded:
-    return Answer(
-        typed(message, "corr_id", int),
-        message["type"],
-        typed(message, "successful", bool),
-        typed(message, "message", str),
-    )
+    return answer(message, message["type"], "successful", "message")
 
 
 def _challenge(message: dict[str, Any]) -> Decoded:

@@ -18,6 +18,7 @@ from .messages import (
     InstanceList,
     Notice,
     Refusal,
+    answer,
     blob_hash,
     chunk_data,
     decode,
@@ -267,9 +268,7 @@ def _process_event(message: dict[str, Any]) -> Decoded:
 
 
 def _response(message: dict[str, Any]) -> Decoded:
-    return Answer(
-        typed(message, "corr_id", int), "response", typed(message, "ok", bool), typed(message, "result", str)
-    )
+    return answer(message, "response", "ok", "result")
 
 
 def _file(message: dict[str, Any]) -> Decoded:

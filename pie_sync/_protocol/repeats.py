@@ -43,6 +43,7 @@ class Repeats:
 
     def __init__(self, generation: Generation) -> None:
         self._generation = generation
+        self._decode = generation.decode
         self._known: dict[bytes, tuple[str, Event]] = {}
         self._lengths: tuple[int, ...] = ()
         self._strange = 0
@@ -50,7 +51,7 @@ class Repeats:
     def decode(self, payload: Any) -> Decoded:
         """Decode one message; see :func:`messages.decode`."""
         if len(payload) > _MAX_SIZE:
-            return self._generation.decode(payload)
+            return self._decode(payload)
         data = bytes(payload)
         for length in self._lengths:
             known = self._known.get(data[:length])
@@ -58,7 +59,7 @@ class Repeats:
                 text = _text_at(data, length)
                 if text is not None:
                     return known[0], (known[1], text)
-        decoded = self._generation.decode(data)
+        decoded = self._decode(data)
         if type(decoded) is tuple and self._strange < _MAX_STRANGE:
             self._learn(data, *decoded)
         return decoded
