@@ -35,8 +35,9 @@ reads the same bytes (events are dropped, a blob is kept in memory), or sends by
 
 {events} events in all, of 100 bytes, spread over more and more instances, that arrive in turn: one event each, the
 hardest order, since everything that belongs to an instance has left the processor's cache when it's its turn
-again; or 20 in a row. First all of them arrive, then one thread consumes them. A client has one reader thread,
-however many instances.
+again; or 20 in a row. First all of them arrive, then one thread consumes them. (The ends of the instances come
+when the clock has stopped, as their launches come before it starts: they are costs of an instance, not of an
+event.) A client has one reader thread, however many instances.
 
 {scaling}
 

@@ -8,7 +8,8 @@ Its programs, launched by name:
     ``events`` with the arguments instances, count, size, burst: once that many instances are launched on the
     connection, the first message to any of them lets all of them send ``count`` messages of ``size`` bytes, in
     turn, ``burst`` each, and complete.
-    ``blob`` with the argument size: the same with one blob.
+    ``events-then-ends``: the same, but they complete only at the second message to any of them.
+    ``blob`` with the argument size: the same as ``events``, with one blob.
 
 It prints its port, and ends with its standard input.
 """
@@ -39,16 +40,17 @@ class Stream:
     """Everything that a launch makes the source send: a block of frames, repeated, and what ends it."""
 
     def __init__(self, block: bytes, repeats: int, end: bytes) -> None:
-        self._end = end
+        self.end = end
         together = min(repeats, -(-SEND_SIZE // len(block)))
         self._block, self._repeats = block * together, repeats // together
         self._rest = block * (repeats % together)
         self.size = len(block) * repeats + len(end)
 
-    def send(self, sock: socket.socket) -> None:
+    def send(self, sock: socket.socket, end: bytes) -> None:
+        """Send everything, with ``end`` behind it."""
         for _ in range(self._repeats):
             sock.sendall(self._block)
-        sock.sendall(self._rest + self._end)
+        sock.sendall(self._rest + end)
 
 
 def instance_id(index: int) -> str:
@@ -108,6 +110,8 @@ class Connection:
         self._inbox = Inbox(sock)
         self._launched = 0
         self._stream: Stream | None = None
+        self._ends_later = False
+        self._is_under_way = False
 
     def serve(self) -> None:
         with self._socket:
@@ -149,8 +153,7 @@ class Connection:
             if message["chunk_index"] == message["total_chunks"] - 1:
                 self._respond(message, message["program_hash"])
         elif kind == "signal_instance":
-            assert self._stream is not None
-            self._stream.send(self._socket)
+            self._go()
         elif kind == "launch_instance_from_registry":
             self._launch(message)
         elif kind == "identification":
@@ -162,10 +165,20 @@ class Connection:
         response = {"type": "response", "corr_id": message["corr_id"], "successful": True, "result": result}
         self._socket.sendall(frame(response))
 
+    def _go(self) -> None:
+        stream = self._stream
+        assert stream is not None
+        if self._is_under_way:
+            self._socket.sendall(stream.end)
+        else:
+            stream.send(self._socket, b"" if self._ends_later else stream.end)
+        self._is_under_way = True
+
     def _launch(self, message: dict[str, Any]) -> None:
         arguments = [int(argument) for argument in message["arguments"]]
         launched = instance_id(self._launched)
         self._launched += 1
+        self._ends_later = message["inferlet"] == "events-then-ends"
         if message["inferlet"] == "blob":
             self._stream = blob(*arguments)
         elif self._launched == arguments[0]:

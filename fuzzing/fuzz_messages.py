@@ -74,7 +74,7 @@ def decoded(protocol: Any, payload: bytes) -> Any:
 
 def check_types(result: Any) -> None:
     if type(result) is tuple:
-        _instance_id, (event, text) = result  # whose it is, the session checks: only of the events that it has
+        _instance_id, event, text = result  # whose it is, the session checks: only of the events that it has
         assert type(event) is Event
         assert type(text) is str
     elif type(result) is Answer:

@@ -108,7 +108,7 @@ class Model:
         elif isinstance(decoded, BlobChunk):
             self._take_of_instance(decoded.instance_id, decoded)
         elif isinstance(decoded, tuple) and isinstance(decoded[0], str):
-            self._take_of_instance(*decoded)
+            self._take_of_instance(decoded[0], decoded[1:])
 
     def _take_answer(self, answer: Answer | InstanceList) -> None:
         call = self._waiting.get(answer.corr_id) or self._given_up.get(answer.corr_id)

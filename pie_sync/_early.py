@@ -38,10 +38,10 @@ class EarlyEvents:
             return
         is_full = self._size + _size(decoded) > _LIMIT
         if _is_end(decoded):
-            event, text = decoded[1]
+            _, event, text = decoded
             if is_full and len(text) > _MAX_END:
                 self._lose(instance_id)
-                decoded = instance_id, (event, "")
+                decoded = instance_id, event, ""
         elif is_full or instance_id in self._lost:
             # From the first one on that is lost, all are: so that there is one gap, and it's behind what is kept.
             self._lose(instance_id)
@@ -68,8 +68,8 @@ class EarlyEvents:
 
 
 def _is_end(decoded: Any) -> bool:
-    return isinstance(decoded, tuple) and decoded[1][0].terminal
+    return isinstance(decoded, tuple) and decoded[1].terminal
 
 
 def _size(decoded: Any) -> int:
-    return _EVENT_SIZE + (len(decoded[1][1]) if isinstance(decoded, tuple) else len(decoded.data))
+    return _EVENT_SIZE + len(decoded[2] if isinstance(decoded, tuple) else decoded.data)

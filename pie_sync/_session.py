@@ -19,7 +19,7 @@ from ._calls import Calls, again
 from ._frames import BINARY, encode_frame
 from ._protocol import Repeats, UndetectedProtocol
 from ._protocol.messages import Abort, Answer, BadMessage, BlobChunk, InstanceList, Notice, Refusal
-from ._queue import ITEM_SIZE, EventQueue
+from ._queue import ITEM_SIZE, MESSAGE, EventQueue
 from ._stats import ClientStats, Counters
 from ._transfer import BlobAssembler, TransferError
 from ._upload import Uploader
@@ -420,12 +420,12 @@ class Session:
         self._backlog.watch(events)
         logger.debug("instance %s: attached", instance_id)
         early, lost = self.calls.take_early(instance_id)
-        end = early.pop()[1] if early and isinstance(early[-1], tuple) and early[-1][1][0].terminal else None
+        end = early.pop()[1:] if early and isinstance(early[-1], tuple) and early[-1][1].terminal else None
         for decoded in early:
             if isinstance(decoded, BlobChunk):
                 self._handle_chunk(decoded)
             else:
-                self._backlog.put(events, [decoded[1]])
+                self._backlog.put(events, [decoded[1:]])
         if lost:
             events.put_error(
                 ProtocolError(
@@ -434,7 +434,7 @@ class Session:
             )
         if end is not None:
             self._backlog.put(events, [end])
-            self._end_instance(instance_id, events, end)
+            self._end_instance(instance_id, events, *end)
 
     def has_instance(self, instance_id: str) -> bool:
         """Whether this connection is attached to an instance."""
@@ -489,7 +489,7 @@ class Session:
                         else:
                             self._handle(decoded)
                         continue
-                    instance_id, item = decoded
+                    instance_id, event, text = decoded
                     try:
                         events = queues.get(instance_id)
                     except TypeError:
@@ -499,16 +499,16 @@ class Session:
                         continue
                     # The hot path: an event that comes alone costs what one of a thousand in a row does.
                     if events.direct:
-                        events.queue.append(item)
-                        size += ITEM_SIZE + len(item[1])
+                        events.queue.append(text if event is MESSAGE else (event, text))  # see EventQueue
+                        size += ITEM_SIZE + len(text)
                         if events.waiting:
                             waking.add(events)
                     else:
-                        staging.setdefault(events, []).append(item)
-                    if item[0].terminal:
+                        staging.setdefault(events, []).append((event, text))
+                    if event.terminal:
                         if staging:
                             self._hand_over(staging)
-                        self._end_instance(instance_id, events, item)
+                        self._end_instance(instance_id, events, event, text)
                 except BadMessage as bad:
                     self._hand_over(staging)
                     self._complain(bad)
@@ -525,10 +525,10 @@ class Session:
         while staging:
             self._backlog.put(*staging.popitem())
 
-    def _end_instance(self, instance_id: str, events: EventQueue, item: tuple[Event, str]) -> None:
-        logger.debug("instance %s: %s", instance_id, item[0].name)
-        events.terminal = item
-        events.end(partial(_ended, instance_id, *item))
+    def _end_instance(self, instance_id: str, events: EventQueue, event: Event, text: str) -> None:
+        logger.debug("instance %s: %s", instance_id, event.name)
+        events.terminal = event, text
+        events.end(partial(_ended, instance_id, event, text))
         self._queues.pop(instance_id, None)
         self._blobs.forget(instance_id)
 

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Callable, Union
 
 from ._deadline import DEFAULT, Timeout, acquire, check_timeout, deadline_after, remaining
 from ._protocol import ProcessProtocol
+from ._queue import MESSAGE
 from .errors import AttachError, InstanceEnded, InstanceFailed, PieTimeoutError, TerminateError
 from .events import Event
 
 if TYPE_CHECKING:
-    from ._queue import EventQueue
+    from ._queue import Entry, EventQueue
     from ._session import Session
     from ._transfer import PayloadSource
     from ._upload import Progress
@@ -74,9 +75,9 @@ class Instance:
         self._id = instance_id
         self._events = events
         # What recv() calls for each event, looked up once. A detached instance finds nothing there.
-        self._take: Callable[[], tuple[Event, Data]] = (deque() if events is None else events.queue).popleft
+        self._take: Callable[[], Entry] = (deque() if events is None else events.queue).popleft
         # What wait() has received so far: kept when it times out, so that the next wait() goes on from there.
-        self._collected: list[tuple[Event, Data]] = []
+        self._collected: list[tuple[Event, Data]] | None = None
         # Serialises wait(): two at once get the same result.
         self._wait_lock = threading.Lock()
 
@@ -121,10 +122,10 @@ class Instance:
         """
         try:
             # What is there already is taken without further ado: see EventQueue.get.
-            return self._take()
+            entry = self._take()
         except IndexError:
-            events = self._attached("recv")
-        return self._recv_slowly(events, check_timeout(timeout))
+            return self._recv_slowly(self._attached("recv"), check_timeout(timeout))
+        return entry if isinstance(entry, tuple) else (MESSAGE, entry)
 
     def _recv_slowly(self, events: EventQueue, timeout: float | None) -> tuple[Event, Data]:
         # A child that was forked has no reader thread: nothing would ever come.
@@ -157,6 +158,8 @@ class Instance:
         while True:
             try:
                 item = popleft()
+                if type(item) is not tuple:
+                    item = MESSAGE, item  # as in EventQueue.get
             except IndexError:
                 if events.exhausted and events.terminal is not None:
                     return
@@ -189,6 +192,8 @@ class Instance:
         try:
             if not acquire(self._wait_lock, deadline, acquired):
                 raise PieTimeoutError(f"instance {self._id}: not ended within {timeout} s")
+            if self._collected is None:
+                self._collected = []
             while True:
                 left = remaining(deadline)
                 self._collected.append(self._recv_slowly(events, None if left < 0 else left))
@@ -208,7 +213,7 @@ class Instance:
         event, message = events.terminal
 
         def all_of(kind: Event) -> Iterator[Data]:
-            return (data for event, data in self._collected if event is kind)
+            return (data for event, data in self._collected or () if event is kind)
 
         return CompletedInstance(
             event,

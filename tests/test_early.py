@@ -12,7 +12,7 @@ MIB = 1024 * 1024
 
 
 def event(text: str, kind: Event = Event.Message, instance_id: str = "one"):
-    return instance_id, (kind, text)
+    return instance_id, kind, text
 
 
 def add(early: EarlyEvents, *events) -> None:
@@ -22,7 +22,7 @@ def add(early: EarlyEvents, *events) -> None:
 
 def held(early: EarlyEvents) -> int:
     """How many bytes of texts there are."""
-    return sum(len(data) for events in early._events.values() for _, (_, data) in events)
+    return sum(len(data) for events in early._events.values() for _, _, data in events)
 
 
 def test_everything_is_there_once_in_order():

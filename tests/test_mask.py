@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 from hypothesis import given
@@ -70,3 +71,40 @@ def test_works_without_numpy():
         "_mask.mask_in_place(frame, 1, b'abcd'); assert frame[:6] == b'\\0abcda', bytes(frame[:6])\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_every_key_is_used_once_whoever_takes_it():
+    """Several threads at once, over many of the blocks in which they are made."""
+    taken: list[list[bytes]] = [[] for _ in range(4)]
+
+    def take(mine: list[bytes]) -> None:
+        for _ in range(5000):
+            mine.append(_mask.new_key())
+
+    threads = [threading.Thread(target=take, args=(mine,)) for mine in taken]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    keys = [key for mine in taken for key in mine]
+    assert all(len(key) == 4 for key in keys)
+    # 20 000 random ones of 2^32: that more than a few of them are alike by chance does not happen.
+    assert len(keys) - len(set(keys)) < 10
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork()")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_makes_keys_of_its_own():
+    _mask.new_key()  # so that some are left over
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writing, b"".join(_mask.new_key() for _ in range(32)))
+        os._exit(0)
+    os.close(writing)
+    with open(reading, "rb") as pipe:
+        theirs = pipe.read()
+    assert os.waitpid(child, 0)[1] == 0
+    assert len(theirs) == 128
+    ours = {_mask.new_key() for _ in range(100)}
+    assert sum(theirs[start : start + 4] in ours for start in range(0, 128, 4)) < 3

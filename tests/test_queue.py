@@ -1,10 +1,12 @@
+import gc
 import queue
 import threading
 
 import pytest
 
-from pie_sync import Event
+from pie_sync import Event, PieClient
 from pie_sync._queue import EventQueue
+from pie_sync.testing import LocalServer
 
 
 def item(number: int):
@@ -21,6 +23,23 @@ def test_is_a_queue():
         events.get_nowait()
     with pytest.raises(queue.Empty):
         events.get(timeout=0)
+
+
+def test_the_garbage_collector_has_nothing_to_do_with_messages():
+    with LocalServer() as server, PieClient(server.uri) as client:
+
+        @server.program("talker")
+        def talker(instance):
+            for number in range(1000):
+                instance.send(str(number))
+            instance.receive()
+
+        client.authenticate("alice")
+        instance = client.launch_instance_from_registry("talker")
+        while client.stats().events_queued[instance.id] < 1000:
+            client.ping()
+        assert not any(map(gc.is_tracked, instance._events.queue))
+        assert [instance.recv() for _ in range(1000)] == [item(number) for number in range(1000)]
 
 
 def test_errors_and_the_end_keep_their_place():
@@ -82,10 +101,10 @@ def test_the_end_wakes_everybody():
 
 
 def put_directly(events: EventQueue, items):
-    """What the reader thread does."""
+    """What the reader thread does: of a message it puts in the text alone."""
     wanted = False
-    for one in items:
-        events.queue.append(one)
+    for event, text in items:
+        events.queue.append(text if event is Event.Message else (event, text))
         wanted = wanted or bool(events.waiting)
     if wanted:
         events.wake()

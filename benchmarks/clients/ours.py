@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from time import perf_counter
 from typing import Any
 
@@ -53,27 +54,31 @@ def events(uri: str, instances: int, count: int, size: int, by: str = "iteration
 def scaling(uri: str, instances: int, count: int, size: int, burst: int) -> dict[str, Any]:
     """First everything arrives, then one thread consumes it all.
 
-    So nothing differs between one instance and ten thousand but their number: as many events wait in memory.
+    So nothing differs between one instance and ten thousand but their number: as many events wait in memory. The
+    end of an instance is no more part of it than its launch.
     """
     number = 0
     with connected(uri) as client:
-        launched = launch(client, instances, [instances, count, size, burst])
+        launched = launch(client, instances, [instances, count, size, burst], program="events-then-ends")
         clock = Clock()
         clock.start()
         launched[0].send("go")
         client.ping(timeout=None)  # is answered after the last event
         for instance in launched:
-            for _event, _text in instance:
+            for _event, _text in islice(instance, count):
                 number += 1
         result = clock.stop()
         threads = threading.active_count()
+        launched[0].send("go on")
+        for instance in launched:
+            number += len(list(instance))
     check(number, instances * (count + 1))
     return {**result, "threads": threads}
 
 
-def launch(client: PieClient, instances: int, numbers: list[int]) -> list[Instance]:
+def launch(client: PieClient, instances: int, numbers: list[int], *, program: str = "events") -> list[Instance]:
     arguments = list(map(str, numbers))
-    return [client.launch_instance_from_registry("events", arguments) for _ in range(instances)]
+    return [client.launch_instance_from_registry(program, arguments) for _ in range(instances)]
 
 
 def download(uri: str, size: int) -> dict[str, Any]:

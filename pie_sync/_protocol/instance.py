@@ -206,7 +206,7 @@ def _event(message: dict[str, Any]) -> Decoded:
     text = message["message"]
     if type(text) is not str:
         raise TypeError
-    return message["instance_id"], (_EVENTS[message["event"]], text)
+    return message["instance_id"], _EVENTS[message["event"]], text
 
 
 def _output(message: dict[str, Any]) -> Decoded:
@@ -217,7 +217,7 @@ def _output(message: dict[str, Any]) -> Decoded:
         event, text = Event.Stderr, output["Stderr"]
     if type(text) is not str:
         raise TypeError
-    return message["instance_id"], (event, text)
+    return message["instance_id"], event, text
 
 
 def _response(message: dict[str, Any]) -> Decoded:

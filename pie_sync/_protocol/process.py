@@ -264,7 +264,7 @@ def _process_event(message: dict[str, Any]) -> Decoded:
     event = _EVENTS[message["event"]]
     if event is Event.Exception and text == _TERMINATED:
         event = Event.Aborted
-    return message["process_id"], (event, text)
+    return message["process_id"], event, text
 
 
 def _response(message: dict[str, Any]) -> Decoded:

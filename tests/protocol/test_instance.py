@@ -131,16 +131,16 @@ ANSWERS = [
     ({"type": "server_event", "message": "hello"}, Notice("hello")),
     (
         {"type": "streaming_output", "instance_id": "id", "output": {"Stdout": "o"}},
-        ("id", (Event.Stdout, "o")),
+        ("id", Event.Stdout, "o"),
     ),
     (
         {"type": "streaming_output", "instance_id": "id", "output": {"Stderr": "e"}},
-        ("id", (Event.Stderr, "e")),
+        ("id", Event.Stderr, "e"),
     ),
     *(
         (
             {"type": "instance_event", "instance_id": "id", "event": code, "message": "m"},
-            ("id", (Event(code), "m")),
+            ("id", Event(code), "m"),
         )
         for code in range(6)
     ),
