@@ -107,10 +107,9 @@ class Session:
         self._restoration: Restoration | None = None
         self._keeps_instances = False
         self._thread: threading.Thread | None = None
-        # Locked until the reader thread may begin: there is a connection then, or none will come.
+        # Held while the connection is made. The reader thread waits for that, and finds one behind it, or none.
         self._opening = threading.Lock()
-        self._opening.acquire()
-        # Locked until it has ended, or won't begin.
+        # Locked until nothing is read any more.
         self._reading = threading.Lock()
         self._reading.acquire()
 
@@ -154,10 +153,11 @@ class Session:
             PieConnectTimeoutError: not in time.
         """
         try:
-            sock = self.endpoint.connect(meanwhile=self._start_reader)
-            self._websocket = WebSocket(sock, counters=self.counters, **self._websocket_options)
-            if len(self.endpoint.candidates) == 1:
-                self.protocol = self.endpoint.candidates[0]
+            with self._opening:
+                sock = self.endpoint.connect(meanwhile=self._start_reader)
+                if len(self.endpoint.candidates) == 1:
+                    self.protocol = self.endpoint.candidates[0]
+                self._websocket = WebSocket(sock, counters=self.counters, **self._websocket_options)
             if self._closing:  # in the very last moment
                 self._websocket.abort()
         except BaseException as error:  # Ctrl-C, too
@@ -165,11 +165,8 @@ class Session:
             if self._websocket is None:
                 self._lose(error if isinstance(error, PieConnectionError) else PieConnectionError("given up"))
                 self._reading.release()
+            self._join_reader()
             raise
-        finally:
-            self._opening.release()
-            if self._websocket is None:
-                self._join_reader()
 
     def _start_reader(self) -> None:
         """Start the reader thread, unless that was done: an endpoint may have to ask twice."""
@@ -251,8 +248,8 @@ class Session:
 
     def _run(self) -> None:
         """The reader thread."""
-        self._opening.acquire()
-        websocket = self._websocket
+        with self._opening:
+            websocket = self._websocket
         if websocket is None:
             return  # it could not be connected
         try:

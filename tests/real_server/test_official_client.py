@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable
 
@@ -109,8 +110,12 @@ class TestRequests:
         client.upload_program(component, manifest=manifest)
         assert (official["before upload"], official["after upload"]) == (False, True)
         for name in ("echo-ours@0.1.0", "echo-ours"):
-            instance = client.launch_instance_from_registry(name, {"text": "ä", "number": 5})
-            assert play(instance, Scenario(name)) == as_ours(official[f"component {name.count('@')}"])
+            seen = inferlets.played(
+                client,
+                partial(client.launch_instance_from_registry, name, {"text": "ä", "number": 5}),
+                partial(play, scenario=Scenario(name)),
+            )
+            assert seen == as_ours(official[f"component {name.count('@')}"])
 
     def test_refusals(self, client: PieClient, official: dict[str, Any]):
         manifest = '[package]\nname = "garbage-ours"\nversion = "0.1.0"\n'

@@ -11,7 +11,7 @@ import pytest
 import wasmtime
 from blake3 import blake3
 
-from pie_sync import Event, LaunchError, PieClient, PieTimeoutError, UploadError
+from pie_sync import Event, LaunchError, PieClient, UploadError
 
 from . import harness, inferlets
 from .conftest import start_server
@@ -70,18 +70,14 @@ def returned(client: PieClient, program: str, arguments: object = ()) -> str:
     """What a program returns, launched by its name, or by its hash."""
     is_hash = len(program) == 64 and "-" not in program
     launch = client.launch_instance if is_hash else client.launch_instance_from_registry
-    instance = launch(program, arguments)  # type: ignore[arg-type]
-    try:
-        completed = instance.wait(LIMIT)
-    except PieTimeoutError:
-        # A defect of 0.5.2 (docs/compatibility.md, note 5), unless it was our client that lost the end: then the
-        # server does not have the process any more.
-        assert instance.id in [info.id for info in client.list_instances()], "its end was lost"
-        instance.terminate()
-        assert instance.wait(LIMIT).event is Event.Aborted
-        completed = launch(program, arguments).wait(LIMIT)  # type: ignore[arg-type]
+    completed = inferlets.played(
+        client,
+        lambda: launch(program, arguments),  # type: ignore[arg-type]
+        lambda instance: instance.wait(LIMIT),
+    )
     assert completed.event is Event.Completed, completed
-    return completed.message
+    message: str = completed.message
+    return message
 
 
 class TestWithoutManifest:
