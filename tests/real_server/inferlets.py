@@ -226,8 +226,8 @@ def install(client: Any) -> None:
 def played(client: Any, launch: Callable[[], Any], play: Callable[[Any], Any]) -> Any:
     """Launch behind an upload, with pie-sync, and return what ``play`` makes of the instance.
 
-    Once in 500 times 0.5.2 never runs such a process (docs/compatibility.md, note 5); the next one it does. Unless it
-    was our client that lost the end: then the server does not have the process any more.
+    Once in 500 times 0.5.2 never runs such a process (docs/compatibility.md, note 5); it runs the next one. Unless
+    it was our client that lost the end: then the server does not have the process any more.
     """
     instance = launch()
     try:
