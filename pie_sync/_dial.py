@@ -88,7 +88,7 @@ class Dialer:
                 stream = TlsSocket(sock, ssl_context or ssl.create_default_context(), host)
                 stream.do_handshake(self.limit)
         except BaseException:
-            sock.close()
+            self.close()
             raise
         return stream
 
@@ -98,6 +98,11 @@ class Dialer:
         self._found.put(_given_up())
         if self._socket is not None:
             shut_down(self._socket)
+
+    def close(self) -> None:
+        """Give back what :meth:`dial` made, or had begun to make. In its own thread, when nobody got it."""
+        if self._socket is not None:
+            self._socket.close()
 
     def limit(self) -> None:
         """Before everything that waits on the socket: let it wait until the deadline at most.

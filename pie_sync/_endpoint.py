@@ -116,6 +116,11 @@ class Endpoint:
         self.is_gateway = gateway and (self._protocol == "auto" or uri != self.uri)
         return sock
 
+    def close(self) -> None:
+        """Give back the socket that :meth:`connect` made, or had begun to make. In its own thread."""
+        if self._connector is not None:
+            self._connector.close()
+
     def abort(self) -> None:
         """Make :meth:`connect` in another thread fail soon."""
         self._aborted = True

@@ -163,6 +163,7 @@ class Session:
         except BaseException as error:  # Ctrl-C, too
             self.abort()
             if self._websocket is None:
+                self.endpoint.close()
                 self._lose(error if isinstance(error, PieConnectionError) else PieConnectionError("given up"))
                 self._reading.release()
             self._join_reader()

@@ -80,7 +80,7 @@ class Connector:
         self._ssl_context = ssl_context
         self._dialer = Dialer(deadline)
 
-    def connect(self, meanwhile: Callable[[], None] = lambda: None) -> socket.socket | TlsSocket:
+    def connect(self, meanwhile: Callable[[], None]) -> socket.socket | TlsSocket:
         """Connect, and return the socket with the handshake behind it.
 
         Args:
@@ -90,7 +90,6 @@ class Connector:
             PieConnectionError: it can't be made.
             PieConnectTimeoutError: not in time.
         """
-        sock: socket.socket | TlsSocket | None = None
         upgrade: websocket.WebSocket | None = None
         logger.debug("connecting to %s", self.uri)
         try:
@@ -110,8 +109,7 @@ class Connector:
                 f"{self.uri} refused the WebSocket upgrade: {answer}{': ' if body else ''}{body}"
             ) from error
         except BaseException as error:  # OSError, ValueError, WebSocketException, Ctrl-C
-            if sock is not None:
-                sock.close()
+            self.close()
             if not isinstance(error, Exception):
                 raise
             if _is_timeout(error):
@@ -137,6 +135,10 @@ class Connector:
     def abort(self) -> None:
         """Make :meth:`connect` in another thread fail at once."""
         self._dialer.abort()
+
+    def close(self) -> None:
+        """Give back the socket that :meth:`connect` made, or had begun to make. In its own thread."""
+        self._dialer.close()
 
 
 class _HeadReader:

@@ -10,6 +10,9 @@ from __future__ import annotations
 import dis
 import os
 import sys
+import threading
+import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -20,6 +23,7 @@ import pytest
 
 import pie_sync
 from pie_sync import Event, PieClient, PieConnectionError, PieTimeoutError
+from tests.faults.test_cut_anywhere import open_files
 
 SOURCE = str(Path(pie_sync.__file__).parent) + os.sep
 
@@ -115,3 +119,39 @@ def interrupt_everywhere(server, use: Callable[[PieClient], None]) -> None:
                 pytest.fail(f"neither usable nor closed after KeyboardInterrupt at {interrupt.place}")
         assert number > 50, "hardly anything was interrupted"
         assert closed < number / 4, "few moments are worth a connection"
+
+
+def test_an_interrupted_connect_leaves_nothing_behind(server):
+    with warnings.catch_warnings(record=True) as warned, ThreadPoolExecutor(1) as thread:  # see above
+        warnings.simplefilter("always", ResourceWarning)
+        thread.submit(interrupt_connecting_everywhere, server).result()
+    # A socket that the system has made already, and that no variable knows yet, nobody can close.
+    assert len(warned) <= 1, [str(warning.message) for warning in warned]
+
+
+def interrupt_connecting_everywhere(server) -> None:
+    before = open_files()
+    number = 0
+    interrupted = True
+    while interrupted:
+        number += 1
+        client = PieClient(server.uri, timeout=15)
+        with InterruptAt(number) as interrupt:
+            try:
+                client.connect()
+                interrupted = False
+            except KeyboardInterrupt:
+                pass
+        client.connect()
+        client.authenticate("alice")
+        client.ping()
+        client.close()
+        for other in threading.enumerate():
+            if other.name.startswith("pie-sync reader"):
+                other.join(15)
+                assert not other.is_alive(), f"the reader thread is left after {interrupt.place}"
+    assert number > 100, "hardly anything was interrupted"
+    deadline = time.monotonic() + 15
+    while open_files() > before and time.monotonic() < deadline:
+        time.sleep(0.01)  # the server's ends of the connections
+    assert open_files() <= before
