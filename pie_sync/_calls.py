@@ -105,9 +105,8 @@ class Calls:
     def answer(self, answer: Answer | InstanceList) -> None:
         """Finish the call that an answer is for."""
         corr_id = answer.corr_id
-        with self._lock:
-            call = self._pending.pop(corr_id, None)
-            abandoned = self._abandoned.pop(corr_id, None) if call is None else None
+        # Without the lock: it is one step, and whoever was quicker holds the lock until it is among the abandoned.
+        call = self._pending.pop(corr_id, None)
         if call is not None:
             try:
                 _finish(call, answer)
@@ -118,7 +117,10 @@ class Calls:
             if call.on_granted is not None:
                 with self._lock:  # and not before: on_granted() may need the early events
                     self._settle(call)
-        elif abandoned is not None:
+            return
+        with self._lock:
+            abandoned = self._abandoned.pop(corr_id, None)
+        if abandoned is not None:
             _finish(abandoned, answer)
             with self._lock:
                 self._settle(abandoned)

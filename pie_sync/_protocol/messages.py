@@ -149,7 +149,7 @@ def decode(decoders: dict[str, Decoder], payload: Any) -> Decoded:
         BadMessage: it can't be understood. It may still say whom it concerns.
     """
     try:
-        message = msgpack.unpackb(payload, raw=False) if len(payload) <= _SMALL else _unpack_large(payload)
+        message = msgpack.unpackb(payload) if len(payload) <= _SMALL else _unpack_large(payload)
     except Exception as error:  # msgpack raises half a dozen kinds, ValueError and RecursionError among them
         raise BadMessage(f"a message of {len(payload)} bytes that is not MessagePack: {error}") from error
     try:
