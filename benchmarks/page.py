@@ -62,10 +62,11 @@ a Python function for each instance.
   with two processors the second one costs about 20 µs of a ping, all of it in the kernel: more than the Python on
   the way, which is less than the official client's (`perf record`). With all processes on one processor
   (`taskset -c 0`) nobody is woken across, and the ping is the quicker one of the two.
-- A large blob is written to fresh memory twice: when it comes in, and when it becomes a `Blob`. That is a `bytes` with
-  a name, and CPython makes such a thing only by copying. The first touch of memory takes more time than the copy.
-- With ten thousand instances in turn nothing of an instance is in the processor's cache any more when its next event
-  comes.
+- A large blob is written to fresh memory twice: when it comes in, and when it becomes a `Blob`. That is a `bytes`
+  with a name, and CPython makes such a thing only by copying. To touch memory for the first time takes more time
+  than the copy.
+- With ten thousand instances in turn nothing of an instance is in the processor's cache any more when its next
+  event comes.
 
 ## How it is measured
 
