@@ -9,7 +9,8 @@ from itertools import chain, repeat
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Callable, Union
 
-from ._spill import SpillFile
+from ._spill import SpillFile, SpillSpace
+from .errors import PieError
 from .events import Event
 
 if TYPE_CHECKING:
@@ -88,6 +89,8 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
         # Replaced, never changed: the queues that have nothing here, nearly all, have the same nothing.
         self._behind: Sequence[Exception | deque[Entry] | SpillFile] = ()
         self._errors = 0
+        # The last error about lost events, and how many it tells.
+        self._loss: tuple[PieError | None, int] = None, 0
         self._ending: Callable[[], Exception] | None = None
         self._wake: Callable[[], None] | None = None  # see when_ended()
 
@@ -158,6 +161,30 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
                 self._errors += 1
                 self._behind = [*self._behind, error]
                 self.direct = False
+        self._error_was_put()
+
+    def put_loss(self, count: int, reason: str) -> bool:
+        """Add the error that ``count`` events are lost; to one like it, if nothing has come since. Never dropped.
+
+        Returns:
+            Whether it is a new one.
+        """
+        with self.mutex:
+            is_new = not self._behind or self._behind[-1] is not self._loss[0]
+            if is_new:
+                self._errors += 1
+            else:
+                count += self._loss[1]
+                self._behind = self._behind[:-1]
+            error = PieError(f"{count} events are lost: {reason}")
+            self._loss = error, count
+            self._behind = [*self._behind, error]
+            self.direct = False
+        self._error_was_put()
+        return is_new
+
+    def _error_was_put(self) -> None:
+        with self.mutex:
             wake, self._wake = self._wake, None
         self._ring(1)
         if wake is not None:
@@ -289,8 +316,11 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
         with self.mutex:
             return sum(part.size for part in self._behind if isinstance(part, SpillFile))
 
-    def spill(self) -> None:
+    def spill(self, space: SpillSpace | None = None) -> None:
         """Move everything that is in memory to the disk. What comes later goes there too, until it is consumed.
+
+        Args:
+            space: where to; None makes one.
 
         Raises:
             OSError: the disk is full. Nothing is lost: it stays in memory.
@@ -298,8 +328,8 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
         with self.mutex:
             taken = self._take_all()
             try:
-                front = _on_disk(taken)
-                parts = [_on_disk(list(part)) if isinstance(part, deque) else part for part in self._behind]
+                front = _on_disk(taken, space)
+                parts = [_on_disk(list(part), space) if isinstance(part, deque) else part for part in self._behind]
             except OSError:
                 self.queue.extend(taken)
                 self._ring(len(taken))
@@ -324,11 +354,11 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
             return taken
 
 
-def _on_disk(entries: Sequence[Entry]) -> SpillFile | None:
-    """Write events to a file of their own, in pieces that are easily brought back; None for no events."""
+def _on_disk(entries: Sequence[Entry], space: SpillSpace | None) -> SpillFile | None:
+    """Write events to the disk, in pieces that are easily brought back; None for no events."""
     if not entries:
         return None
-    file = SpillFile()
+    file = SpillFile(space if space is not None and space.enter() else None)
     try:
         piece: list[Item] = []
         size = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -13,7 +14,8 @@ from pie_sync import Blob, Event, PieError
 from pie_sync import _queue as queue_module
 from pie_sync._backlog import Backlog
 from pie_sync._queue import EventQueue
-from pie_sync._spill import SpillFile
+from pie_sync._spill import SpillFile, SpillSpace
+from tests.faults.test_cut_anywhere import open_files
 
 
 def messages(start: int, stop: int):
@@ -196,7 +198,55 @@ def test_what_is_on_a_full_disk_can_still_be_read():
     assert "Traceback" not in result.stderr
 
 
+def test_losses_without_an_event_between_them_are_told_together():
+    events = EventQueue()
+    assert [events.put_loss(2, "why") for _ in range(500)] == [True] + [False] * 499
+    events.put_batch(messages(0, 1))
+    assert events.put_loss(3, "why")
+    for count in (1000, 3):
+        with pytest.raises(PieError, match=f"{count} events are lost: why"):
+            while True:
+                assert events.get(block=False) == messages(0, 1)[0]
+
+
+def test_queues_share_a_space_and_give_it_back():
+    before = open_files()
+    space = SpillSpace()
+    queues = [EventQueue() for _ in range(50)]
+    for turn in range(4):
+        for events in queues:
+            events.put_batch(messages(10 * turn, 10 * turn + 10))
+            if turn % 2 == 0:
+                events.spill(space)
+    assert open_files() == before + 1
+    for number, events in enumerate(queues):
+        events.put_batch(messages(40, 45))  # behind what is on disk
+        if number % 3:
+            events.end(lambda: EOFError())
+            assert drain(events) == messages(0, 45)
+    del queues, events  # what nobody consumes any more needs no space either
+    gc.collect()
+    assert open_files() == before
+    assert not space.enter()
+
+
 class TestBacklog:
+    def test_many_queues_take_few_files(self):
+        backlog = Backlog(100_000)
+        queues = [EventQueue() for _ in range(2000)]
+        for events in queues:
+            backlog.watch(events)
+        before = open_files()
+        for start in range(0, 20, 2):
+            for events in queues:
+                backlog.put(events, messages(start, start + 2))
+        assert backlog.spills > 1000
+        assert open_files() - before < 5
+        for events in queues:
+            events.end(lambda: EOFError())
+            assert drain(events) == messages(0, 20)
+        assert open_files() == before
+
     def test_counting_while_instances_come(self):
         backlog = Backlog(100_000)
         kept = []
