@@ -76,6 +76,7 @@ class Launch(Call):
         self._over = over
         self._corr_id: int | None = None
         self._given_up = False
+        self._dropped = False
         self.limit = limit
         self.instance: Instance | None = None
 
@@ -109,6 +110,9 @@ class Launch(Call):
         session.add_instance(answer.text)
         events = session.claim(answer.text)
         self.instance = Instance(self._client, session, answer.text, events)
+        if self._dropped:
+            self.instance = None
+            return
         if self._over is None:
             return
         if self._given_up:
@@ -191,7 +195,8 @@ class Launch(Call):
         return Termination(session, self.instance.id, limit)
 
     def drop(self) -> None:
-        """Let go of the instance: what it still sends is ignored."""
+        """Let go of the instance, also of one that the answer has yet to bring: what it sends is ignored."""
+        self._dropped = True  # first, for the reader thread, which may have the answer just now
         self.instance = None
 
 

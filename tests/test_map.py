@@ -2,11 +2,13 @@
 
 import gc
 import itertools
+import math
 import os
 import signal
 import threading
 import time
 from collections import Counter
+from queue import SimpleQueue
 
 import psutil
 import pytest
@@ -22,7 +24,10 @@ from pie_sync import (
     PieTimeoutError,
     ProtocolError,
 )
+from pie_sync._deadline import Limit
+from pie_sync._launch import Launch
 from pie_sync._map import LOOK_AHEAD
+from pie_sync._runnable import Runnable
 from tests.programs import HELLO
 from tests.scripted import scripted_server, wait_for_close
 
@@ -483,8 +488,20 @@ def test_a_generator_in_a_cycle_is_collected_wherever_it_may_be(client, gauge):
     session = client._lifecycle.connection.session
     with session.calls._lock:
         gc.collect()
+    assert client.ping() > 0  # is answered after the launches that were under way
     assert not session._queues
-    assert client.ping() > 0
+
+
+def test_an_instance_that_comes_when_its_launch_was_dropped_is_let_go(server, client, gauge):
+    """Nobody could receive its events, nor forget them."""
+    server.delay(math.inf)
+    launch = Launch(client, "map", Runnable("odd-ones-wait", None), ["1"], Limit(20), SimpleQueue())
+    launch.send()
+    launch.drop()
+    server.delay(0)
+    assert client.ping() > 0  # is answered after the launch
+    assert launch.finished
+    assert not client._lifecycle.connection.session._queues
 
 
 def test_after_the_client_was_closed(server, gauge):
