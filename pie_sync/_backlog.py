@@ -127,7 +127,7 @@ class Backlog:
                 break
             logger.debug("moving %d bytes of events to disk", sizes[events])
             # All into few files: there may be more instances than a process may have open files.
-            if self._space is None or self._space.size > _SPACE_SIZE:
+            if self._space is None or self._space.is_closed or self._space.size > _SPACE_SIZE:
                 self._space = SpillSpace()
             events.spill(self._space)
             self.spills += 1

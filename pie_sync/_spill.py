@@ -6,7 +6,7 @@ import struct
 import tempfile
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import msgpack
 
@@ -35,16 +35,27 @@ class SpillSpace:
     """
 
     def __init__(self) -> None:
-        # Unbuffered: what a full disk does not take must not be tried again whenever something is read.
-        self._file = tempfile.TemporaryFile(prefix="pie-sync-", buffering=0)  # noqa: SIM115 - closed by leave()
+        self._file: IO[bytes] | None = None  # until there is a user
         # The file has one position for all. Reentrant, since a user may be collected as garbage anywhere.
         self._lock = threading.RLock()
         self._users = 0
         self.size = 0
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether there is nothing any more, because the last user has gone."""
+        return self._file is not None and self._file.closed
+
     def enter(self) -> bool:
-        """Become a user. False if there is nothing any more: the last one has gone."""
+        """Become a user. False if it is closed.
+
+        Raises:
+            OSError: there can't be a file.
+        """
         with self._lock:
+            if self._file is None:
+                # Unbuffered: what a full disk does not take must not be tried again whenever something is read.
+                self._file = tempfile.TemporaryFile(prefix="pie-sync-", buffering=0)  # noqa: SIM115 - see leave()
             if not self._file.closed:
                 self._users += 1
             return not self._file.closed
@@ -54,7 +65,7 @@ class SpillSpace:
         with self._lock:
             self._users -= 1
             if self._users == 0:
-                self._file.close()
+                self._open_file.close()
 
     def append(self, data: bytes) -> int:
         """Write something at the end, and return where it is. Never 0.
@@ -81,9 +92,10 @@ class SpillSpace:
         """
         parts = []
         with self._lock:
-            self._file.seek(position)
+            file = self._open_file
+            file.seek(position)
             while size:
-                part = self._file.read(size)  # the system may give fewer at a time
+                part = file.read(size)  # the system may give fewer at a time
                 if not part:
                     raise OSError("the temporary file became shorter")
                 parts.append(part)
@@ -91,10 +103,16 @@ class SpillSpace:
         return b"".join(parts)
 
     def _write(self, position: int, data: bytes) -> None:
-        self._file.seek(position)
+        file = self._open_file
+        file.seek(position)
         left = memoryview(data)
         while left:
-            left = left[self._file.write(left) :]
+            left = left[file.write(left) :]
+
+    @property
+    def _open_file(self) -> IO[bytes]:
+        assert self._file is not None
+        return self._file
 
 
 class SpillFile:
