@@ -82,7 +82,7 @@ class Limit:
     def __init__(self, timeout: float | None, *, stall: bool = False) -> None:
         self._timeout = timeout
         self._stall = stall
-        self._deadline = None if timeout is None else monotonic() + timeout
+        self._deadline = deadline_after(timeout)
 
     def deadline(self) -> float | None:
         """Return the deadline of the step that begins now."""

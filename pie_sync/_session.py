@@ -387,8 +387,7 @@ class Session:
         self._write(encode_frame(BINARY, *parts), 1, deadline)
 
     def _write(self, frames: Buffer, count: int, deadline: float | None) -> None:
-        if self._lost is not None or self._process_id != os.getpid():
-            self.check()
+        self.check()
         assert self._websocket is not None
         try:
             self._websocket.send(frames, deadline, count)
@@ -484,10 +483,7 @@ class Session:
                     if type(decoded) is not tuple:
                         if staging:
                             self._hand_over(staging)
-                        if type(decoded) is Answer:
-                            self.calls.answer(decoded)
-                        else:
-                            self._handle(decoded)
+                        self._handle(decoded)
                         continue
                     instance_id, event, text = decoded
                     try:

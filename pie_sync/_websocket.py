@@ -266,7 +266,8 @@ class WebSocket:
         try:
             if not acquire(self._send_lock, deadline, acquired):
                 raise PieTimeoutError("the connection is busy with other messages: nothing was sent")
-            if (self._unsent or self._control or self._pongs) and not self._write_left_overs(deadline):
+            # What is left over does not matter to a message that can't be sent any more.
+            if not self._close_sent and not self._write_left_overs(deadline):
                 raise PieTimeoutError("the server does not read: nothing was sent")
             if self._close_sent:  # perhaps just now, as one of them
                 raise PieConnectionError("the connection is being closed")
@@ -277,8 +278,7 @@ class WebSocket:
         finally:
             if True in acquired:
                 self._send_lock.release()
-            if self._unsent or self._control or self._pongs:
-                self._flush_control()
+            self._flush_control()
 
     def _write(self, frames: Buffer, deadline: float | None) -> bool:
         """Write bytes, with the send lock held. False if the deadline came first: the rest is kept."""
@@ -309,7 +309,7 @@ class WebSocket:
 
     def _flush_control(self) -> None:
         # Whoever releases the lock looks again, so that a frame appended just before is not left lying.
-        while self._unsent or self._control or self._pongs:
+        while self._has_unsent():
             acquired: list[bool] = []
             try:
                 if not acquire(self._send_lock, 0, acquired):
