@@ -505,6 +505,14 @@ def test_a_message_that_was_not_sent_in_time_is_completed_before_a_close(client,
     assert not finishing.is_alive()
 
 
+def test_after_our_close_a_message_is_refused_without_waiting_for_left_overs(client):
+    with pytest.raises(PieTimeoutError, match="not sent in time"):
+        client.send(encode_frame(BINARY, b"x" * BIG), deadline=0)
+    client.send_close()
+    with pytest.raises(PieConnectionError, match="being closed"):  # without limit, and nobody reads
+        client.send(encode_frame(BINARY, b"behind"), deadline=None)
+
+
 def test_no_message_overtakes_the_close_when_left_overs_are_sent_first(client, server, monkeypatch):
     with pytest.raises(PieTimeoutError, match="not sent in time"):
         client.send(encode_frame(BINARY, b"x" * BIG), deadline=0)
