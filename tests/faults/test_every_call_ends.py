@@ -56,6 +56,27 @@ def authenticated(uri: str, **options):
         assert client.closed
 
 
+def close_while_it_connects(client: PieClient, begun: threading.Event) -> PieConnectionError:
+    """Close a client once another thread is inside of connect(); return what that raises there."""
+    outcomes: list[PieConnectionError] = []
+
+    def connect() -> None:
+        try:
+            client.connect()
+        except PieConnectionError as error:
+            outcomes.append(error)
+
+    thread = threading.Thread(target=connect)
+    thread.start()
+    assert begun.wait(10)
+    with ends_within(CLOSE_LIMIT):
+        client.close()
+    thread.join(5)
+    assert not thread.is_alive()
+    (outcome,) = outcomes
+    return outcome
+
+
 def stay_silent(peer: RawPeer) -> None:
     """Accept, read, and say nothing."""
     while True:
@@ -155,21 +176,7 @@ class TestConnecting:
 
     def test_close_while_the_name_is_looked_up(self, slow_look_up):
         client = PieClient("ws://pie.example", connect_timeout=None)
-        failures: list[Exception] = []
-
-        def connect() -> None:
-            try:
-                client.connect()
-            except PieConnectionError as error:
-                failures.append(error)
-
-        thread = threading.Thread(target=connect)
-        thread.start()
-        assert slow_look_up.wait(20)
-        client.close()
-        thread.join(20)
-        assert not thread.is_alive()
-        assert "given up" in str(failures[0])
+        assert "given up" in str(close_while_it_connects(client, slow_look_up))
 
     def test_a_name_that_nobody_knows(self):
         with pytest.raises(PieConnectionError, match=r"can't connect to ws://pie\.invalid"):
@@ -450,19 +457,4 @@ class TestClosing:
     def test_while_another_thread_connects(self):
         accepted = threading.Event()
         with raw_server(lambda peer: accepted.set()) as uri:
-            client = PieClient(uri, connect_timeout=3)
-            outcomes = []
-
-            def connect() -> None:
-                try:
-                    client.connect()
-                except PieConnectionError as error:
-                    outcomes.append(error)
-
-            thread = threading.Thread(target=connect)
-            thread.start()
-            assert accepted.wait(10)
-            with ends_within(CLOSE_LIMIT):
-                client.close()
-            thread.join(5)
-            assert outcomes
+            close_while_it_connects(PieClient(uri, connect_timeout=3), accepted)
