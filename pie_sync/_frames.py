@@ -241,12 +241,11 @@ def encode_frame(opcode: int, *parts: Buffer) -> bytes | bytearray:
         opcode: ``BINARY``, ``CLOSE``, ``PING`` or ``PONG``.
         parts: bytes-like objects of bytes. Each is copied once, into the frame, and masked there.
     """
-    length = 0
-    for part in parts:
-        length += len(part)
     key = new_key()
+    length = len(parts[0]) if len(parts) == 1 else sum(map(len, parts))
     if length < 126:  # nearly all but chunks
-        return bytes((FIN | opcode, MASKED | length)) + key + masked(b"".join(parts), key)
+        payload = parts[0] if len(parts) == 1 else b"".join(parts)
+        return b"%c%c%b%b" % (FIN | opcode, MASKED | length, key, masked(payload, key))
     if length < 65536:
         frame = bytearray(struct.pack("!BBH", FIN | opcode, MASKED | 126, length))
     else:

@@ -36,6 +36,8 @@ NUMPY_PAYS_AFTER = 96 * 1024 * 1024
 
 _masked_without_numpy = 0
 
+_integer = int.from_bytes
+
 #: How many keys are made at once.
 _KEYS = 64
 
@@ -68,8 +70,8 @@ def expect(size: int) -> None:
 def masked(payload: bytes | bytearray, key: bytes) -> bytes:
     """Return ``payload`` XOR the four bytes of ``key``, repeated. For up to ``INTEGER_LIMIT`` bytes."""
     size = len(payload)
-    mask = int.from_bytes((key * (size // 4 + 1))[:size], "little")
-    return (int.from_bytes(payload, "little") ^ mask).to_bytes(size, "little")
+    mask = (key * (INTEGER_LIMIT // 4))[:size]
+    return (_integer(payload, "little") ^ _integer(mask, "little")).to_bytes(size, "little")
 
 
 def mask_in_place(frame: bytearray, start: int, key: bytes) -> None:

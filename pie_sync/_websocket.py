@@ -267,7 +267,7 @@ class WebSocket:
             if not acquire(self._send_lock, deadline, acquired):
                 raise PieTimeoutError("the connection is busy with other messages: nothing was sent")
             # What is left over does not matter to a message that can't be sent any more.
-            if not self._close_sent and not self._write_left_overs(deadline):
+            if self._has_unsent() and not self._close_sent and not self._write_left_overs(deadline):
                 raise PieTimeoutError("the server does not read: nothing was sent")
             if self._close_sent:  # perhaps just now, as one of them
                 raise PieConnectionError("the connection is being closed")
