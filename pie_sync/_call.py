@@ -23,6 +23,8 @@ class Call:
             any later message is looked at: so an instance has its queue before its first event.
     """
 
+    __slots__ = ("_unfinished", "answer", "error", "kinds", "name", "on_granted")
+
     def __init__(
         self, name: str, kinds: tuple[str, ...], on_granted: Callable[[Answer], None] | None = None
     ) -> None:

@@ -79,10 +79,12 @@ class Limit:
             whole call.
     """
 
+    __slots__ = ("_deadline", "_stall", "_timeout")
+
     def __init__(self, timeout: float | None, *, stall: bool = False) -> None:
         self._timeout = timeout
         self._stall = stall
-        self._deadline = deadline_after(timeout)
+        self._deadline = None if timeout is None else monotonic() + timeout
 
     def deadline(self) -> float | None:
         """Return the deadline of the step that begins now."""

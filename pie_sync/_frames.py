@@ -234,25 +234,37 @@ def encode_close(code: int, reason: str = "") -> bytes:
     return struct.pack("!H", code) + reason.encode()[:123].decode(errors="ignore").encode()
 
 
-def encode_frame(opcode: int, *parts: Buffer) -> bytes | bytearray:
-    """Build one masked frame whose payload is ``parts``, one after the other.
+#: The first two bytes of the frames that nearly all are, by opcode and length: masked ones of less than 126 bytes.
+_SHORT_HEADS = {
+    opcode: [bytes((FIN | opcode, MASKED | length)) for length in range(126)]
+    for opcode in (BINARY, CLOSE, PING, PONG)
+}
+
+
+def encode_frame(opcode: int, payload: Buffer, *more: Buffer) -> bytes | bytearray:
+    """Build one masked frame.
 
     Args:
         opcode: ``BINARY``, ``CLOSE``, ``PING`` or ``PONG``.
-        parts: bytes-like objects of bytes. Each is copied once, into the frame, and masked there.
+        payload: bytes-like, of bytes. It is copied once, into the frame, and masked there.
+        more: what else belongs to the payload, one behind the other.
     """
-    key = new_key()
-    length = len(parts[0]) if len(parts) == 1 else sum(map(len, parts))
-    if length < 126:  # nearly all but chunks
-        payload = parts[0] if len(parts) == 1 else b"".join(parts)
-        return b"%c%c%b%b" % (FIN | opcode, MASKED | length, key, masked(payload, key))
-    if length < 65536:
+    length = len(payload)
+    if not more and length < 126:
+        key = new_key()
+        return _SHORT_HEADS[opcode][length] + key + masked(payload, key)
+    length += sum(map(len, more))
+    if length < 126:
+        frame = bytearray(_SHORT_HEADS[opcode][length])
+    elif length < 65536:
         frame = bytearray(struct.pack("!BBH", FIN | opcode, MASKED | 126, length))
     else:
         frame = bytearray(struct.pack("!BBQ", FIN | opcode, MASKED | 127, length))
+    key = new_key()
     frame += key
     start = len(frame)
-    for part in parts:
+    frame += payload
+    for part in more:
         frame += part
     mask_in_place(frame, start, key)
     return frame

@@ -18,7 +18,7 @@ from .messages import (
     Decoder,
     InstanceList,
     Notice,
-    answer,
+    answer_decoder,
     blob_hash,
     chunk_data,
     decode,
@@ -220,14 +220,6 @@ def _output(message: dict[str, Any]) -> Decoded:
     return message["instance_id"], event, text
 
 
-def _response(message: dict[str, Any]) -> Decoded:
-    return answer(message, "response", "successful", "result")
-
-
-def _instance_result(message: dict[str, Any]) -> Decoded:
-    return answer(message, message["type"], "successful", "message")
-
-
 def _challenge(message: dict[str, Any]) -> Decoded:
     return Answer(typed(message, "corr_id", int), "challenge", True, typed(message, "challenge", str))
 
@@ -272,10 +264,10 @@ def _server_event(message: dict[str, Any]) -> Decoded:
 
 
 DECODERS: dict[str, Decoder] = {
-    "response": _response,
+    "response": answer_decoder("successful", "result"),
     "challenge": _challenge,
-    "instance_launch_result": _instance_result,
-    "instance_attach_result": _instance_result,
+    "instance_launch_result": answer_decoder("successful", "message"),
+    "instance_attach_result": answer_decoder("successful", "message"),
     "live_instances": _live_instances,
     "instance_event": _event,
     "streaming_output": _output,

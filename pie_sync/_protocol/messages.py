@@ -21,7 +21,7 @@ __all__ = [
     "Notice",
     "Refusal",
     "StreamEvent",
-    "answer",
+    "answer_decoder",
     "blob_hash",
     "chunk_data",
     "decode",
@@ -215,12 +215,16 @@ def typed(message: dict[str, Any], field: str, kind: type) -> Any:
     return value
 
 
-def answer(message: dict[str, Any], kind: str, granted: str, text: str) -> Answer:
-    """Return the answer whose fields have these names."""
-    corr_id, ok, result = message["corr_id"], message[granted], message[text]
-    if type(corr_id) is not int or type(ok) is not bool or type(result) is not str:
-        raise TypeError
-    return Answer(corr_id, kind, ok, result)
+def answer_decoder(granted: str, text: str) -> Decoder:
+    """Return what makes an answer of a message whose fields have these names."""
+
+    def decode_answer(message: dict[str, Any]) -> Answer:
+        corr_id, ok, result = message["corr_id"], message[granted], message[text]
+        if type(corr_id) is not int or type(ok) is not bool or type(result) is not str:
+            raise TypeError
+        return Answer(corr_id, message["type"], ok, result)
+
+    return decode_answer
 
 
 def chunk_data(message: dict[str, Any]) -> bytes | memoryview:

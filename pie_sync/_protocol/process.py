@@ -18,7 +18,7 @@ from .messages import (
     InstanceList,
     Notice,
     Refusal,
-    answer,
+    answer_decoder,
     blob_hash,
     chunk_data,
     decode,
@@ -267,10 +267,6 @@ def _process_event(message: dict[str, Any]) -> Decoded:
     return message["process_id"], event, text
 
 
-def _response(message: dict[str, Any]) -> Decoded:
-    return answer(message, "response", "ok", "result")
-
-
 def _file(message: dict[str, Any]) -> Decoded:
     return BlobChunk(
         typed(message, "process_id", str),
@@ -300,7 +296,7 @@ def _instance_info(fields: Any) -> InstanceInfo:
 
 
 DECODERS: dict[str, Decoder] = {
-    "response": _response,
+    "response": answer_decoder("ok", "result"),
     "process_event": _process_event,
     "file": _file,
 }
