@@ -6,6 +6,7 @@ import logging
 import threading
 from collections import OrderedDict
 from contextlib import contextmanager
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from ._early import EarlyEvents
@@ -34,14 +35,14 @@ class Calls:
     """
 
     def __init__(self) -> None:
-        # Serialises: a call is registered, or the connection is lost, but a call is never overlooked.
+        # Guards everything here but _pending, of which all uses are single steps.
         self._lock = threading.Lock()
+        self._corr_ids = count(1)
         self._pending: dict[int, Call] = {}
         self._abandoned: OrderedDict[int, Call] = OrderedDict()
         # How many of both bring an instance: while there are any, events may come before its id is known.
         self._expected = 0
         self._early = EarlyEvents()
-        self._last_corr_id = 0
         self._lost: PieConnectionError | None = None
 
     def __len__(self) -> int:
@@ -65,16 +66,18 @@ class Calls:
         Raises:
             PieConnectionError: the connection is lost.
         """
-        with self._lock:
-            if self._lost is not None:
-                raise again(self._lost)
-            corr_id = (self._last_corr_id + 1) % 2**32
-            while corr_id in self._pending or corr_id in self._abandoned:
-                corr_id = (corr_id + 1) % 2**32
-            self._last_corr_id = corr_id
-            self._pending[corr_id] = call
-            self._expected += call.on_granted is not None
-            return corr_id
+        corr_id = next(self._corr_ids) % 2**32
+        while corr_id in self._pending or corr_id in self._abandoned:
+            corr_id = next(self._corr_ids) % 2**32
+        if call.on_granted is not None:
+            with self._lock:
+                self._expected += 1
+        # Without the lock, and in this order: lose() sets what is looked at here, and then looks for calls.
+        self._pending[corr_id] = call
+        if self._lost is not None:
+            self._pending.pop(corr_id, None)
+            raise again(self._lost)
+        return corr_id
 
     def remove(self, corr_id: int, call: Call) -> None:
         """Take back what :meth:`add` did. If an answer comes later and grants the call, that still counts."""
@@ -130,12 +133,10 @@ class Calls:
 
     def refuse(self, text: str) -> None:
         """Take note that the server could not understand a message. If only one waits, it must be that one's."""
-        with self._lock:
-            call = self._pending.popitem()[1] if len(self._pending) == 1 else None
-            if call is not None:
-                self._settle(call)
-        if call is not None:
-            call.finish(None, RequestError(call.name, text))
+        waiting = list(self._pending.items())
+        if len(waiting) == 1:
+            corr_id, call = waiting[0]
+            self.fail(corr_id, RequestError(call.name, text))
 
     def fail(self, corr_id: int, error: Exception) -> bool:
         """End the call with this correlation id by an error; say whether there is one."""
@@ -153,11 +154,12 @@ class Calls:
         """End all calls, and let there be no more: the connection is lost."""
         with self._lock:
             self._lost = error
-            calls, self._pending = self._pending, {}
             self._abandoned.clear()
             self._expected = 0
             self._early.clear()
-        for corr_id, call in calls.items():
+        for corr_id, call in list(self._pending.items()):
+            if self._pending.pop(corr_id, None) is None:
+                continue  # it isn't waited for any more
             logger.debug("request %d: %s failed: %s", corr_id, call.name, error)
             call.finish(None, again(error))
 

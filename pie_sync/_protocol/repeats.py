@@ -58,18 +58,19 @@ class Repeats:
         """Decode one message; see :func:`messages.decode`."""
         if len(payload) > _MAX_SIZE:
             return self._decode(payload)
-        data = bytes(payload)
-        for length in self._lengths:
-            known = self._known.get(data[:length])
-            if known is not None:
-                text = _text_at(data, length)
-                if text is not None:
-                    if isinstance(known, str):
-                        return known, _MESSAGE, text
-                    return *known, text
-        decoded = self._decode(data)
+        if self._lengths:
+            data = bytes(payload)
+            for length in self._lengths:
+                known = self._known.get(data[:length])
+                if known is not None:
+                    text = _text_at(data, length)
+                    if text is not None:
+                        if isinstance(known, str):
+                            return known, _MESSAGE, text
+                        return *known, text
+        decoded = self._decode(payload)
         if type(decoded) is tuple and self._strange < _MAX_STRANGE:
-            self._learn(data, *decoded)
+            self._learn(bytes(payload), *decoded)
         return decoded
 
     def _learn(self, data: bytes, instance_id: str, event: Event, text: str) -> None:

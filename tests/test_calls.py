@@ -1,0 +1,83 @@
+"""A request must never be overlooked, whenever the connection is lost: its caller would wait for ever."""
+
+from __future__ import annotations
+
+import threading
+from time import monotonic
+
+import pytest
+
+from pie_sync import PieConnectionError
+from pie_sync._call import Call
+from pie_sync._calls import Calls
+
+LOST = PieConnectionError("the connection is lost")
+
+
+def call():
+    return Call("ping", ("response",))
+
+
+class LosesIt(dict):
+    """What waits for an answer; but the connection is lost when something is added."""
+
+    def __init__(self, calls, *, before):
+        super().__init__()
+        self.calls, self.before = calls, before
+
+    def __setitem__(self, corr_id, call):
+        if self.before:
+            self.calls.lose(LOST)
+        super().__setitem__(corr_id, call)
+        if not self.before:
+            self.calls.lose(LOST)
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_lost_while_it_is_registered(before):
+    calls = Calls()
+    calls._pending = LosesIt(calls, before=before)
+    with pytest.raises(PieConnectionError, match="the connection is lost"):
+        calls.add(call())
+    assert len(calls) == 0
+
+
+def test_lost_while_many_threads_register():
+    for _ in range(20):
+        calls = Calls()
+        registered: list[list[Call]] = [[] for _ in range(4)]
+        under_way = threading.Barrier(5)
+
+        def register(mine, calls=calls, under_way=under_way):
+            with pytest.raises(PieConnectionError):
+                while True:
+                    mine.append(call())
+                    calls.add(mine[-1])
+                    if len(mine) == 1:
+                        under_way.wait()
+
+        threads = [threading.Thread(target=register, args=(mine,)) for mine in registered]
+        for thread in threads:
+            thread.start()
+        under_way.wait()
+        calls.lose(LOST)
+        for thread in threads:
+            thread.join()
+        # The last one of each was refused by add().
+        waiting = [one for mine in registered for one in mine[:-1]]
+        assert all(one.wait(monotonic()) for one in waiting)
+        assert len(calls) == 0
+
+
+def test_every_thread_gets_ids_of_its_own():
+    calls = Calls()
+    ids: list[list[int]] = [[] for _ in range(4)]
+    threads = [
+        threading.Thread(target=lambda mine=mine: mine.extend(calls.add(call()) for _ in range(5000)))
+        for mine in ids
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({one for mine in ids for one in mine}) == len(calls) == 20_000
