@@ -12,7 +12,7 @@ PAGE = """\
 
 This page is written by `make bench`, from one run. Numbers depend on the machine, so what counts are the ratios:
 every client is measured in the same run, in turn, against the same load source; every number is the median of
-{rounds} rounds, each in a fresh process.
+{rounds} rounds, each in a fresh process; those of ping, connecting, importing and the real server are of {more}.
 
 ![Speed relative to the official async client](performance.svg)
 
@@ -61,7 +61,9 @@ a Python function for each instance.
 - An answer wakes two threads, the reader and the caller, where asyncio has only one to wake. On a virtual machine
   with two processors the second one costs about 20 µs of a ping, all of it in the kernel: more than the Python on
   the way, which is less than the official client's (`perf record`). With all processes on one processor
-  (`taskset -c 0`) nobody is woken across, and the ping is the quicker one of the two.
+  (`taskset -c 0`) nobody is woken across, and the ping is the quicker one of the two. The other way round: where
+  the scheduler happens to keep the server and the only thread of an asyncio client on one processor, as it does
+  when the machine has more to do, that one's ping takes 70 µs, and pie-sync's still 120.
 - A large blob is written to fresh memory twice: when it comes in, and when it becomes a `Blob`. That is a `bytes`
   with a name, and CPython makes such a thing only by copying. To touch memory for the first time takes more time
   than the copy.
@@ -111,6 +113,7 @@ def write(bench: Bench, rows: list[Row], scales: list[Scale], *, real: str, batc
     """The page. ``real`` and ``batches`` are the tables of those two."""
     return PAGE.format(
         rounds=bench.rounds,
+        more=3 * bench.rounds,
         goals=report.goals(rows),
         everybody=report.everybody(rows),
         events=f"{EVENTS:,}",
