@@ -88,6 +88,7 @@ class Session:
         self._protocol: Protocol | None = None
         self._decoder: Protocol | UndetectedProtocol = UndetectedProtocol()
         self._decode: Callable[[Any], Decoded] = self._decoder.decode
+        self._expect: Callable[[str], None] = lambda instance_id: None
         self._websocket_options = websocket_options
         self._websocket: WebSocket | None = None
         self._process_id = os.getpid()
@@ -124,7 +125,8 @@ class Session:
     @protocol.setter
     def protocol(self, protocol: Protocol) -> None:
         self._protocol = self._decoder = protocol
-        self._decode = Repeats(protocol).decode
+        repeats = Repeats(protocol)
+        self._decode, self._expect = repeats.decode, repeats.expect
 
     @property
     def protocol_name(self) -> str | None:
@@ -419,6 +421,7 @@ class Session:
         if events is None:
             events = self._unclaimed[instance_id] = EventQueue()
         self._queues[instance_id] = events
+        self._expect(instance_id)
         self._backlog.watch(events)
         logger.debug("instance %s: attached", instance_id)
         early, lost = self.calls.take_early(instance_id)

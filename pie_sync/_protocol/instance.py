@@ -19,6 +19,7 @@ from .messages import (
     InstanceList,
     Notice,
     answer_decoder,
+    around_id,
     blob_hash,
     chunk_data,
     decode,
@@ -32,6 +33,19 @@ from .programs import CONTENT_VERSION, ProgramName, manifest_of
 __all__ = ["DECODERS", "InstanceProtocol"]
 
 _EVENTS = {event.value: event for event in Event if event.value <= Event.OutOfResources.value}
+
+#: The messages of events up to their texts, around the id of the instance. Not of the end: there's only one.
+_AROUND_ID = {
+    Event.Message: around_id(
+        {"type": "instance_event", "instance_id": "", "event": Event.Message.value, "message": ""}, "instance_id"
+    ),
+    Event.Stdout: around_id(
+        {"type": "streaming_output", "instance_id": "", "output": {"Stdout": ""}}, "instance_id"
+    ),
+    Event.Stderr: around_id(
+        {"type": "streaming_output", "instance_id": "", "output": {"Stderr": ""}}, "instance_id"
+    ),
+}
 
 
 class InstanceProtocol:
@@ -183,14 +197,8 @@ class InstanceProtocol:
 
     def before_text(self, instance_id: str, event: Event) -> bytes | None:
         """Return how servers begin the message of an event; see :class:`Repeats`."""
-        if event in (Event.Stdout, Event.Stderr):
-            output = {event.name: ""}
-            return pack({"type": "streaming_output", "instance_id": instance_id, "output": output})[:-1]
-        if event.terminal:
-            return None  # there's only one
-        return pack({"type": "instance_event", "instance_id": instance_id, "event": event.value, "message": ""})[
-            :-1
-        ]
+        around = _AROUND_ID.get(event)
+        return None if around is None else pack(instance_id).join(around)
 
     def decode_text(self, text: str) -> Notice:
         """Decode one text message: servers of this generation send none."""

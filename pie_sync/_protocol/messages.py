@@ -22,6 +22,7 @@ __all__ = [
     "Refusal",
     "StreamEvent",
     "answer_decoder",
+    "around_id",
     "blob_hash",
     "chunk_data",
     "decode",
@@ -251,10 +252,17 @@ def optional(message: dict[str, Any], field: str, kinds: type | tuple[type, ...]
     return value
 
 
-def pack(message: dict[str, Any]) -> bytes:
-    """Encode one message. Bytes travel as msgpack ``bin``, text as ``str`` (protocol, common rules)."""
+def pack(message: dict[str, Any] | str) -> bytes:
+    """Encode one message, or a text. Bytes travel as msgpack ``bin``, text as ``str`` (protocol, common rules)."""
     packed: bytes = msgpack.Packer().pack(message)  # packb() does the same with one more step of Python
     return packed
+
+
+def around_id(message: dict[str, Any], field: str) -> tuple[bytes, bytes]:
+    """Encode a message up to the text, its last field; return what is before the id in ``field`` and behind it."""
+    mark = "the id"
+    before, behind = pack({**message, field: mark})[:-1].split(pack(mark))
+    return before, behind
 
 
 def pack_chunk_head(message: dict[str, Any], size: int) -> bytes:

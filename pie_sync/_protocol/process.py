@@ -19,6 +19,7 @@ from .messages import (
     Notice,
     Refusal,
     answer_decoder,
+    around_id,
     blob_hash,
     chunk_data,
     decode,
@@ -37,6 +38,14 @@ _EVENTS = {
     "message": Event.Message,
     "return": Event.Completed,
     "error": Event.Exception,
+}
+
+#: The messages of events up to their texts, around the id of the process. Not of the end: there's only one, and
+#: its text may change what it is.
+_AROUND_ID = {
+    event: around_id({"type": "process_event", "process_id": "", "event": kind, "value": ""}, "process_id")
+    for kind, event in _EVENTS.items()
+    if not event.terminal
 }
 
 #: The text of the ``error`` event of a process that was terminated.
@@ -214,10 +223,8 @@ class ProcessProtocol:
 
     def before_text(self, instance_id: str, event: Event) -> bytes | None:
         """Return how servers begin the message of an event; see :class:`Repeats`."""
-        if event.terminal:
-            return None  # there's only one, and its text may change what it is
-        kind = event.name.lower()
-        return pack({"type": "process_event", "process_id": instance_id, "event": kind, "value": ""})[:-1]
+        around = _AROUND_ID.get(event)
+        return None if around is None else pack(instance_id).join(around)
 
     def decode_text(self, text: str) -> Notice | Refusal | Abort | None:
         """Decode one text message; see :func:`decode_text`."""

@@ -46,8 +46,8 @@ class Repeats:
     """Decodes messages like the generation that it is given, but quicker. For one thread."""
 
     def __init__(self, generation: Generation) -> None:
-        self._generation = generation
         self._decode = generation.decode
+        self._before_text = generation.before_text
         # What such a beginning means: a message of the instance with this id, or another event of it. (Most are
         # messages, and the garbage collector never looks at a str.)
         self._known: dict[bytes, str | tuple[str, Event]] = {}
@@ -73,17 +73,29 @@ class Repeats:
             self._learn(bytes(payload), *decoded)
         return decoded
 
+    def expect(self, instance_id: str) -> None:
+        """Be ready for messages of an instance: to learn from its first one takes four times as long."""
+        begin = self._before_text(instance_id, _MESSAGE)
+        if begin is not None and len(begin) < _MAX_SIZE and self._strange < _MAX_STRANGE:
+            self._remember(begin, instance_id)
+
     def _learn(self, data: bytes, instance_id: str, event: Event, text: str) -> None:
-        begin = self._generation.before_text(instance_id, event)
+        begin = self._before_text(instance_id, event)
         if begin is None:
             return
-        length = len(begin)
-        if not data.startswith(begin) or _text_at(data, length) != text:
-            self._strange += 1
+        if data.startswith(begin) and _text_at(data, len(begin)) == text:
+            self._remember(begin, instance_id if event is _MESSAGE else (instance_id, event))
             return
+        self._strange += 1
+        if self._strange == _MAX_STRANGE:
+            self._known.clear()
+            self._lengths = ()
+
+    def _remember(self, begin: bytes, meaning: str | tuple[str, Event]) -> None:
         if len(self._known) >= _MAX_KNOWN:
             self._known.clear()
-        self._known[begin] = instance_id if event is _MESSAGE else (instance_id, event)
+        self._known[begin] = meaning
+        length = len(begin)
         if length not in self._lengths:
             self._lengths = (length, *self._lengths[: _MAX_LENGTHS - 1])
 

@@ -119,6 +119,15 @@ def test_what_is_known_is_not_unpacked_again(generation, message):
     assert counting.decoded == 1
 
 
+@pytest.mark.parametrize(("generation", "message"), [KINDS[0], KINDS[3]])
+def test_what_is_expected_is_not_unpacked_at_all(generation, message):
+    counting = Counting(generation)
+    repeats = Repeats(counting)
+    repeats.expect(ID)
+    assert repeats.decode(msgpack.packb(message("first"))) == (ID, Event.Message, "first")
+    assert counting.decoded == 0
+
+
 def test_ends_are_always_unpacked():
     for event in (event for event in Event if event.terminal):
         assert INSTANCE.before_text(ID, event) is None
@@ -131,8 +140,11 @@ def test_a_server_that_puts_its_fields_in_another_order_is_understood_without():
     for number in range(300):
         message = {"message": str(number), "event": 0, "type": "instance_event", "instance_id": ID}
         assert repeats.decode(msgpack.packb(message)) == (ID, Event.Message, str(number))
+        repeats.expect(f"another {number}")
     assert counting.decoded == 300
+    # And costs nothing more, after a while.
     assert repeats._known == {}
+    assert repeats._lengths == ()
 
 
 def test_memory_is_bounded(monkeypatch):
@@ -142,5 +154,8 @@ def test_memory_is_bounded(monkeypatch):
         for size in (1, 50):  # of the id
             message = {"type": "instance_event", "instance_id": f"{number:0{size}}", "event": 0, "message": "text"}
             assert repeats.decode(msgpack.packb(message))[1:] == (Event.Message, "text")
+        repeats.expect(f"{number:0900}")
+        repeats.expect(f"{number:01000}")
         assert len(repeats._known) <= 100
+        assert max(map(len, repeats._known)) < 1024
         assert len(repeats._lengths) <= 4
