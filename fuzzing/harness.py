@@ -69,6 +69,8 @@ class Source:
 
 def feed(reader: Any, data: bytes, size: int = sys.maxsize) -> list[tuple[int, bytes | str]]:
     """Give a ``FrameReader`` bytes, ``size`` at a time, up to its first error; return copies of the messages."""
+    from pie_sync._frames import opcode_and_payload
+
     messages: list[tuple[int, bytes | str]] = []
     left = memoryview(data)
     while left and reader.error is None:
@@ -76,7 +78,7 @@ def feed(reader: Any, data: bytes, size: int = sys.maxsize) -> list[tuple[int, b
         assert len(buffer) > 0, "no room would look like the end of the stream"
         count = min(len(buffer), len(left), size)
         buffer[:count], left = left[:count], left[count:]
-        for opcode, payload in reader.received(count):
+        for opcode, payload in map(opcode_and_payload, reader.received(count)):
             messages.append((opcode, payload if isinstance(payload, str) else bytes(payload)))
     return messages
 

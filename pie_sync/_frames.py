@@ -8,7 +8,7 @@ place (``_mask.py``).
 from __future__ import annotations
 
 import struct
-from typing import Any
+from typing import Any, Union
 
 from ._mask import mask_in_place, masked, new_key
 
@@ -20,8 +20,10 @@ __all__ = [
     "TEXT",
     "FrameError",
     "FrameReader",
+    "Message",
     "encode_close",
     "encode_frame",
+    "opcode_and_payload",
     "parse_close",
 ]
 
@@ -43,8 +45,15 @@ BUFFER_SIZE = 576 * 1024
 FIRST_READ_SIZE = 8 * 1024
 FIRST_BUFFER_SIZE = 16 * 1024
 
+#: Up to this many bytes a message is handed out in bytes of its own, above as a view. A view is no cheaper to make
+#: than such a copy, and unlike that, the garbage collector looks at it: with ten thousand instances around, often.
+SMALL = 1024
+
 #: Bytes or a view of them. ``Any`` because Python 3.9 has no name for the buffer protocol.
 Buffer = Any
+
+#: The payload of a small binary message, which nearly all are; or the opcode of any other, and its payload.
+Message = Union[bytes, tuple[int, Buffer]]
 
 
 class FrameError(Exception):
@@ -62,10 +71,10 @@ class FrameError(Exception):
 class FrameReader:
     """Turns the bytes that a server sends into messages.
 
-    Use: ``n = sock.recv_into(reader.buffer())`` and then ``for opcode, payload in reader.received(n)``.
+    Use: ``n = sock.recv_into(reader.buffer())`` and then ``for message in reader.received(n)``.
 
-    One bytearray holds the bytes between ``_start`` and ``_end``. Payloads are handed out as views into it, so
-    that msgpack can read them where they are; they are valid until the next call of :meth:`buffer`. What is
+    One bytearray holds the bytes between ``_start`` and ``_end``. Large payloads are handed out as views into it,
+    so that msgpack can read them where they are; they are valid until the next call of :meth:`buffer`. What is
     there of an incomplete frame is moved to the front only when the rest of it has no room behind it: once at
     the most, since from then on there's room for all of it.
 
@@ -78,6 +87,7 @@ class FrameReader:
         self.error: FrameError | None = None
         self.has_control = False
         self._max_message_size = max_message_size
+        self._small = min(SMALL, max_message_size)
         self._read_size = FIRST_READ_SIZE
         self._resting_size = FIRST_BUFFER_SIZE
         self._allocate(self._resting_size)
@@ -108,21 +118,22 @@ class FrameReader:
             self._start, self._end = 0, used
         return self._view[self._end : self._end + max(self._read_size, self._needed - used)]
 
-    def received(self, count: int) -> list[tuple[int, Buffer]]:
+    def received(self, count: int) -> list[Message]:
         """Take note of ``count`` bytes written into :meth:`buffer`, and return the messages they complete.
 
         Returns:
-            (opcode, payload) pairs: ``BINARY``, ``PING``, ``PONG`` and ``CLOSE`` with bytes or a view of
-            them, ``TEXT`` with a str. Nothing more once :attr:`error` is set.
+            For a small binary message its payload, as bytes. For all others (opcode, payload) pairs: ``BINARY``,
+            ``PING``, ``PONG`` and ``CLOSE`` with bytes or a view of them, ``TEXT`` with a str. Nothing more once
+            :attr:`error` is set.
         """
-        messages: list[tuple[int, Buffer]] = []
+        messages: list[Message] = []
         self.has_control = False
         if self.error is not None:
             return messages
         if count >= self._read_size:
             self._read_size, self._resting_size = READ_SIZE, BUFFER_SIZE
         buffer, view = self._buffer, self._view
-        limit = self._max_message_size
+        small, limit = self._small, self._max_message_size
         whole = FIN_BINARY if self._fragments is None else -1
         position = self._start
         self._end = end = self._end + count
@@ -150,7 +161,9 @@ class FrameReader:
                     self._check_start(first, length)
                     self._needed = stop - position
                     break
-                if first == whole and length <= limit:
+                if first == whole and length <= small:
+                    messages.append(bytes(view[payload:stop]))
+                elif first == whole and length <= limit:
                     messages.append((BINARY, view[payload:stop]))
                 else:
                     self._unusual(first, view[payload:stop], messages)
@@ -184,7 +197,7 @@ class FrameReader:
                 1009, f"the server sent a message of {total} bytes, more than max_message_size={limit}"
             )
 
-    def _unusual(self, first: int, payload: memoryview, messages: list[tuple[int, Buffer]]) -> None:
+    def _unusual(self, first: int, payload: memoryview, messages: list[Message]) -> None:
         """Take one frame that isn't a whole binary message: control frames, fragments, text."""
         self._check_start(first, len(payload))
         opcode = first & 0x0F
@@ -207,6 +220,11 @@ class FrameReader:
                 return
             opcode, whole, self._fragments = self._fragments_opcode, self._fragments, None
         messages.append((opcode, _decode_text(whole) if opcode == TEXT else whole))
+
+
+def opcode_and_payload(message: Message) -> tuple[int, Buffer]:
+    """Return what a message consists of, whatever its size is."""
+    return (BINARY, message) if isinstance(message, bytes) else message
 
 
 def _decode_text(payload: Buffer) -> str:

@@ -71,6 +71,25 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
             are none; not to be changed from outside.
     """
 
+    # The base class has a dict, which stays empty: with ten thousand queues, whatever lies in another place of the
+    # memory has left the processor's cache when it's its turn again.
+    __slots__ = (
+        "_behind",
+        "_bells",
+        "_ending",
+        "_errors",
+        "_loss",
+        "_wake",
+        "direct",
+        "forgotten",
+        "maxsize",
+        "mutex",
+        "queue",
+        "terminal",
+        "unfinished_tasks",
+        "waiting",
+    )
+
     #: Errors that wait to be consumed; what a server does wrong beyond that is not worth the memory.
     MAX_ERRORS = 100
 

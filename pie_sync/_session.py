@@ -36,7 +36,7 @@ from .events import Event
 if TYPE_CHECKING:
     from ._deadline import Limit
     from ._endpoint import Endpoint
-    from ._frames import Buffer
+    from ._frames import Buffer, Message
     from ._protocol import Protocol
     from ._protocol.messages import Decoded
     from ._queue import Item
@@ -468,7 +468,7 @@ class Session:
 
     # --- what the server says ---------------------------------------------------------------------------
 
-    def _dispatch(self, messages: list[tuple[int, Buffer]]) -> None:
+    def _dispatch(self, messages: list[Message]) -> None:
         """Handle what one read brought, in its order. Who waits for events is woken once, after all of it."""
         decode = self._decode
         queues = self._queues
@@ -479,13 +479,16 @@ class Session:
         staging: dict[EventQueue, list[Item]] = {}
         size = 0
         try:
-            for opcode, payload in messages:
+            for message in messages:
                 try:
-                    if opcode != BINARY:
+                    if isinstance(message, bytes):
+                        decoded = decode(message)
+                    elif message[0] == BINARY:
+                        decoded = decode(message[1])
+                    else:
                         self._hand_over(staging)
-                        self._handle_text(payload)
+                        self._handle_text(message[1])
                         continue
-                    decoded = decode(payload)
                     if type(decoded) is not tuple:
                         if staging:
                             self._hand_over(staging)

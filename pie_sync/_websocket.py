@@ -25,8 +25,10 @@ from ._frames import (
     PONG,
     Buffer,
     FrameReader,
+    Message,
     encode_close,
     encode_frame,
+    opcode_and_payload,
     parse_close,
 )
 from ._stats import Counters
@@ -324,14 +326,14 @@ class WebSocket:
 
     # --- reading ----------------------------------------------------------------------------------------
 
-    def read(self) -> list[tuple[int, Buffer]]:
+    def read(self) -> list[Message]:
         """Block until at least one message is there, and return all that are.
 
         Pings are answered and sent here, and a close is answered; none of these is returned.
 
         Returns:
-            (opcode, payload) pairs: ``BINARY`` with a view that is valid until the next call, ``TEXT`` with a
-            str.
+            For a small binary message its payload, as bytes. For others (opcode, payload) pairs: ``BINARY`` with
+            a view that is valid until the next call, ``TEXT`` with a str.
 
         Raises:
             PieConnectionError: the connection is lost, or closed by the server, or it broke the WebSocket
@@ -373,10 +375,11 @@ class WebSocket:
                 self._counters.messages_received += len(messages)
                 return messages
 
-    def _handle_control(self, messages: list[tuple[int, Buffer]]) -> list[tuple[int, Buffer]]:
+    def _handle_control(self, messages: list[Message]) -> list[Message]:
         """Answer the control frames and return the rest: up to a close, after which nothing counts."""
         data = []
-        for opcode, payload in messages:
+        for message in messages:
+            opcode, payload = opcode_and_payload(message)
             if opcode == PING:
                 self._pongs.append(encode_frame(PONG, payload))
                 self._flush_control()
@@ -389,7 +392,7 @@ class WebSocket:
                 )
                 break
             elif opcode != PONG:
-                data.append((opcode, payload))
+                data.append(message)
         return data
 
     def _end(self, code: int, reason: str, cause: Exception | None = None) -> None:

@@ -16,10 +16,12 @@ from pie_sync._frames import (
     PING,
     PONG,
     READ_SIZE,
+    SMALL,
     TEXT,
     FrameReader,
     encode_close,
     encode_frame,
+    opcode_and_payload,
     parse_close,
 )
 
@@ -56,7 +58,7 @@ def feed(reader: FrameReader, data: bytes) -> list[tuple[int, object]]:
         assert len(buffer) > 0  # no room would look like the end of the stream
         count = min(len(buffer), len(left))
         buffer[:count], left = left[:count], left[count:]
-        for opcode, payload in reader.received(count):
+        for opcode, payload in map(opcode_and_payload, reader.received(count)):
             messages.append((opcode, payload if isinstance(payload, str) else bytes(payload)))
     return messages
 
@@ -179,13 +181,14 @@ def test_nothing_is_read_after_an_error():
     assert reader.error is error
 
 
-def test_payloads_are_views_that_stay_until_the_next_buffer():
-    reader = FrameReader(1000)
-    stream = frame(BINARY, b"one") + frame(BINARY, b"two") + frame(BINARY, b"three")[:3]
+def test_large_payloads_are_views_that_stay_until_the_next_buffer():
+    reader = FrameReader(5000)
+    one, two = b"1" * SMALL, b"2" * (SMALL + 1)
+    stream = frame(BINARY, one) + frame(BINARY, two) + frame(BINARY, b"three")[:3]
     reader.buffer()[: len(stream)] = stream
-    messages = reader.received(len(stream))
-    assert [type(payload) for _, payload in messages] == [memoryview, memoryview]
-    assert [bytes(payload) for _, payload in messages] == [b"one", b"two"]
+    small, (opcode, large) = reader.received(len(stream))
+    assert (type(small), small) == (bytes, one)
+    assert (opcode, type(large), bytes(large)) == (BINARY, memoryview, two)
 
 
 # With the 7 bytes of the frame before it and its head of 10, a frame of BUFFER_SIZE - 17 bytes just fits.

@@ -20,7 +20,17 @@ from websockets.streams import StreamReader
 
 from pie_sync import PieConnectionError, PieTimeoutError, _duplex, _websocket
 from pie_sync._duplex import Duplex
-from pie_sync._frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, encode_close, encode_frame
+from pie_sync._frames import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    PING,
+    PONG,
+    TEXT,
+    encode_close,
+    encode_frame,
+    opcode_and_payload,
+)
 from pie_sync._websocket import WebSocket
 from tests.test_frames import frame
 
@@ -157,7 +167,8 @@ def finish_in_thread(client: WebSocket) -> threading.Thread:
 
 
 def read(client: WebSocket) -> list[tuple[int, object]]:
-    return [(opcode, data if isinstance(data, str) else bytes(data)) for opcode, data in client.read()]
+    messages = map(opcode_and_payload, client.read())
+    return [(opcode, data if isinstance(data, str) else bytes(data)) for opcode, data in messages]
 
 
 def read_end(client: WebSocket) -> str:

@@ -19,8 +19,8 @@ __all__ = ["Repeats"]
 #: Looked up once: that takes a quarter of the time that is won here.
 _MESSAGE = Event.Message
 
-#: Above this many bytes a message is unpacked as a whole: the text is what takes the time.
-_MAX_SIZE = 1024
+#: The most bytes that are remembered of one message: those of an id that no server uses.
+_MAX_BEGIN = 1024
 
 #: How many beginnings are remembered: of ten thousand instances, say. Then they are learned anew.
 _MAX_KNOWN = 20_000
@@ -55,28 +55,30 @@ class Repeats:
         self._strange = 0
 
     def decode(self, payload: Any) -> Decoded:
-        """Decode one message; see :func:`messages.decode`."""
-        if len(payload) > _MAX_SIZE:
+        """Decode one message; see :func:`messages.decode`.
+
+        What doesn't come as ``bytes`` is unpacked as a whole: it's large, and it's the text that takes the time.
+        """
+        if not isinstance(payload, bytes):
             return self._decode(payload)
         if self._lengths:
-            data = bytes(payload)
             for length in self._lengths:
-                known = self._known.get(data[:length])
+                known = self._known.get(payload[:length])
                 if known is not None:
-                    text = _text_at(data, length)
+                    text = _text_at(payload, length)
                     if text is not None:
                         if isinstance(known, str):
                             return known, _MESSAGE, text
                         return *known, text
         decoded = self._decode(payload)
         if type(decoded) is tuple and self._strange < _MAX_STRANGE:
-            self._learn(bytes(payload), *decoded)
+            self._learn(payload, *decoded)
         return decoded
 
     def expect(self, instance_id: str) -> None:
         """Be ready for messages of an instance: to learn from its first one takes four times as long."""
         begin = self._before_text(instance_id, _MESSAGE)
-        if begin is not None and len(begin) < _MAX_SIZE and self._strange < _MAX_STRANGE:
+        if begin is not None and len(begin) < _MAX_BEGIN and self._strange < _MAX_STRANGE:
             self._remember(begin, instance_id)
 
     def _learn(self, data: bytes, instance_id: str, event: Event, text: str) -> None:
@@ -110,7 +112,7 @@ def _text_at(data: bytes, position: int) -> str | None:
         elif 0xA0 <= first <= 0xBF:  # "fixstr"
             start = position + 1
             size = first & 0x1F
-        elif first == 0xDA:  # "str 16"; more than that fits into no message of _MAX_SIZE
+        elif first == 0xDA:  # "str 16"; more than that fits into no small message
             start = position + 3
             size = data[position + 1] << 8 | data[position + 2]
         else:
