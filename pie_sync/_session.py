@@ -37,8 +37,7 @@ if TYPE_CHECKING:
     from ._deadline import Limit
     from ._endpoint import Endpoint
     from ._frames import Buffer, Message
-    from ._protocol import Protocol
-    from ._protocol.messages import Decoded
+    from ._protocol import Addressed, Protocol
     from ._queue import Item
     from ._restoration import Restoration
 
@@ -87,8 +86,8 @@ class Session:
         self.uploader = Uploader(self)
         self._protocol: Protocol | None = None
         self._decoder: Protocol | UndetectedProtocol = UndetectedProtocol()
-        self._decode: Callable[[Any], Decoded] = self._decoder.decode
-        self._expect: Callable[[str], None] = lambda instance_id: None
+        self._decode: Callable[[Any], Addressed[EventQueue]] = self._decoder.decode
+        self._repeats: Repeats[EventQueue] | None = None
         self._websocket_options = websocket_options
         self._websocket: WebSocket | None = None
         self._process_id = os.getpid()
@@ -125,8 +124,8 @@ class Session:
     @protocol.setter
     def protocol(self, protocol: Protocol) -> None:
         self._protocol = self._decoder = protocol
-        repeats = Repeats(protocol)
-        self._decode, self._expect = repeats.decode, repeats.expect
+        self._repeats = Repeats(protocol)
+        self._decode = self._repeats.decode
 
     @property
     def protocol_name(self) -> str | None:
@@ -287,6 +286,8 @@ class Session:
         if not self._closing:
             connection_logger.info("%s: %s", self.endpoint.uri, error)
         self.calls.lose(error)
+        if self._repeats is not None:
+            self._repeats.clear()  # nothing is read any more, and the queues may go on to another session
         if not keeps_instances:
             for events in list(self._queues.values()):
                 events.end(lambda: again(error))
@@ -420,8 +421,9 @@ class Session:
             raise ProtocolError(f"the server used the id of instance {instance_id} twice")
         if events is None:
             events = self._unclaimed[instance_id] = EventQueue()
+        if self._repeats is not None:
+            self._repeats.expect(instance_id, events)  # first: what is among the queues can be removed
         self._queues[instance_id] = events
-        self._expect(instance_id)
         self._backlog.watch(events)
         logger.debug("instance %s: attached", instance_id)
         early, lost = self.calls.take_early(instance_id)
@@ -457,8 +459,13 @@ class Session:
         """Drop the events of an instance that nobody holds any more. Safe in a finalizer: takes no lock."""
         events.forgotten = True  # first, for a reconnection that is about to attach it
         if self._queues.get(instance_id) is events:
-            self._queues.pop(instance_id, None)
+            self._remove_queue(instance_id)
             self._has_forgotten = True
+
+    def _remove_queue(self, instance_id: str) -> None:
+        if self._repeats is not None:
+            self._repeats.forget(instance_id)
+        self._queues.pop(instance_id, None)  # then: until it's gone, no other queue can be expected
 
     def drop_forgotten(self) -> None:
         """Drop what was forgotten while another session was being replaced by this one."""
@@ -471,10 +478,9 @@ class Session:
     def _dispatch(self, messages: list[Message]) -> None:
         """Handle what one read brought, in its order. Who waits for events is woken once, after all of it."""
         decode = self._decode
-        queues = self._queues
         if self._has_forgotten:
             self._has_forgotten = False
-            self._blobs.keep_only(queues)
+            self._blobs.keep_only(self._queues)
         waking: set[EventQueue] = set()
         staging: dict[EventQueue, list[Item]] = {}
         size = 0
@@ -494,13 +500,9 @@ class Session:
                             self._hand_over(staging)
                         self._handle(decoded)
                         continue
-                    instance_id, event, text = decoded
-                    try:
-                        events = queues.get(instance_id)
-                    except TypeError:
-                        raise BadMessage("an event with an instance id that can't be one") from None
+                    receiver, event, text = decoded
+                    events = receiver if type(receiver) is EventQueue else self._queue_of(decoded)
                     if events is None:
-                        self._keep_early(instance_id, decoded)
                         continue
                     # The hot path: an event that comes alone costs what one of a thousand in a row does.
                     if events.direct:
@@ -513,7 +515,8 @@ class Session:
                     if event.terminal:
                         if staging:
                             self._hand_over(staging)
-                        self._end_instance(instance_id, events, event, text)
+                        assert isinstance(receiver, str)  # only messages come with a queue
+                        self._end_instance(receiver, events, event, text)
                 except BadMessage as bad:
                     self._hand_over(staging)
                     self._complain(bad)
@@ -534,7 +537,7 @@ class Session:
         logger.debug("instance %s: %s", instance_id, event.name)
         events.terminal = event, text
         events.end(partial(_ended, instance_id, event, text))
-        self._queues.pop(instance_id, None)
+        self._remove_queue(instance_id)
         self._blobs.forget(instance_id)
 
     def _handle(self, decoded: Any) -> None:
@@ -551,6 +554,16 @@ class Session:
                 f"the server ended all streams of events: {decoded.text!r} (pie-server 0.5.2 does this to all its"
                 " clients when an inferlet sends an event of 8 MiB or more)"
             )
+
+    def _queue_of(self, decoded: Any) -> EventQueue | None:
+        """Find the queue of an event by the id of its instance. Without one, keep the event, perhaps."""
+        try:
+            events = self._queues.get(decoded[0])
+        except TypeError:
+            raise BadMessage("an event with an instance id that can't be one") from None
+        if events is None:
+            self._keep_early(decoded[0], decoded)
+        return events
 
     def _keep_early(self, instance_id: str, decoded: Any) -> None:
         """Keep what came of an unknown instance: perhaps the answer that tells of it is on its way.

@@ -11,6 +11,7 @@ import threading
 import time
 import uuid
 import warnings
+import weakref
 
 import pytest
 from blake3 import blake3
@@ -497,9 +498,33 @@ class TestInstances:
         instance = client.launch_instance_from_registry("echo")
         session, instance_id = client._lifecycle.connection.session, instance.id
         assert instance_id in session._queues
+        events = weakref.ref(instance._events)
         del instance
         gc.collect()
         assert instance_id not in session._queues
+        assert events() is None  # before anything else has come
+
+    @pytest.mark.parametrize("how", ["it ends", "the connection is lost", "the client is closed"])
+    def test_events_are_not_kept_beyond_the_instance(self, server, client, how):
+        instance = client.launch_instance_from_registry("echo")
+        instance.send("hello")
+        assert instance.recv(timeout=10) == (Event.Message, "hello")
+        session, events = client._lifecycle.connection.session, weakref.ref(instance._events)
+        if how == "it ends":
+            instance.send("stop")
+            assert instance.recv(timeout=10) == (Event.Completed, "stopped")
+        elif how == "the connection is lost":
+            server.drop_connections()
+            with pytest.raises(PieConnectionError):
+                instance.recv(timeout=10)
+        else:
+            client.close()
+        if how != "it ends":
+            session._thread.join(10)
+        del instance
+        gc.collect()
+        assert events() is None
+        assert session._queues == {}
 
 
 class TestServer:

@@ -11,10 +11,18 @@ from typing import Union
 
 from .instance import InstanceProtocol
 from .process import ProcessProtocol
-from .repeats import Repeats
+from .repeats import Addressed, Repeats
 from .undetected import UndetectedProtocol
 
-__all__ = ["PROTOCOLS", "InstanceProtocol", "ProcessProtocol", "Protocol", "Repeats", "UndetectedProtocol"]
+__all__ = [
+    "PROTOCOLS",
+    "Addressed",
+    "InstanceProtocol",
+    "ProcessProtocol",
+    "Protocol",
+    "Repeats",
+    "UndetectedProtocol",
+]
 
 #: One generation of the protocol.
 Protocol = Union[InstanceProtocol, ProcessProtocol]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import msgpack
 import pytest
 from hypothesis import given
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from pie_sync import Event
 from pie_sync._protocol import InstanceProtocol, ProcessProtocol, Repeats
 from pie_sync._protocol.messages import BadMessage
+from pie_sync._queue import EventQueue
 
 INSTANCE, PROCESS = InstanceProtocol(), ProcessProtocol()
 ID = "00000000-0000-4000-8000-000000000001"
@@ -123,9 +126,41 @@ def test_what_is_known_is_not_unpacked_again(generation, message):
 def test_what_is_expected_is_not_unpacked_at_all(generation, message):
     counting = Counting(generation)
     repeats = Repeats(counting)
-    repeats.expect(ID)
-    assert repeats.decode(msgpack.packb(message("first"))) == (ID, Event.Message, "first")
+    receiver = object()
+    repeats.expect(ID, receiver)
+    for text in ("first", "second"):
+        assert repeats.decode(msgpack.packb(message(text))) == (receiver, Event.Message, text)
     assert counting.decoded == 0
+    repeats.forget(ID)
+    for text in ("third", "fourth"):
+        assert repeats.decode(msgpack.packb(message(text))) == (ID, Event.Message, text)
+    assert counting.decoded == 1
+
+
+def test_what_is_forgotten_is_not_held():
+    repeats = Repeats(INSTANCE)
+    receiver = EventQueue()
+    references = sys.getrefcount(receiver)
+    repeats.expect(ID, receiver)
+    assert sys.getrefcount(receiver) > references
+    repeats.forget(ID)
+    repeats.forget("never expected")
+    assert sys.getrefcount(receiver) == references
+    repeats.expect(ID, receiver)
+    repeats.clear()
+    assert sys.getrefcount(receiver) == references
+
+
+def test_none_of_too_many_is_held_when_all_are_forgotten(monkeypatch):
+    monkeypatch.setattr("pie_sync._protocol.repeats._MAX_KNOWN", 100)
+    repeats = Repeats(INSTANCE)
+    receiver = EventQueue()
+    references = sys.getrefcount(receiver)
+    for number in range(350):
+        repeats.expect(str(number), receiver)
+    for number in range(350):
+        repeats.forget(str(number))
+    assert sys.getrefcount(receiver) == references
 
 
 def test_ends_are_always_unpacked():
@@ -140,7 +175,7 @@ def test_a_server_that_puts_its_fields_in_another_order_is_understood_without():
     for number in range(300):
         message = {"message": str(number), "event": 0, "type": "instance_event", "instance_id": ID}
         assert repeats.decode(msgpack.packb(message)) == (ID, Event.Message, str(number))
-        repeats.expect(f"another {number}")
+        repeats.expect(f"another {number}", "its receiver")
     assert counting.decoded == 300
     # And costs nothing more, after a while.
     assert repeats._known == {}
@@ -154,8 +189,8 @@ def test_memory_is_bounded(monkeypatch):
         for size in (1, 50):  # of the id
             message = {"type": "instance_event", "instance_id": f"{number:0{size}}", "event": 0, "message": "text"}
             assert repeats.decode(msgpack.packb(message))[1:] == (Event.Message, "text")
-        repeats.expect(f"{number:0900}")
-        repeats.expect(f"{number:01000}")
+        repeats.expect(f"{number:0900}", "its receiver")
+        repeats.expect(f"{number:01000}", "its receiver")
         assert len(repeats._known) <= 100
         assert max(map(len, repeats._known)) < 1024
         assert len(repeats._lengths) <= 4
