@@ -23,8 +23,8 @@ _MESSAGE = Event.Message
 #: The most bytes that are remembered of one message: those of an id that no server uses.
 _MAX_BEGIN = 1024
 
-#: How many beginnings are remembered: ten thousand instances that send messages and print to both their outputs have
-#: 30 000. Then they are learned anew.
+#: How many beginnings are remembered: ten thousand instances that send messages and print to both their outputs
+#: have 30 000. Then they are learned anew.
 _MAX_KNOWN = 40_000
 
 #: How many different lengths they may have: an instance that sends messages and prints has two.
