@@ -35,7 +35,8 @@ class Calls:
     """
 
     def __init__(self) -> None:
-        # Guards everything here but _pending, of which all uses are single steps.
+        # Guards _abandoned, _expected and _early. What is done with _pending is one step each, and no other thread
+        # comes in between: so dict.copy(), and not list(dict.items()), which may run the garbage collector.
         self._lock = threading.Lock()
         self._corr_ids = count(1)
         self._pending: dict[int, Call] = {}
@@ -86,7 +87,7 @@ class Calls:
         with self._lock:
             if self._pending.pop(corr_id, None) is None:
                 return
-            if call.on_granted is not None:
+            if call.on_granted is not None and self._lost is None:
                 # An instance may come of it yet, and its events before the answer.
                 self._abandoned[corr_id] = call
                 if len(self._abandoned) > _MAX_ABANDONED:
@@ -133,7 +134,7 @@ class Calls:
 
     def refuse(self, text: str) -> None:
         """Take note that the server could not understand a message. If only one waits, it must be that one's."""
-        waiting = list(self._pending.items())
+        waiting = list(self._pending.copy().items())
         if len(waiting) == 1:
             corr_id, call = waiting[0]
             self.fail(corr_id, RequestError(call.name, text))
@@ -157,7 +158,7 @@ class Calls:
             self._abandoned.clear()
             self._expected = 0
             self._early.clear()
-        for corr_id, call in list(self._pending.items()):
+        for corr_id, call in self._pending.copy().items():
             if self._pending.pop(corr_id, None) is None:
                 continue  # it isn't waited for any more
             logger.debug("request %d: %s failed: %s", corr_id, call.name, error)

@@ -84,7 +84,7 @@ class Limit:
     def __init__(self, timeout: float | None, *, stall: bool = False) -> None:
         self._timeout = timeout
         self._stall = stall
-        self._deadline = None if timeout is None else monotonic() + timeout
+        self._deadline = None if timeout is None else monotonic() + timeout  # deadline_after(), for each request
 
     def deadline(self) -> float | None:
         """Return the deadline of the step that begins now."""

@@ -123,8 +123,8 @@ class FrameReader:
 
         Returns:
             For a small binary message its payload, as bytes. For all others (opcode, payload) pairs: ``BINARY``,
-            ``PING``, ``PONG`` and ``CLOSE`` with bytes or a view of them, ``TEXT`` with a str. Nothing more once
-            :attr:`error` is set.
+            ``PING``, ``PONG`` and ``CLOSE`` with a view, or with a bytearray that was put together from fragments;
+            ``TEXT`` with a str. Nothing more once :attr:`error` is set.
         """
         messages: list[Message] = []
         self.has_control = False

@@ -5,7 +5,7 @@ Three ways to the same result, since Python has no XOR for bytes. Measured on a 
 ===================  ==============  ==============  ================  ========================================
 way                  128 bytes       4 KiB           256 KiB (a chunk)  used
 ===================  ==============  ==============  ================  ========================================
-one big integer      105             340             270               up to ``INTEGER_LIMIT`` bytes
+one big integer      250             500             300               up to ``INTEGER_LIMIT`` bytes
 four translations    97              710             920               above, while numpy isn't there
 numpy                54              1 570           26 700            above ``NUMPY_FROM`` bytes, with numpy
                                                                        (extra ``speedups``)
@@ -35,8 +35,6 @@ NUMPY_FROM = 1536
 NUMPY_PAYS_AFTER = 96 * 1024 * 1024
 
 _masked_without_numpy = 0
-
-_integer = int.from_bytes
 
 #: How many keys are made at once.
 _KEYS = 64
@@ -71,7 +69,7 @@ def masked(payload: bytes | bytearray, key: bytes) -> bytes:
     """Return ``payload`` XOR the four bytes of ``key``, repeated. For up to ``INTEGER_LIMIT`` bytes."""
     size = len(payload)
     mask = (key * (INTEGER_LIMIT // 4))[:size]
-    return (_integer(payload, "little") ^ _integer(mask, "little")).to_bytes(size, "little")
+    return (int.from_bytes(payload, "little") ^ int.from_bytes(mask, "little")).to_bytes(size, "little")
 
 
 def mask_in_place(frame: bytearray, start: int, key: bytes) -> None:

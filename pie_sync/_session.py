@@ -13,7 +13,6 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any, Callable
 
-from . import _forks
 from ._backlog import Backlog
 from ._call import Call
 from ._calls import Calls, again
@@ -91,7 +90,6 @@ class Session:
         self._websocket_options = websocket_options
         self._websocket: WebSocket | None = None
         self._process_id = os.getpid()
-        self._forks = _forks.count
         self._blobs = BlobAssembler(max_blob_size)
         # Whether instances were forgotten of which the reader thread may have the beginning of a blob.
         self._has_forgotten = False
@@ -224,7 +222,7 @@ class Session:
 
     def close(self) -> None:
         """Say good-bye and end the connection: within 2 s, whatever the server does. Idempotent."""
-        if self._forks != _forks.count:
+        if self._process_id != os.getpid():
             return  # the connection belongs to the parent process, and goes on there
         self._closing = True
         if self._restoration is not None:
@@ -239,7 +237,7 @@ class Session:
 
     def abort(self) -> None:
         """End the connection at once, without waiting for anything."""
-        if self._forks != _forks.count:
+        if self._process_id != os.getpid():
             return
         self._closing = True
         self.endpoint.abort()
@@ -297,7 +295,7 @@ class Session:
     @property
     def is_usable(self) -> bool:
         """Whether :meth:`check` would find nothing."""
-        return self._lost is None and self._forks == _forks.count
+        return self._lost is None and self._process_id == os.getpid()
 
     def check(self) -> None:
         """Raise what keeps this session from being used, if anything does.
@@ -318,7 +316,7 @@ class Session:
         Raises:
             PieConnectionError: it isn't.
         """
-        if self._forks != _forks.count:
+        if self._process_id != os.getpid():
             raise PieConnectionError(
                 f"this client belongs to process {self._process_id} and can't be used in a child that was forked"
                 " from it: make a new PieClient in the child"
@@ -392,8 +390,7 @@ class Session:
         self._write(encode_frame(BINARY, *parts), 1, deadline)
 
     def _write(self, frames: Buffer, count: int, deadline: float | None) -> None:
-        if self._lost is not None or self._forks != _forks.count:
-            self.check()
+        self.check()
         assert self._websocket is not None
         try:
             self._websocket.send(frames, deadline, count)

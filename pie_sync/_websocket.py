@@ -333,7 +333,7 @@ class WebSocket:
 
         Returns:
             For a small binary message its payload, as bytes. For others (opcode, payload) pairs: ``BINARY`` with
-            a view that is valid until the next call, ``TEXT`` with a str.
+            something bytes-like that may be valid only until the next call, ``TEXT`` with a str.
 
         Raises:
             PieConnectionError: the connection is lost, or closed by the server, or it broke the WebSocket

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from time import monotonic
 
@@ -66,6 +67,42 @@ def test_lost_while_many_threads_register():
         # The last one of each was refused by add().
         waiting = [one for mine in registered for one in mine[:-1]]
         assert all(one.wait(monotonic()) for one in waiting)
+        assert len(calls) == 0
+
+
+@pytest.mark.parametrize("what_comes", ["the end", "a message that makes no sense"])
+def test_a_finalizer_that_gives_up_a_call_meanwhile(what_comes):
+    """The garbage collector runs where it likes to, and in it whatever other threads do."""
+    calls = Calls()
+    waiting = {calls.add(one): one for one in [call() for _ in range(50)]}
+    given_up = []
+
+    class Garbage:
+        def __init__(self):
+            self.me = self
+
+        def __del__(self):
+            if waiting:
+                given_up.append(waiting.popitem())
+                calls.remove(*given_up[-1])
+                Garbage()
+
+    threshold = gc.get_threshold()
+    kept = [(number, number) for number in range(1000)]  # so that no pair is taken from those that were freed
+    Garbage()
+    gc.set_threshold(1)
+    try:
+        if what_comes == "the end":
+            calls.lose(LOST)
+        else:
+            calls.refuse("what?")
+    finally:
+        gc.set_threshold(*threshold)
+        left, waiting = waiting, {}
+        gc.collect()
+    assert kept
+    if what_comes == "the end":
+        assert all(one.finished for one in left.values())
         assert len(calls) == 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import multiprocessing
 import os
@@ -139,6 +140,41 @@ def test_no_byte_leaves_the_child(server):
         instance.send("after")
         assert instance.recv(10) == (Event.Message, "after")
         client.close()
+
+
+@pytest.mark.parametrize("fork", ["os.fork", "fork() of the C library"])
+def test_a_client_in_another_thread_s_variable_survives(server, fork):
+    """Its finalizer runs in the child before anything else does, and ``fork()`` from C runs no hooks at all."""
+    local, made, forked, failed = threading.local(), threading.Event(), threading.Event(), []
+
+    def use() -> None:
+        local.client = PieClient(server.uri)
+        local.client.connect()
+        local.client.authenticate("alice")
+        made.set()
+        forked.wait(20)
+        try:
+            local.client.ping()
+        except PieConnectionError as error:
+            failed.append(error)
+        local.client.close()
+
+    thread = threading.Thread(target=use)
+    thread.start()
+    with PieClient(server.uri) as mine:
+        mine.authenticate("alice")
+        assert made.wait(20)
+        process_id = os.fork() if fork == "os.fork" else ctypes.PyDLL(None).fork()
+        if process_id == 0:
+            try:
+                mine.close()
+            finally:
+                os._exit(0)
+        os.waitpid(process_id, 0)
+        mine.ping()
+        forked.set()
+        thread.join(20)
+    assert failed == []
 
 
 def test_while_the_parent_uploads(server):

@@ -151,6 +151,34 @@ def test_what_is_forgotten_is_not_held():
     assert sys.getrefcount(receiver) == references
 
 
+@pytest.mark.parametrize("generation", [INSTANCE, PROCESS])
+def test_nothing_of_an_instance_is_remembered_when_it_is_forgotten(generation):
+    repeats = Repeats(generation)
+    for number in range(10):
+        repeats.expect(f"instance {number}", "its receiver")
+        for of, message in KINDS:
+            if of is generation:
+                fields = {**message("text")}
+                fields["instance_id" if of is INSTANCE else "process_id"] = f"instance {number}"
+                repeats.decode(msgpack.packb(fields))
+        repeats.forget(f"instance {number}")
+    assert repeats._known == {}
+
+
+@pytest.mark.parametrize("bad", ["\ud800", "x" * 1024, 7, b"bytes", ["a", ["list"]], None, {}])
+def test_ids_that_can_be_none(bad):
+    """An attach may be for anything that a caller gives, and an event of anything that a server sends."""
+    repeats = Repeats(INSTANCE)
+    if isinstance(bad, str):
+        repeats.expect(bad, "its receiver")
+        repeats.forget(bad)
+    if bad != "\ud800":
+        message = {"type": "instance_event", "instance_id": bad, "event": 0, "message": "text"}
+        for _ in range(3):
+            assert repeats.decode(msgpack.packb(message)) == (bad, Event.Message, "text")
+    assert repeats._known == {}
+
+
 def test_none_of_too_many_is_held_when_all_are_forgotten(monkeypatch):
     monkeypatch.setattr("pie_sync._protocol.repeats._MAX_KNOWN", 100)
     repeats = Repeats(INSTANCE)
