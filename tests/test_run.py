@@ -222,7 +222,7 @@ def test_timeout_of_an_instance_that_never_stops_talking(server, client):
             context.send("and another thing")
 
     with pytest.raises(PieTimeoutError) as caught:
-        client.run("chatter", timeout=0.2)
+        client.run("chatter", timeout=1.0)  # launching is part of it, and must be done before
     assert caught.value.completed.event is Event.Aborted
 
 
