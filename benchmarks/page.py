@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks import machine, report
-from benchmarks.goals import Row
+from benchmarks.goals import OFTEN, Row
 from benchmarks.measure import Bench
 from benchmarks.scaling import EVENTS, Scale
 
@@ -113,7 +113,7 @@ def write(bench: Bench, rows: list[Row], scales: list[Scale], *, real: str, batc
     """The page. ``real`` and ``batches`` are the tables of those two."""
     return PAGE.format(
         rounds=bench.rounds,
-        more=3 * bench.rounds,
+        more=OFTEN * bench.rounds,
         goals=report.goals(rows),
         everybody=report.everybody(rows),
         events=f"{EVENTS:,}",
