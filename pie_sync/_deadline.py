@@ -8,7 +8,17 @@ from typing import Union
 
 from .errors import PieTimeoutError
 
-__all__ = ["DEFAULT", "Default", "Limit", "Timeout", "acquire", "check_timeout", "deadline_after", "remaining"]
+__all__ = [
+    "DEFAULT",
+    "Default",
+    "Limit",
+    "Timeout",
+    "acquire",
+    "check_timeout",
+    "deadline_after",
+    "remaining",
+    "time_left",
+]
 
 
 class Default:
@@ -47,6 +57,11 @@ def check_timeout(timeout: float | None, name: str = "timeout") -> float | None:
 def deadline_after(timeout: float | None) -> float | None:
     """Return the deadline ``timeout`` seconds from now."""
     return None if timeout is None else monotonic() + timeout
+
+
+def time_left(deadline: float | None) -> float | None:
+    """Return the timeout that ends at a deadline."""
+    return None if deadline is None else max(0.0, deadline - monotonic())
 
 
 def remaining(deadline: float | None) -> float:
@@ -92,8 +107,7 @@ class Limit:
 
     def left(self) -> float | None:
         """Return how many seconds the step that begins now may take."""
-        deadline = self.deadline()
-        return None if deadline is None else max(0.0, deadline - monotonic())
+        return time_left(self.deadline())
 
     def expired(self, name: str, what: str) -> PieTimeoutError:
         """Return the error to raise when the time is over and ``what`` is the matter."""

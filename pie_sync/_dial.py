@@ -18,7 +18,8 @@ from urllib.parse import urlsplit
 
 from websocket._url import get_proxy_info  # which proxy is for which host: as websocket-client documents it
 
-from ._deadline import remaining
+from ._deadline import time_left
+from ._inbox import Inbox
 from ._tls import TlsSocket
 
 __all__ = ["Dialer", "shut_down"]
@@ -58,7 +59,7 @@ class Dialer:
         self._socket: socket.socket | None = None
         self._aborted = False
         # What a look-up of the host's name gives: addresses, or an error.
-        self._found: queue.SimpleQueue[list[Any] | Exception] = queue.SimpleQueue()
+        self._found: Inbox[list[Any] | Exception] = Inbox()
 
     def dial(self, uri: str, *, ssl_context: ssl.SSLContext | None) -> socket.socket | TlsSocket:
         """Connect, and return the socket, over which HTTP can begin.
@@ -153,9 +154,8 @@ class Dialer:
             target=_find, args=(host, port, self._found.put), name=f"pie-sync look-up of {host}", daemon=True
         )
         thread.start()
-        left = remaining(self._deadline)
         try:
-            found = self._found.get(timeout=None if left < 0 else left)
+            found = self._found.get(time_left(self._deadline))
         except queue.Empty:
             raise _timed_out() from None
         if isinstance(found, Exception):

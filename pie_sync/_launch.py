@@ -15,8 +15,8 @@ from .instance import Instance
 
 if TYPE_CHECKING:
     from collections.abc import Collection
-    from queue import SimpleQueue
 
+    from ._inbox import Inbox
     from ._protocol.messages import Answer, InstanceList
     from ._runnable import Runnable
     from ._session import Session
@@ -59,7 +59,7 @@ class Launch(Call):
         runnable: Runnable,
         args: list[str] | dict[str, Any],
         limit: Limit,
-        over: SimpleQueue[Launch] | None = None,
+        over: Inbox[Launch] | None = None,
     ) -> None:
         connection = client._lifecycle.authenticated(method, limit)
         self._client = client

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from queue import Empty, SimpleQueue
+from queue import Empty
 from typing import TYPE_CHECKING, Any, Union
 
 from ._arguments import check_args
 from ._deadline import DEFAULT
+from ._inbox import Inbox
 from ._launch import Launch, terminate_all
 from ._runnable import Runnable
 from .errors import (
@@ -126,7 +127,7 @@ class _Batch:
         self._return_exceptions = return_exceptions
         self._check = check
         # The reader thread puts a launch in here when it's over.
-        self._over: SimpleQueue[Launch] = SimpleQueue()
+        self._over: Inbox[Launch] = Inbox()
         self._running: dict[Launch, _Job] = {}
         # Those of them that the server may not have answered yet, the oldest first.
         self._unanswered: deque[Launch] = deque()
@@ -212,10 +213,10 @@ class _Batch:
             if self._check is not None:
                 self._check()
         try:
-            launch = self._over.get(block, _NAP)
+            launch = self._over.get(_NAP if block else 0)
             while True:
                 self._take(launch)
-                launch = self._over.get_nowait()
+                launch = self._over.get(0)
         except Empty:
             self._give_up_unanswered()
 

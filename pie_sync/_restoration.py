@@ -12,7 +12,7 @@ import threading
 from time import monotonic
 from typing import TYPE_CHECKING, Callable, Protocol
 
-from ._deadline import Limit, deadline_after, remaining
+from ._deadline import Limit, deadline_after, time_left
 from .errors import AttachError, AuthenticationError, PieConnectionError, PieError
 
 if TYPE_CHECKING:
@@ -114,8 +114,7 @@ class Restoration:
                 return PieConnectionError(f"{error}; not reconnected within {self._timeout} s (reconnect_timeout)")
             logger.info("reconnecting")
             try:
-                left = remaining(deadline)
-                connection = self._connect(None if left < 0 else left, self._set_session)
+                connection = self._connect(time_left(deadline), self._set_session)
                 self._attach(connection.session, queues, deadline)
             except OrphanedError as orphaned:
                 return orphaned
@@ -167,11 +166,11 @@ class Restoration:
 
     def _attach_one(self, session: Session, instance_id: str, events: EventQueue, deadline: float | None) -> None:
         # Also past the deadline, which is for connecting: a server that is there deserves a moment for its answer.
-        left = remaining(None if deadline is None else max(deadline, monotonic() + _ATTACH_TIMEOUT))
+        left = time_left(None if deadline is None else max(deadline, monotonic() + _ATTACH_TIMEOUT))
         session.call(
             "attach_instance",
             lambda corr_id: session.protocol.attach(corr_id, instance_id),
-            Limit(None if left < 0 else left),
+            Limit(left),
             kind=session.protocol.attach_answer,
             on_granted=lambda _: session.add_instance(instance_id, events),
             refused=AttachError,

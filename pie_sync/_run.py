@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
 from ._arguments import check_args
 from ._completion import complete
-from ._deadline import DEFAULT, Limit, Timeout, check_timeout
+from ._deadline import DEFAULT, Limit, Timeout, check_timeout, time_left
 from ._launch import Launch, terminate_all
 from ._runnable import Runnable
 from .errors import InstanceEnded, InstanceFailed, PieConnectionError, PieError, PieTimeoutError
@@ -103,7 +103,7 @@ class _Conversation:
         """Receive everything up to the end."""
         try:
             while True:
-                self._receive(None if self._deadline is None else max(0.0, self._deadline - monotonic()))
+                self._receive(time_left(self._deadline))
         except InstanceEnded:
             return complete(self._received)
 
@@ -112,7 +112,7 @@ class _Conversation:
         deadline = monotonic() + _REST_TIMEOUT
         try:
             while True:
-                self._received.append(self._instance.recv(max(0.0, deadline - monotonic())))
+                self._received.append(self._instance.recv(time_left(deadline)))
         except InstanceEnded:
             return complete(self._received)
         except (PieError, PieConnectionError):

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Callable, Union
 
-from ._deadline import DEFAULT, Timeout, acquire, check_timeout, deadline_after, remaining
+from ._deadline import DEFAULT, Timeout, acquire, check_timeout, deadline_after, time_left
 from ._protocol import ProcessProtocol
 from ._queue import MESSAGE
 from .errors import AttachError, InstanceEnded, InstanceFailed, PieTimeoutError, TerminateError
@@ -195,8 +195,7 @@ class Instance:
             if self._collected is None:
                 self._collected = []
             while True:
-                left = remaining(deadline)
-                self._collected.append(self._recv_slowly(events, None if left < 0 else left))
+                self._collected.append(self._recv_slowly(events, time_left(deadline)))
         except InstanceEnded:
             completed = self._completed(events)
         except PieTimeoutError:

@@ -8,7 +8,6 @@ import signal
 import threading
 import time
 from collections import Counter
-from queue import SimpleQueue
 
 import psutil
 import pytest
@@ -25,6 +24,7 @@ from pie_sync import (
     ProtocolError,
 )
 from pie_sync._deadline import Limit
+from pie_sync._inbox import Inbox
 from pie_sync._launch import Launch
 from pie_sync._map import LOOK_AHEAD
 from pie_sync._runnable import Runnable
@@ -495,7 +495,7 @@ def test_a_generator_in_a_cycle_is_collected_wherever_it_may_be(client, gauge):
 def test_an_instance_that_comes_when_its_launch_was_dropped_is_let_go(server, client, gauge):
     """Nobody could receive its events, nor forget them."""
     server.delay(math.inf)
-    launch = Launch(client, "map", Runnable("odd-ones-wait", None), ["1"], Limit(20), SimpleQueue())
+    launch = Launch(client, "map", Runnable("odd-ones-wait", None), ["1"], Limit(20), Inbox())
     launch.send()
     launch.drop()
     server.delay(0)

@@ -7,6 +7,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Callable
 
+from .._inbox import Inbox
 from ..errors import PieConnectionError, PieError
 from ..events import Blob, Event
 from ._failures import Failure, explain, printable
@@ -58,7 +59,7 @@ class Foreground:
         self._instance: Instance | None = None
         self._obtained = threading.Event()
         # What the main thread waits for: why there's nothing more to wait for.
-        self._news: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._news: Inbox[str] = Inbox()
         self._error: BaseException | None = None
         self._end: Event | None = None
         self._thread = threading.Thread(target=self._receive, name="events", daemon=True)
@@ -84,7 +85,7 @@ class Foreground:
         while True:
             INTERRUPTION.check()
             try:
-                return self._news.get(timeout=NAP)
+                return self._news.get(NAP)
             except queue.Empty:
                 pass
 

@@ -219,3 +219,33 @@ def test_a_batch_that_waits_for_more_input(pie: CommandLine, client: PieClient) 
     assert process.wait(LIMIT) == 130
     assert process.stderr.read() == "[stopped: 0 done; the same command goes on from there]\n"
     assert client.list_instances() == []
+
+
+# Up to Python 3.12, a wait in SimpleQueue.get() goes on for ever when its time runs out while a signal is handled.
+LATE = """
+import time
+from pie_sync.cli import main
+from pie_sync.cli._interruption import NAP, Interruption
+
+def on_signal(self, *args, on_signal=Interruption._on_signal):
+    time.sleep(2 * NAP)
+    on_signal(self, *args)
+
+Interruption._on_signal = on_signal
+main()
+"""
+
+
+@pytest.mark.usefixtures("waiter")
+@pytest.mark.parametrize("words", [["run", "waiter"], ["map", "waiter", "in.jsonl", "--output", "out.jsonl"]])
+def test_it_is_handled_in_the_last_moment_of_a_wait(
+    pie: CommandLine, client: PieClient, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (pie.home / "in.jsonl").write_text("[]\n")
+    monkeypatch.setattr("tests.cli.conftest.COMMAND", [sys.executable, "-c", LATE])
+    process = pie.start(*words)
+    while not client.list_instances():
+        pass
+    process.send_signal(signal.SIGINT)
+    assert process.wait(LIMIT) == 130
+    assert client.list_instances() == []

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 
@@ -83,6 +85,27 @@ def stay_silent(peer: RawPeer) -> None:
         peer.receive()
 
 
+@pytest.fixture
+def slow_look_up(monkeypatch):
+    """The system looks for a host's name until the test is over. No real system can be made to."""
+    over, begun = threading.Event(), threading.Event()
+    real = socket.getaddrinfo
+
+    def look_up(host, *args, **options):
+        if host != "pie.example" or options.get("flags"):
+            return real(host, *args, **options)
+        begun.set()
+        over.wait()
+        raise socket.gaierror("not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    yield begun
+    over.set()
+    for thread in threading.enumerate():
+        if thread.name.startswith("pie-sync look-up"):
+            thread.join()
+
+
 class TestConnecting:
     """connect() against servers that never come to the end of the handshake."""
 
@@ -147,26 +170,6 @@ class TestConnecting:
 
         self.attempt(serve)
         assert len(asked) == attempts
-
-    @pytest.fixture
-    def slow_look_up(self, monkeypatch):
-        """The system looks for a host's name until the test is over. No real system can be made to."""
-        over, begun = threading.Event(), threading.Event()
-        real = socket.getaddrinfo
-
-        def look_up(host, *args, **options):
-            if host != "pie.example" or options.get("flags"):
-                return real(host, *args, **options)
-            begun.set()
-            over.wait()
-            raise socket.gaierror("not known")
-
-        monkeypatch.setattr(socket, "getaddrinfo", look_up)
-        yield begun
-        over.set()
-        for thread in threading.enumerate():
-            if thread.name.startswith("pie-sync look-up"):
-                thread.join()
 
     def test_a_look_up_of_the_name_that_takes_long(self, slow_look_up):
         client = PieClient("ws://pie.example", connect_timeout=LIMIT)
@@ -334,21 +337,116 @@ class TestCalls:
         assert sorted(attempts) == sorted(rests)
 
     def test_recv_and_wait_and_iteration(self):
-        def serve(peer: RawPeer) -> None:
-            peer.authenticate()
-            request = peer.receive()
-            peer.send(
-                type="instance_launch_result", corr_id=request["corr_id"], successful=True, message="instance-1"
-            )
-            stay_silent(peer)
-
-        with raw_server(serve) as uri, authenticated(uri) as client:
+        with raw_server(launches_only) as uri, authenticated(uri) as client:
             instance = client.launch_instance_from_registry("x")
             for call in (instance.recv, instance.wait, lambda limit: next(instance.events(limit))):
                 with ends_after(LIMIT), pytest.raises(PieTimeoutError, match=r"within 0\.3 s"):
                     call(LIMIT)
             with pytest.raises(PieTimeoutError):
                 instance.recv(0)
+
+
+def launches_only(peer: RawPeer) -> None:
+    """Accept, launch one instance, and say nothing more."""
+    peer.authenticate()
+    request = peer.receive()
+    peer.send(type="instance_launch_result", corr_id=request["corr_id"], successful=True, message="instance-1")
+    stay_silent(peer)
+
+
+class TestASignalHandlerThatTakesLonger:
+    """It runs in the main thread, within what waits there, and the time limit passes meanwhile.
+
+    Python begins to wait again after that, and must not for ever: up to 3.12 ``queue.SimpleQueue.get`` does. As
+    rarely as it happens with a quick handler, it does with one that comes in the last microseconds.
+    """
+
+    @pytest.fixture
+    def interrupted(self):
+        """What makes a call, with a handler in the midst of it that ends after the time limit."""
+        main, is_in_call, handled = threading.main_thread(), threading.Event(), threading.Event()
+
+        def handle(*_: object) -> None:
+            if is_in_call.is_set():
+                time.sleep(LIMIT)
+                handled.set()
+
+        def interrupt() -> None:
+            wait_until_it_waits(main, "call")
+            signal.pthread_kill(main.ident, signal.SIGUSR1)
+
+        def interrupted(call) -> None:
+            # Again, if this machine stood still so long that the signal came too late.
+            while not handled.is_set():
+                with ThreadPoolExecutor() as pool:
+                    pool.submit(interrupt)
+                    is_in_call.set()
+                    call()
+                    is_in_call.clear()
+
+        before = signal.signal(signal.SIGUSR1, handle)
+        yield interrupted
+        signal.signal(signal.SIGUSR1, before)
+
+    @pytest.mark.parametrize("name", CALLS)
+    def test_a_call(self, name, interrupted):
+        def serve(peer: RawPeer) -> None:
+            peer.authenticate()
+            stay_silent(peer)
+
+        with raw_server(serve) as uri, authenticated(uri) as client:
+
+            def call() -> None:
+                with ends_after(LIMIT), pytest.raises(PieTimeoutError):
+                    CALLS[name](client)
+
+            interrupted(call)
+
+    @pytest.mark.parametrize("name", ["recv", "wait", "events"])
+    def test_receiving(self, name, interrupted):
+        with raw_server(launches_only) as uri, authenticated(uri) as client:
+            instance = client.launch_instance_from_registry("x")
+
+            def call() -> None:
+                with ends_after(LIMIT), pytest.raises(PieTimeoutError):
+                    received = getattr(instance, name)(timeout=LIMIT)
+                    if name == "events":
+                        next(received)
+
+            interrupted(call)
+
+    def test_map(self, interrupted):
+        """Here it's the moment between two looks around that passes, and the limit is that of a launch."""
+
+        def serve(peer: RawPeer) -> None:
+            peer.authenticate()
+            stay_silent(peer)
+
+        with raw_server(serve) as uri, authenticated(uri, timeout=2 * LIMIT) as client:
+
+            def call() -> None:
+                with ends_after(2 * LIMIT), pytest.raises(PieTimeoutError):
+                    list(client.map("x", [[]]))
+
+            interrupted(call)
+
+    def test_connect(self, interrupted):
+        with raw_server(lambda peer: None) as uri:
+
+            def call() -> None:
+                with ends_after(LIMIT), pytest.raises(PieConnectTimeoutError):
+                    PieClient(uri, connect_timeout=LIMIT).connect()
+
+            interrupted(call)
+            reader_is_gone()
+
+    @pytest.mark.usefixtures("slow_look_up")
+    def test_a_look_up_of_the_name(self, interrupted):
+        def call() -> None:
+            with ends_after(LIMIT), pytest.raises(PieConnectTimeoutError):
+                PieClient("ws://pie.example", connect_timeout=LIMIT).connect()
+
+        interrupted(call)
 
 
 class TestAServerThatDoesNotRead:
