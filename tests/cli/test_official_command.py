@@ -61,7 +61,7 @@ def test_both_use_one_configuration(official: Path, pie: CommandLine, home: Path
         assert pie.output("ping").startswith(server.uri)
         pinged = subprocess.run(
             [official, "-m", "pie_client_cli", "ping"],
-            env=pie.environment,
+            env={**pie.environment, "PYTHONWARNINGS": "default"},  # it has one for Python 3.12
             cwd=home,
             capture_output=True,
             text=True,

@@ -42,33 +42,84 @@ class InterruptAt:
     def __init__(self, number: int) -> None:
         self._left = number
         self._last: dict[FrameType, str] = {}
+        self._tracer = Tracer(self._step)
         self.place = ""
 
     def __enter__(self) -> InterruptAt:
-        self._before = sys.gettrace()
-        sys.settrace(self._enter_function)
+        self._tracer.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        sys.settrace(self._before)
+        self._tracer.stop()
         self._last.clear()
 
+    def _step(self, frame: FrameType, offset: int) -> None:
+        last, self._last[frame] = self._last.get(frame, "RESUME"), instructions(frame.f_code)[offset]
+        if last.startswith(LOOKS_AFTER):
+            self._left -= 1
+            if self._left == 0:
+                self.place = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} {frame.f_code.co_name}"
+                raise KeyboardInterrupt
+
+
+def is_of_the_library(code: CodeType) -> bool:
+    return code.co_filename.startswith(SOURCE) and "testing" not in code.co_filename
+
+
+class SetTrace:
+    """Calls back before each instruction of the library that this thread takes."""
+
+    def __init__(self, step: Callable[[FrameType, int], None]) -> None:
+        self._step = step
+
+    def start(self) -> None:
+        self._before = sys.gettrace()
+        sys.settrace(self._enter_function)
+
+    def stop(self) -> None:
+        sys.settrace(self._before)
+
     def _enter_function(self, frame: FrameType, event: str, argument: Any) -> Any:
-        if not frame.f_code.co_filename.startswith(SOURCE) or "testing" in frame.f_code.co_filename:
+        if not is_of_the_library(frame.f_code):
             return None
         frame.f_trace_opcodes = True
         frame.f_trace_lines = False
-        return self._step
+        return self._trace
 
-    def _step(self, frame: FrameType, event: str, argument: Any) -> Any:
+    def _trace(self, frame: FrameType, event: str, argument: Any) -> Any:
         if event == "opcode":
-            last, self._last[frame] = self._last.get(frame, "RESUME"), instructions(frame.f_code)[frame.f_lasti]
-            if last.startswith(LOOKS_AFTER):
-                self._left -= 1
-                if self._left == 0:
-                    self.place = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} {frame.f_code.co_name}"
-                    raise KeyboardInterrupt
-        return self._step
+            self._step(frame, frame.f_lasti)
+        return self._trace
+
+
+class Monitoring:
+    """The same from Python 3.12 on, where ``settrace`` overlooks instructions."""
+
+    TOOL = 4
+
+    def __init__(self, step: Callable[[FrameType, int], None]) -> None:
+        self._step = step
+        self._thread = threading.get_ident()
+
+    def start(self) -> None:
+        events = sys.monitoring.events.INSTRUCTION
+        sys.monitoring.use_tool_id(self.TOOL, type(self).__name__)
+        sys.monitoring.register_callback(self.TOOL, events, self._instruction)
+        sys.monitoring.set_events(self.TOOL, events)
+
+    def stop(self) -> None:
+        sys.monitoring.set_events(self.TOOL, 0)
+        sys.monitoring.free_tool_id(self.TOOL)
+
+    def _instruction(self, code: CodeType, offset: int) -> Any:
+        if not is_of_the_library(code):
+            return sys.monitoring.DISABLE
+        if threading.get_ident() == self._thread:
+            self._step(sys._getframe(1), offset)
+        return None
+
+
+Tracer = Monitoring if sys.version_info >= (3, 12) else SetTrace
 
 
 def ping(client: PieClient) -> None:
