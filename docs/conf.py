@@ -100,9 +100,11 @@ def find_public_name(app: Any, env: Any, node: Any, content: Any) -> Any:
     if node.get("refdomain") != "py" or target.startswith("pie_sync"):
         return None
     python = env.get_domain("py")
-    return python.resolve_xref(
-        env, node["refdoc"], app.builder, node["reftype"], f"pie_sync.{target}", node, content
-    )
+    for kind in (node["reftype"], "type"):  # Sphinx up to 7 looks for a signature's types among the classes only
+        found = python.resolve_xref(env, node["refdoc"], app.builder, kind, f"pie_sync.{target}", node, content)
+        if found is not None:
+            return found
+    return None
 
 
 def setup(app: Any) -> None:

@@ -104,6 +104,10 @@ class Connector:
                 suppress_origin=True,  # the Origin header is a browser's
                 redirect_limit=0,  # see _redirected
             )
+            # websocket-client up to 1.9.0 takes a redirect that it doesn't follow for an upgrade.
+            redirected = self._redirected(upgrade)
+            if redirected is not None:
+                raise redirected
         except websocket.WebSocketBadStatusException as error:
             body = (error.resp_body or b"").decode(errors="replace").strip()[:200]
             answer = f"{error.status_code} {error.args[0].split(' -+-+- ')[0].partition(' ')[2]}"

@@ -6,7 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
-from importlib.metadata import entry_points
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
@@ -79,7 +79,7 @@ def test_a_command_that_does_not_exist(run_here: RunHere) -> None:
 
 
 def test_the_command_is_installed() -> None:
-    [command] = [point for point in entry_points(group="console_scripts") if point.name == "pie-sync"]
+    [command] = [point for point in distribution("pie-sync").entry_points if point.name == "pie-sync"]
     assert command.load().__module__ == "_pie_sync_command"
 
 
