@@ -104,14 +104,13 @@ class Connector:
                 suppress_origin=True,  # the Origin header is a browser's
                 redirect_limit=0,  # see _redirected
             )
-            # websocket-client up to 1.9.0 takes a redirect that it doesn't follow for an upgrade.
-            redirected = self._redirected(upgrade)
-            if redirected is not None:
-                raise redirected
+            if upgrade.handshake_response.status != 101:  # type: ignore[union-attr]
+                # websocket-client up to 1.9.0 takes a redirect that it doesn't follow for an upgrade.
+                raise websocket.WebSocketException("Redirect limit exhausted")
         except websocket.WebSocketBadStatusException as error:
             body = (error.resp_body or b"").decode(errors="replace").strip()[:200]
             answer = f"{error.status_code} {error.args[0].split(' -+-+- ')[0].partition(' ')[2]}"
-            raise PieConnectionError(
+            raise self._redirected(error.status_code, error.resp_headers) or PieConnectionError(
                 f"{self.uri} refused the WebSocket upgrade: {answer}{': ' if body else ''}{body}"
             ) from error
         except BaseException as error:  # OSError, ValueError, WebSocketException, Ctrl-C
@@ -122,18 +121,18 @@ class Connector:
                 raise PieConnectTimeoutError(
                     f"no connection to {self.uri} within {self._timeout} s (connect_timeout)"
                 ) from error
-            redirected = self._redirected(upgrade)
+            response = None if upgrade is None else upgrade.handshake_response
+            redirected = None if response is None else self._redirected(response.status, response.headers)
             raise redirected or PieConnectionError(f"can't connect to {self.uri}: {error}") from error
         logger.debug("connected to %s", self.uri)
         upgrade.sock = None  # it's ours now: websocket-client must not close it when it's collected
         return sock
 
-    def _redirected(self, upgrade: websocket.WebSocket | None) -> PieConnectionError | None:
+    def _redirected(self, status: int, headers: Mapping[str, str]) -> PieConnectionError | None:
         """A redirect is not followed: the user would authenticate to a host that the user did not name."""
-        response = None if upgrade is None else upgrade.handshake_response
-        if response is None or not 300 <= response.status < 400:
+        if not 300 <= status < 400:
             return None
-        target = response.headers.get("location")
+        target = headers.get("location")
         return PieConnectionError(
             f"{self.uri} redirects to {target}, which is not followed; if you trust it, connect to it instead"
         )
@@ -174,6 +173,8 @@ class _HeadReader:
 
     def recv(self, size: int) -> bytes:
         """Read like a socket; but asked for one byte, give all up to the next newline, or that."""
+        if size == 0:  # an empty body, by websocket-client up to 1.8
+            return b""
         position = self._position
         if position == len(self._ahead):
             if self._left == _MAX_HEAD:
