@@ -110,7 +110,7 @@ class Connector:
         except websocket.WebSocketBadStatusException as error:
             body = (error.resp_body or b"").decode(errors="replace").strip()[:200]
             answer = f"{error.status_code} {error.args[0].split(' -+-+- ')[0].partition(' ')[2]}"
-            raise self._redirected(error.status_code, error.resp_headers) or PieConnectionError(
+            raise self._redirected(error.status_code, error.resp_headers or {}) or PieConnectionError(
                 f"{self.uri} refused the WebSocket upgrade: {answer}{': ' if body else ''}{body}"
             ) from error
         except BaseException as error:  # OSError, ValueError, WebSocketException, Ctrl-C
