@@ -5,7 +5,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 JOBS   ?= 3
 
-.PHONY: help demo test test-exhaustive check format docs bench bench-quick soak fuzz clean
+.PHONY: help demo test test-oldest test-exhaustive check format docs bench bench-quick soak fuzz clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -31,6 +31,13 @@ demo: $(VENV)/.demo  ## run the quickstart against a server of its own
 
 test: $(VENV)/.dev  ## run the whole test-suite; ARGS="-k name" for a part of it
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+
+test-oldest:  ## run it with the oldest releases that setup.cfg allows; PYTHON=python3.9
+	$(PYTHON) -m venv --clear build/oldest
+	scripts/oldest-requirements > build/oldest/constraints.txt
+	build/oldest/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint build/oldest/constraints.txt --editable '.[tests]'
+	build/oldest/bin/python -m pytest -n $(JOBS) $(ARGS)
 
 test-exhaustive: $(VENV)/.dev  ## what the suite tries only samples of, all of it: five minutes
 	PIE_SYNC_EXHAUSTIVE=1 $(BIN)/python -m pytest -n $(JOBS) tests/faults tests/hostile $(ARGS)

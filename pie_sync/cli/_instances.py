@@ -82,7 +82,10 @@ def _print_table(instances: Sequence[InstanceInfo]) -> None:
     table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="bold")
     for name in shown:
         is_last = name == shown[-1]
-        table.add_column(name, no_wrap=True, max_width=max(room, len(name)) if is_last else None)
+        # rich up to 14 would rather cut short the title of another column than those arguments.
+        table.add_column(
+            name, no_wrap=True, min_width=len(name), max_width=max(room, len(name)) if is_last else None
+        )
     for row in rows:
         table.add_row(*(Text(row[name]) for name in shown))
     console.print(table)
