@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 
 import pytest
 
@@ -178,10 +179,12 @@ def test_events_are_told_between_inputs(client):
 
     def dialogue():
         yield "one"
-        for _ in range(1000):  # it's being looked at after each message
+        for _ in range(1000):  # events are looked for after each message
+            yield "more"
+            # This is the thread that events are told in: it gives the server a moment, rather than waits for them.
+            time.sleep(0.01)
             if told.is_set():
                 break
-            yield "more"
         assert told.is_set()
         yield "stop"
 
