@@ -79,7 +79,8 @@ def test_a_command_that_does_not_exist(run_here: RunHere) -> None:
 
 
 def test_the_command_is_installed() -> None:
-    [command] = [point for point in distribution("pie-sync").entry_points if point.name == "pie-sync"]
+    points = distribution("pie-sync").entry_points
+    [command] = [point for point in points if (point.group, point.name) == ("console_scripts", "pie-sync")]
     assert command.load().__module__ == "_pie_sync_command"
 
 
