@@ -66,7 +66,8 @@ a Python function for each instance.
   when the machine has more to do, that one's ping takes 70 µs, and pie-sync's still 120.
 - A large blob is written to fresh memory twice: when it comes in, and when it becomes a `Blob`. That is a `bytes`
   with a name, and CPython makes such a thing only by copying. To touch memory for the first time takes more time
-  than the copy.
+  than the copy. From 32 MiB on, Linux is asked for large pages for the first of the two; for the second one it can
+  be asked from outside only (`GLIBC_TUNABLES=glibc.malloc.hugetlb=1`).
 - With ten thousand instances in turn nothing of an instance is in the processor's cache any more when its next
   event comes.
 

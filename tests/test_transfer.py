@@ -6,6 +6,7 @@ import threading
 import pytest
 from blake3 import blake3
 
+from pie_sync._pages import LARGE
 from pie_sync._transfer import CHUNK_SIZE, BlobAssembler, TransferError, count_chunks, open_payload
 
 SIZES = [0, 1, CHUNK_SIZE - 1, CHUNK_SIZE, CHUNK_SIZE + 1, 3 * CHUNK_SIZE]
@@ -96,7 +97,8 @@ def test_a_missing_file():
 
 def chunks_of(blob: bytes, size: int = 4):
     pieces = [blob[start : start + size] for start in range(0, len(blob), size)]
-    return [(blake3(blob).hexdigest(), index, len(pieces), piece) for index, piece in enumerate(pieces)]
+    blob_hash = blake3(blob).hexdigest()
+    return [(blob_hash, index, len(pieces), piece) for index, piece in enumerate(pieces)]
 
 
 def feed(assembler, instance_id, chunks):
@@ -178,6 +180,31 @@ def test_incomplete_blobs_are_bounded_together():
     for number in range(20):
         assembler.forget(f"instance {number}")
     assert assembler._buffered == 0
+
+
+def test_a_blob_that_is_large_enough_to_make_room_for():
+    """Its chunks are as large as they may be, or smaller, or the last one is."""
+    assembler = BlobAssembler(2**30)
+    blob = os.urandom(LARGE + 1234)
+    for size in (CHUNK_SIZE, CHUNK_SIZE - 1, CHUNK_SIZE // 3):
+        assert feed(assembler, "one", chunks_of(blob, size)) == [blob]
+    assert assembler._reserved == 0
+
+
+def test_room_is_made_within_the_limit_for_all():
+    """A server may say that a blob has so many chunks, and then send none of them."""
+    assembler = BlobAssembler(3 * LARGE)
+    claimed = [2**40, -1, 0, LARGE // CHUNK_SIZE, 2 * LARGE // CHUNK_SIZE, LARGE // CHUNK_SIZE]
+    reserved = []
+    for number, total in enumerate(claimed):
+        feed(assembler, f"instance {number}", [(f"hash {number}", 0, total, b"x")])
+        reserved.append(assembler._reserved)
+    assert reserved == [0, 0, 0, LARGE, 3 * LARGE, 3 * LARGE]
+    assert feed(assembler, "another", chunks_of(b"a good one")) == [b"a good one"]
+    feed(assembler, "instance 4", [("hash 4", 2, 2 * LARGE // CHUNK_SIZE, b"a wrong one")])
+    assert assembler._reserved == LARGE
+    assembler.keep_only(())
+    assert assembler._reserved == 0
 
 
 def test_the_number_of_incomplete_blobs_is_bounded():
