@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 import struct
@@ -47,6 +48,8 @@ class Duplex:
         self._blocking = sock if _CAN_WAIT_IN_RECV and not isinstance(sock, TlsSocket) else None
         self._recv_limit: float | None = None
         sock.setblocking(self._blocking is not None)
+        # On a single processor the peer, if it's there as well, could do nothing while this spins.
+        self._can_spin = self._blocking is not None and len(os.sched_getaffinity(0)) > 1
         # For the wait that there is most, of the one thread that reads.
         self._readable = _poller(sock, read=True, write=False) if hasattr(select, "poll") else None
 
@@ -67,11 +70,17 @@ class Duplex:
         except BlockingIOError:
             raise WouldBlock(want_write=False) from None
 
-    def recv_waiting(self, buffer: memoryview, timeout: float | None) -> int:
+    def recv_waiting(self, buffer: memoryview, timeout: float | None, spin: float = 0.0) -> int:
         """Read like :meth:`recv_into`, but wait until something is there, for about ``timeout`` seconds.
 
         That is one system call instead of two, and the interpreter lock is given back and taken once instead of
         twice: 5 to 10 us less between an answer and whoever waits for it.
+
+        Args:
+            buffer: where to read to.
+            timeout: None is without limit.
+            spin: for how many seconds to ask again and again before the thread is put to sleep. For what must be
+                about to come: it keeps a processor busy, where there is more than one.
 
         Raises:
             WouldBlock: nothing came in time.
@@ -80,6 +89,13 @@ class Duplex:
         if self._blocking is None or (timeout is not None and timeout < _SLACK):
             self.wait(read=True, write=False, timeout=timeout)
             return self.recv_into(buffer)
+        if spin and self._can_spin:
+            until = monotonic() + spin
+            while monotonic() < until:
+                try:
+                    return self._blocking.recv_into(buffer, 0, socket.MSG_DONTWAIT)
+                except BlockingIOError:
+                    pass
         limit = self._recv_limit
         if limit != timeout and not (limit and timeout and limit - _SLACK <= timeout <= limit):
             self._recv_limit = limit = timeout and timeout + _SLACK / 2

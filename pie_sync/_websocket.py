@@ -55,6 +55,19 @@ _MAX_HEAD = 1024 * 1024
 #: After how many seconds the reading thread looks again whether a control frame, left to a sender, is sent.
 _LOOK_AGAIN = 0.05
 
+#: For how many seconds the reading thread asks again and again for what comes next in a quick stream, before it
+#: sleeps: as a mutex does it. To be woken costs both sides 10 to 50 us on a virtual machine, as long as the next
+#: message takes. With the real server on the same machine, a stream of 13 000 messages/s becomes 6 % quicker, for
+#: 20 % more processor time here.
+_SPIN = 0.0002
+
+#: A stream is quick after this many reads in a row, each of which
+_STREAM_READS = 16
+#: came within so many seconds of the one before, with nothing sent in between (an answer comes when it is ready),
+_STREAM_INTERVAL = 0.0003
+#: and brought less than so many bytes. A stream of more brings the next ones while these are being worked on.
+_STREAM_READ_SIZE = 16 * 1024
+
 
 class Connector:
     """Makes one connection. Its thread can be told to give up by :meth:`abort`, from another thread.
@@ -237,6 +250,9 @@ class WebSocket:
         self._ping_interval = ping_interval
         self._ping_timeout = ping_timeout
         self._last_received = monotonic()
+        # How many reads in a row there were of a quick stream, and how many messages had been sent when it began.
+        self._stream_reads = 0
+        self._sent_before = 0
         self._ping_sent: float | None = None
         # Serialises frames: held while a frame is being written, at the longest until the writer's deadline.
         self._send_lock = threading.Lock()
@@ -359,7 +375,8 @@ class WebSocket:
             buffer = self._frames.buffer()
             try:
                 if is_drained and not self._has_unsent():
-                    count = self._duplex.recv_waiting(buffer, timeout)
+                    spin = _SPIN if self._stream_reads >= _STREAM_READS else 0.0
+                    count = self._duplex.recv_waiting(buffer, timeout, spin)
                 else:
                     count = self._duplex.recv_into(buffer)
             except WouldBlock as blocked:
@@ -369,7 +386,14 @@ class WebSocket:
                 raise PieConnectionError(f"the connection is lost: {error}") from error
             if count == 0:
                 raise PieConnectionError("the server ended the connection without a close frame")
-            self._last_received = monotonic()
+            now = monotonic()
+            sent = self._counters.messages_sent
+            is_next = now - self._last_received < _STREAM_INTERVAL and count < _STREAM_READ_SIZE
+            if is_next and sent == self._sent_before:
+                self._stream_reads += 1
+            else:
+                self._stream_reads, self._sent_before = 0, sent
+            self._last_received = now
             self._ping_sent = None
             self._counters.bytes_received += count
             self._is_drained = count < len(buffer) and not self._duplex.is_tls

@@ -62,3 +62,46 @@ def test_what_ends_the_wait(ends, timeout, what):
     }[what]()
     reader.join(10)
     assert counts == [3 if what == "data" else 0]
+
+
+class Asked:
+    """A socket, and whether each of its recv_into() was one that may wait."""
+
+    def __init__(self, sock):
+        self._socket = sock
+        self.waiting = []
+
+    def recv_into(self, buffer, size=0, flags=0):
+        self.waiting.append(not flags & socket.MSG_DONTWAIT)
+        return self._socket.recv_into(buffer, size, flags)
+
+    def __getattr__(self, name):
+        return getattr(self._socket, name)
+
+
+@pytest.mark.skipif(not _duplex._CAN_WAIT_IN_RECV, reason="only Linux lets each recv() say whether it may wait")
+@pytest.mark.parametrize("processors", [{0}, {0, 1}])
+def test_spins_before_it_waits_where_that_leaves_a_processor_to_others(processors, monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _process: processors)
+    near, far = socket.socketpair()
+    with near, far:
+        duplex = Duplex(near)
+        asked = duplex._blocking = Asked(near)
+        buffer = memoryview(bytearray(10))
+
+        with pytest.raises(WouldBlock):
+            duplex.recv_waiting(buffer, 0.1, spin=0.05)
+        *before, last = asked.waiting
+        assert last, "it must not burn the processor until the time is over"
+        assert bool(before) == (len(processors) > 1)
+        assert not any(before)
+
+        asked.waiting.clear()
+        with pytest.raises(WouldBlock):
+            duplex.recv_waiting(buffer, 0.1)
+        assert asked.waiting == [True]
+
+        asked.waiting.clear()
+        far.send(b"abc")
+        assert duplex.recv_waiting(buffer, None, spin=60) == 3
+        assert asked.waiting == [len(processors) == 1]

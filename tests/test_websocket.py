@@ -178,6 +178,43 @@ def read_end(client: WebSocket) -> str:
     return str(end.value)
 
 
+# --- how it waits ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ended_by", ["a pause", "a large read", "something sent"])
+def test_the_next_of_a_quick_stream_is_waited_for_awake(client, server, monkeypatch, ended_by):
+    spins = []
+
+    def recv_waiting(buffer, timeout, spin):
+        spins.append(spin)
+        return original(buffer, timeout, spin)
+
+    def receive(count, message=b"message"):
+        for _ in range(count):
+            server.send(message)
+            assert read(client) == [(BINARY, message)]
+
+    original = client._duplex.recv_waiting
+    monkeypatch.setattr(client._duplex, "recv_waiting", recv_waiting)
+    monkeypatch.setattr(_websocket, "_STREAM_INTERVAL", LIMIT)  # however busy the machine is
+    receive(_websocket._STREAM_READS)
+    assert set(spins) == {0.0}
+    receive(1)
+    assert spins.pop() == _websocket._SPIN
+
+    if ended_by == "a pause":
+        monkeypatch.setattr(_websocket, "_STREAM_INTERVAL", 0.0)
+        receive(1)
+    elif ended_by == "a large read":
+        monkeypatch.setattr(_websocket, "_STREAM_READ_SIZE", 1000)
+        receive(1, bytes(1000))
+    else:
+        client.send(encode_frame(BINARY, b"a question"), monotonic() + LIMIT)
+        receive(1)
+    receive(1)
+    assert spins.pop() == 0.0
+
+
 # --- the closing handshake (RFC 6455 sections 1.4, 5.5.1 and 7) -------------------------------------------
 
 
