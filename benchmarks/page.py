@@ -12,7 +12,8 @@ PAGE = """\
 
 This page is written by `make bench`, from one run. Numbers depend on the machine, so what counts are the ratios:
 every client is measured in the same run, in turn, against the same load source; every number is the median of
-{rounds} rounds, each in a fresh process; those of ping, connecting, importing and the real server are of {more}.
+{rounds} rounds, each in a fresh process; those of ping, connecting, importing, many instances and the real server
+are of {more}.
 
 ![Speed relative to the official async client](performance.svg)
 
@@ -67,7 +68,12 @@ a Python function for each instance.
 - A large blob is written to fresh memory twice: when it comes in, and when it becomes a `Blob`. That is a `bytes`
   with a name, and CPython makes such a thing only by copying. To touch memory for the first time takes more time
   than the copy. From 32 MiB on, Linux is asked for large pages for the first of the two; for the second one it can
-  be asked from outside only (`GLIBC_TUNABLES=glibc.malloc.hugetlb=1`).
+  be asked from outside only (`GLIBC_TUNABLES=glibc.malloc.hugetlb=1`). On a virtual machine that gives its free
+  memory back to the host, a large page now and then costs more than it saves: that makes the slowest rounds.
+- With the real server on the same machine, its threads and the client's compete for two processors. The less a
+  client works, the more often the server's threads sleep, and have to wake each other: a client that naps for 1 ms
+  after each read takes a third of the processor time, and the stream takes 1.4 times as long. So pie-sync doesn't
+  nap, and in a quick stream it stays awake for up to 0.2 ms.
 - With ten thousand instances in turn nothing of an instance is in the processor's cache any more when its next
   event comes.
 
