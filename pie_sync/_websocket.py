@@ -256,6 +256,9 @@ class WebSocket:
         self._ping_sent: float | None = None
         # Serialises frames: held while a frame is being written, at the longest until the writer's deadline.
         self._send_lock = threading.Lock()
+        # Held by the one sender who is next. Without it an upload, which wants the send lock again as soon as it
+        # has released it, would be quicker than whoever has to be woken: for up to twenty chunks.
+        self._next_lock = threading.Lock()
         # What a frame left unwritten at its deadline: it must come first, or the stream makes no sense.
         self._unsent = memoryview(b"")
         # Control frames of the reading thread, which must not wait for the send lock.
@@ -287,7 +290,8 @@ class WebSocket:
         """
         acquired: list[bool] = []
         try:
-            if not acquire(self._send_lock, deadline, acquired):
+            is_free = not self._next_lock.locked() and acquire(self._send_lock, 0, acquired)
+            if not is_free and not self._wait_in_line(deadline, acquired):
                 raise PieTimeoutError("the connection is busy with other messages: nothing was sent")
             # What is left over does not matter to a message that can't be sent any more.
             if self._has_unsent() and not self._close_sent and not self._write_left_overs(deadline):
@@ -302,6 +306,15 @@ class WebSocket:
             if True in acquired:
                 self._send_lock.release()
             self._flush_control()
+
+    def _wait_in_line(self, deadline: float | None, acquired: list[bool]) -> bool:
+        """Acquire the send lock as the next one, or after whoever is: see :func:`acquire`."""
+        is_next: list[bool] = []
+        try:
+            return acquire(self._next_lock, deadline, is_next) and acquire(self._send_lock, deadline, acquired)
+        finally:
+            if True in is_next:
+                self._next_lock.release()
 
     def _write(self, frames: Buffer, deadline: float | None) -> bool:
         """Write bytes, with the send lock held. False if the deadline came first: the rest is kept."""

@@ -32,6 +32,7 @@ from pie_sync._frames import (
     opcode_and_payload,
 )
 from pie_sync._websocket import WebSocket
+from tests.faults.threads import wait_until_it_waits
 from tests.test_frames import frame
 
 if TYPE_CHECKING:
@@ -444,6 +445,33 @@ def test_a_ping_is_answered_as_soon_as_a_message_that_is_being_sent_ends(client,
     expected = [(BINARY, b"x" * BIG), (PONG, b"one"), (PONG, b"two"), (PONG, b"three"), (BINARY, b"y" * BIG)]
     assert server.receive_frames(5) == expected
     sender.done()
+
+
+def test_whoever_waits_to_send_comes_after_the_message_that_is_being_sent(client, server):
+    """And not after all that its sender still has: an upload has thousands of chunks."""
+    more = [b"%d" % number for number in range(50)]
+    upload = Sender(client, b"x" * BIG, *more)
+    server.receive(1)  # the first message is under way
+    request = Sender(client, b"request")
+    wait_until_it_waits(request, "send")
+    first, second, *others = [data for _, data in server.receive_frames(52)]
+    assert (first, second, others) == (b"x" * BIG, b"request", more)
+    upload.done()
+    request.done()
+
+
+def test_whoever_waits_to_send_gives_up_in_time_and_keeps_nobody_waiting(client, server):
+    upload = Sender(client, b"x" * BIG, b"y" * BIG)
+    server.receive(1)
+    in_line = Sender(client, b"in line")
+    wait_until_it_waits(in_line, "_wait_in_line")
+    for _ in range(2):
+        with pytest.raises(PieTimeoutError, match="busy with other messages: nothing was sent"):
+            client.send(encode_frame(BINARY, b"too late"), monotonic() + 0.05)
+    expected = [(BINARY, b"x" * BIG), (BINARY, b"in line"), (BINARY, b"y" * BIG)]
+    assert server.receive_frames(3) == expected
+    upload.done()
+    in_line.done()
 
 
 def test_a_ping_after_our_close_is_answered(client, server):
