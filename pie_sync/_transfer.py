@@ -164,12 +164,12 @@ class _Download:
     Args:
         total: how many chunks.
         name: the blob's name, if it has one.
-        reserved: for how many bytes to make room before they are there.
+        reserved: how many bytes it may become; room for them is made at once if that pays.
     """
 
     __slots__ = ("data", "name", "next_index", "reserved", "size", "total")
 
-    def __init__(self, total: int, name: str | None, reserved: int) -> None:
+    def __init__(self, total: int, name: str | None, reserved: int = 0) -> None:
         self.total = total
         self.name = name
         self.next_index = 0
@@ -306,7 +306,7 @@ class BlobAssembler:
     def _give_up(self, instance_id: str, blob_hash: str, total: int, *, last: bool) -> None:
         self._remove(instance_id, blob_hash)
         if not last and len(self._downloads.get(instance_id, {})) < self.MAX_INCOMPLETE:
-            given_up = self._downloads.setdefault(instance_id, {})[blob_hash] = _Download(total, None, 0)
+            given_up = self._downloads.setdefault(instance_id, {})[blob_hash] = _Download(total, None)
             given_up.data = None
 
     def _remove(self, instance_id: str, blob_hash: str) -> None:
