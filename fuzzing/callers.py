@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Callable, Union
 
 from fuzzing.model import WITNESS
 from pie_sync import InstanceEnded, PieConnectionError, ProtocolError
-from pie_sync._call import Call
-from pie_sync._frames import CLOSE
 from pie_sync._protocol import PROTOCOLS
+from pie_sync._session.pending_request import Call
+from pie_sync._transport.frames import CLOSE
 
 if TYPE_CHECKING:
-    from pie_sync._queue import EventQueue
-    from pie_sync._session import Session
+    from pie_sync._session.event_queue import EventQueue
+    from pie_sync._session.session import Session
 
 #: The kinds of messages that grant a launch or an attach, and that answer other things.
 GRANTING = (("instance_launch_result",), ("instance_attach_result",), ("response",))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from fuzzing.grammar import frame, frames
 from fuzzing.harness import Source, feed
-from pie_sync._frames import (
+from pie_sync._transport.frames import (
     BINARY,
     BUFFER_SIZE,
     CLOSE,

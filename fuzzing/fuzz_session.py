@@ -24,11 +24,11 @@ from fuzzing.callers import Callers, Line, Place
 from fuzzing.harness import Source
 from fuzzing.model import MAX_BLOB_SIZE, MAX_MESSAGE_SIZE, WITNESS, Model
 from pie_sync import PieConnectionError, ProtocolError
-from pie_sync._frames import BINARY, CLOSE, CONTINUATION, PING, PONG, READ_SIZE, TEXT, encode_close
 from pie_sync._protocol import PROTOCOLS
 from pie_sync._protocol.messages import pack
-from pie_sync._queue import EventQueue
-from pie_sync._session import Session
+from pie_sync._session.event_queue import EventQueue
+from pie_sync._session.session import Session
+from pie_sync._transport.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, READ_SIZE, TEXT, encode_close
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

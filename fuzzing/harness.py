@@ -69,7 +69,9 @@ class Source:
 
 def feed(reader: Any, data: bytes, size: int = sys.maxsize) -> list[tuple[int, bytes | str]]:
     """Give a ``FrameReader`` bytes, ``size`` at a time, up to its first error; return copies of the messages."""
-    from pie_sync._frames import opcode_and_payload  # here: a target decides when it is imported, and instrumented
+    from pie_sync._transport.frames import (
+        opcode_and_payload,  # here: a target decides when it is imported, and instrumented
+    )
 
     messages: list[tuple[int, bytes | str]] = []
     left = memoryview(data)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pie_sync._session.transfers import BlobAssembler, TransferError
+
 from fuzzing.harness import feed
 from pie_sync import Event, InstanceEnded, PieConnectionError, ProtocolError, RequestError
-from pie_sync._frames import BINARY, CLOSE, PING, TEXT, FrameReader
 from pie_sync._protocol.messages import Abort, Answer, BadMessage, BlobChunk, InstanceList, Refusal
-from pie_sync._transfer import BlobAssembler, TransferError
+from pie_sync._transport.frames import BINARY, CLOSE, PING, TEXT, FrameReader
 
 if TYPE_CHECKING:
-    from pie_sync._call import Call
+    from pie_sync._session.pending_request import Call
 
 #: The instance that is there from the beginning, and that nothing but its own events may concern.
 WITNESS = "the witness"

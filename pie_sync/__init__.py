@@ -12,7 +12,7 @@ pytest. (PYTEST_DONT_REWRITE keeps pytest from warning, or failing, when this wa
 
 from __future__ import annotations
 
-from ._stats import ClientStats
+from ._support.counters import ClientStats
 from ._version import __version__
 from .client import PieClient
 from .errors import (

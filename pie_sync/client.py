@@ -6,7 +6,10 @@ import warnings
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Callable, Literal, Union, overload
 
-from ._arguments import (
+from ._connection.listing import find_detached, list_instances, new_tag
+from ._connection.manager import Lifecycle
+from ._connection.manifest import Manifest
+from ._connection.validation import (
     check_args,
     check_hash,
     check_headers,
@@ -17,17 +20,14 @@ from ._arguments import (
     check_uri,
     is_confidential,
 )
-from ._deadline import DEFAULT, Default, Limit, Timeout, check_timeout
-from ._lifecycle import Lifecycle
-from ._listing import find_detached, list_instances, new_tag
-from ._manifest import Manifest
-from ._map import map_
 from ._protocol import ProcessProtocol
 from ._protocol.messages import Answer
-from ._run import run
-from ._session import Session
-from ._stats import ClientStats
-from ._transfer import open_payload
+from ._runs.map import map_
+from ._runs.run import run
+from ._session.session import Session
+from ._session.transfers import open_payload
+from ._support.counters import ClientStats
+from ._support.time_limits import DEFAULT, Default, Limit, Timeout, check_timeout
 from .errors import (
     AttachError,
     AuthenticationError,
@@ -46,13 +46,13 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Mapping, Sequence
     from types import TracebackType
 
-    from ._lifecycle import Connection
-    from ._manifest import ManifestSource
-    from ._queue import EventQueue
-    from ._run import Input, OnEvent
-    from ._runnable import Program
-    from ._transfer import PayloadSource
-    from ._upload import Progress
+    from ._connection.manager import Connection
+    from ._connection.manifest import ManifestSource
+    from ._runs.program_reference import Program
+    from ._runs.run import Input, OnEvent
+    from ._session.event_queue import EventQueue
+    from ._session.transfers import PayloadSource
+    from ._session.uploads import Progress
     from .keys import ParsedPrivateKey
 
 __all__ = ["PieClient"]

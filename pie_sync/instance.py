@@ -9,17 +9,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Callable, Union
 
-from ._deadline import DEFAULT, Timeout, acquire, check_timeout, deadline_after, time_left
 from ._protocol import ProcessProtocol
-from ._queue import MESSAGE
+from ._session.event_queue import MESSAGE
+from ._support.time_limits import DEFAULT, Timeout, acquire, check_timeout, deadline_after, time_left
 from .errors import AttachError, InstanceEnded, InstanceFailed, PieTimeoutError, TerminateError
 from .events import Event
 
 if TYPE_CHECKING:
-    from ._queue import Entry, EventQueue
-    from ._session import Session
-    from ._transfer import PayloadSource
-    from ._upload import Progress
+    from ._session.event_queue import Entry, EventQueue
+    from ._session.session import Session
+    from ._session.transfers import PayloadSource
+    from ._session.uploads import Progress
     from .client import PieClient
 
 __all__ = ["CompletedInstance", "Instance"]

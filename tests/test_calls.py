@@ -9,8 +9,8 @@ from time import monotonic
 import pytest
 
 from pie_sync import PieConnectionError
-from pie_sync._call import Call
-from pie_sync._calls import Calls
+from pie_sync._session.pending_request import Call
+from pie_sync._session.pending_requests import Calls
 
 LOST = PieConnectionError("the connection is lost")
 

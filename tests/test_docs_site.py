@@ -156,13 +156,11 @@ def test_the_site_is_built_without_a_warning(tmp_path):
         assert (tmp_path / "html" / page.relative_to(DOCS).with_suffix(".html")).exists()
 
 
-def modules_in_order() -> list[list[str]]:
-    """The lines of the drawing of modules, each with the modules that it names."""
-    text = (DOCS / "architecture.md").read_text()
-    drawing = text.split("## Modules")[1].split("```")[1]
-    return [
-        [module.strip() for module in line[2:34].split(",")] for line in drawing.splitlines() if line[:2] == "  "
-    ]
+def rooms() -> dict[str, set[str]]:
+    """The rooms that docs/architecture.md lists, each with the rooms that it may import."""
+    text = (DOCS / "architecture.md").read_text().split("## Rooms")[1]
+    rows = [line.split("|")[1:3] for line in text.splitlines() if line.startswith("| `")]
+    return {re.findall("`(.*?)`", room)[0]: set(re.findall("`(.*?)`", allowed)) for room, allowed in rows}
 
 
 def imports_of(file: Path) -> set[str]:
@@ -184,24 +182,11 @@ def imports_of(file: Path) -> set[str]:
     return {path.relative_to(ROOT / "pie_sync").as_posix() for path in found if path.exists()}
 
 
-def test_the_drawing_of_modules_is_complete():
-    drawn = [module for line in modules_in_order() for module in line]
-    assert len(drawn) == len(set(drawn))
+def test_every_room_is_listed():
     package = ROOT / "pie_sync"
-    there = {path.relative_to(package).as_posix() for path in package.rglob("*.py")}
-    folders = tuple(module for module in drawn if module.endswith("/"))
-    assert {module for module in there if not module.startswith(folders)} == set(drawn) - set(folders)
-
-
-def test_imports_point_downwards():
-    drawn = [module for line in modules_in_order() for module in line if not module.endswith("/")]
-    wrong = [
-        f"{module} imports {imported}"
-        for place, module in enumerate(drawn)
-        for imported in imports_of(ROOT / "pie_sync" / module)
-        if imported not in drawn[place + 1 :]
-    ]
-    assert not wrong
+    folders = {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
+    modules = {path.name for path in package.glob("*.py")} - {"__init__.py", "_version.py"}
+    assert set(rooms()) == folders | modules
 
 
 def test_the_local_server_is_independent():

@@ -6,15 +6,15 @@ import time
 
 import pytest
 
-from pie_sync import _duplex
-from pie_sync._duplex import Duplex, WouldBlock
+from pie_sync._transport import byte_stream
+from pie_sync._transport.byte_stream import Duplex, WouldBlock
 from tests.faults.threads import wait_until_it_waits
 
 
 @pytest.fixture(params=[True, False], ids=["in recv", "with poll"])
 def ends(request, monkeypatch):
     """A duplex and the socket at its other end."""
-    monkeypatch.setattr(_duplex, "_CAN_WAIT_IN_RECV", request.param and _duplex._CAN_WAIT_IN_RECV)
+    monkeypatch.setattr(byte_stream, "_CAN_WAIT_IN_RECV", request.param and byte_stream._CAN_WAIT_IN_RECV)
     near, far = socket.socketpair()
     with near, far:
         yield Duplex(near), far
@@ -79,7 +79,9 @@ class Asked:
         return getattr(self._socket, name)
 
 
-@pytest.mark.skipif(not _duplex._CAN_WAIT_IN_RECV, reason="only Linux lets each recv() say whether it may wait")
+@pytest.mark.skipif(
+    not byte_stream._CAN_WAIT_IN_RECV, reason="only Linux lets each recv() say whether it may wait"
+)
 @pytest.mark.parametrize("processors", [{0}, {0, 1}])
 def test_spins_before_it_waits_where_that_leaves_a_processor_to_others(processors, monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda _process: processors)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from pie_sync import Event, _early
-from pie_sync._early import EarlyEvents
+from pie_sync import Event
 from pie_sync._protocol.messages import BlobChunk
+from pie_sync._session import early_events
+from pie_sync._session.early_events import EarlyEvents
 
 MIB = 1024 * 1024
 
@@ -49,7 +50,7 @@ def test_many_long_ends_are_bounded():
     for number in range(100):
         add(early, event(text, Event.Completed, str(number)))
         add(early, event(text, Event.Completed, str(number)))
-    assert held(early) <= _early._LIMIT
+    assert held(early) <= early_events._LIMIT
     assert early.take("0") == ([event(text, Event.Completed, "0")], 0)
     assert early.take("99") == ([event("", Event.Completed, "99")], 1), "told as lost; but that it ended, is known"
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pie_sync import _frames
-from pie_sync._frames import (
+from pie_sync._transport import frames as _frames
+from pie_sync._transport.frames import (
     BINARY,
     BUFFER_SIZE,
     CLOSE,

@@ -21,7 +21,7 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 from websockets.uri import parse_uri
 
-from pie_sync._frames import (
+from pie_sync._transport.frames import (
     BINARY,
     CLOSE,
     CONTINUATION,

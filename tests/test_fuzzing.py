@@ -8,12 +8,13 @@ import sys
 import pytest
 
 from fuzzing import harness
-from pie_sync import _frames, _transfer
-from pie_sync._calls import Calls
-from pie_sync._early import EarlyEvents
 from pie_sync._protocol import messages
-from pie_sync._queue import EventQueue
-from pie_sync._session import Session
+from pie_sync._session import transfers as _transfer
+from pie_sync._session.early_events import EarlyEvents
+from pie_sync._session.event_queue import EventQueue
+from pie_sync._session.pending_requests import Calls
+from pie_sync._session.session import Session
+from pie_sync._transport import frames as _frames
 
 every_target = pytest.mark.parametrize("target", harness.TARGETS)
 

@@ -1,7 +1,7 @@
 import pytest
 
-from pie_sync._manifest import Manifest
-from pie_sync._protocol.programs import ProgramName, manifest_of, parse_name
+from pie_sync._connection.manifest import Manifest
+from pie_sync._protocol.program_names import ProgramName, manifest_of, parse_name
 
 TEXT = """
 # A manifest with everything

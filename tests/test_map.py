@@ -23,11 +23,11 @@ from pie_sync import (
     PieTimeoutError,
     ProtocolError,
 )
-from pie_sync._deadline import Limit
-from pie_sync._inbox import Inbox
-from pie_sync._launch import Launch
-from pie_sync._map import LOOK_AHEAD
-from pie_sync._runnable import Runnable
+from pie_sync._runs.launch import Launch
+from pie_sync._runs.map import LOOK_AHEAD
+from pie_sync._runs.program_reference import Runnable
+from pie_sync._support.signal_safe_queue import Inbox
+from pie_sync._support.time_limits import Limit
 from tests.programs import HELLO
 from tests.scripted import scripted_server, wait_for_close
 

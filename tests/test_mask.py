@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pie_sync import _mask
+from pie_sync._transport import mask as _mask
 
 # Around the limits between the three ways, and around the eight bytes that numpy takes at a time.
 SIZES = [*range(18), 127, 128, 129, 130, 511, 1535, 1536, 1537, 1544, 65536, 262_144 + 13]
@@ -56,7 +56,7 @@ def test_translation_and_numpy_agree(payload, key, start):
 
 def test_numpy_is_imported_only_when_it_pays():
     program = (
-        "import sys; from pie_sync import _mask\n"
+        "import sys; from pie_sync._transport import mask as _mask\n"
         "def mask(size): _mask.mask_in_place(bytearray(size), 0, b'abcd')\n"
         "mask(1_000_000); assert 'numpy' not in sys.modules\n"
         "mask(_mask.NUMPY_PAYS_AFTER); assert 'numpy' in sys.modules\n"
@@ -66,7 +66,7 @@ def test_numpy_is_imported_only_when_it_pays():
 
 def test_works_without_numpy():
     program = (
-        "import sys; sys.modules['numpy'] = None; from pie_sync import _mask\n"
+        "import sys; sys.modules['numpy'] = None; from pie_sync._transport import mask as _mask\n"
         "frame = bytearray(_mask.NUMPY_PAYS_AFTER + 1)\n"
         "_mask.mask_in_place(frame, 1, b'abcd'); assert frame[:6] == b'\\0abcda', bytes(frame[:6])\n"
     )

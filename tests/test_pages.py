@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pie_sync import _pages
-from pie_sync._pages import LARGE, writable
+from pie_sync._support import large_pages as _pages
+from pie_sync._support.large_pages import LARGE, writable
 
 HAS_LARGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage").exists()
 

@@ -26,7 +26,8 @@ from pie_sync import (
     TerminateError,
     UploadError,
 )
-from pie_sync.testing import LocalServer, ProgramContext, _process_dialect
+from pie_sync.testing import LocalServer, ProgramContext
+from pie_sync.testing._dialects import process as _process_dialect
 from tests.faults.raw_server import RawPeer, binary_frame, raw_server
 from tests.scripted import AUTHENTICATED
 from tests.testing import programs

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from pie_sync import Event, PieClient
-from pie_sync._queue import EventQueue
+from pie_sync._session.event_queue import EventQueue
 from pie_sync.testing import LocalServer
 
 

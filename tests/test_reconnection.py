@@ -9,7 +9,7 @@ import time
 import pytest
 
 from pie_sync import Event, PieClient, PieConnectionError, PieTimeoutError
-from pie_sync._restoration import Restoration
+from pie_sync._connection.reconnection import Restoration
 from pie_sync.testing import LocalServer, ProgramContext
 from tests.programs import add_programs
 
@@ -216,11 +216,11 @@ def test_an_attempt_that_fails_half_way_ends_no_instance(server, client, monkeyp
 @pytest.fixture
 def no_hurry(monkeypatch):
     """The first attempt to reconnect comes late enough for a test to do something before."""
-    monkeypatch.setattr("pie_sync._restoration._FIRST_DELAY", 1.0)
+    monkeypatch.setattr("pie_sync._connection.reconnection._FIRST_DELAY", 1.0)
 
 
 def test_an_instance_that_somebody_else_has_taken_over(server, monkeypatch, no_hurry):
-    monkeypatch.setattr("pie_sync._restoration._PATIENCE", 0.3)
+    monkeypatch.setattr("pie_sync._connection.reconnection._PATIENCE", 0.3)
     with PieClient(server.uri, reconnect=True) as client, PieClient(server.uri) as other:
         client.authenticate("alice")
         other.authenticate("alice")

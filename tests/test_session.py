@@ -25,7 +25,7 @@ from pie_sync import (
     UploadError,
 )
 from pie_sync import PieClient as Client
-from pie_sync._session import Session
+from pie_sync._session.session import Session
 from tests.scripted import Peer, scripted_server, wait_for_close
 
 

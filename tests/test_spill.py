@@ -12,10 +12,10 @@ from contextlib import suppress
 import pytest
 
 from pie_sync import Blob, Event, PieError
-from pie_sync import _queue as queue_module
-from pie_sync._backlog import Backlog
-from pie_sync._queue import EventQueue
-from pie_sync._spill import SpillFile, SpillSpace
+from pie_sync._session import event_queue as queue_module
+from pie_sync._session.event_queue import EventQueue
+from pie_sync._session.memory_limit import Backlog
+from pie_sync._session.spill_file import SpillFile, SpillSpace
 
 
 def messages(start: int, stop: int):
@@ -173,8 +173,8 @@ def test_what_is_being_moved_to_disk_is_not_gone():
 FULL_DISK = """
 import resource
 from pie_sync import Event, PieError
-from pie_sync._backlog import Backlog
-from pie_sync._queue import EventQueue
+from pie_sync._session.memory_limit import Backlog
+from pie_sync._session.event_queue import EventQueue
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
 backlog, events = Backlog(100_000), EventQueue()

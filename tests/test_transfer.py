@@ -5,9 +5,15 @@ import threading
 
 import pytest
 from blake3 import blake3
+from pie_sync._session.transfers import (
+    CHUNK_SIZE,
+    BlobAssembler,
+    TransferError,
+    count_chunks,
+    open_payload,
+)
 
-from pie_sync._pages import LARGE
-from pie_sync._transfer import CHUNK_SIZE, BlobAssembler, TransferError, count_chunks, open_payload
+from pie_sync._support.large_pages import LARGE
 
 SIZES = [0, 1, CHUNK_SIZE - 1, CHUNK_SIZE, CHUNK_SIZE + 1, 3 * CHUNK_SIZE]
 

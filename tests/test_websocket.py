@@ -18,9 +18,11 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 from websockets.streams import StreamReader
 
-from pie_sync import PieConnectionError, PieTimeoutError, _duplex, _websocket
-from pie_sync._duplex import Duplex
-from pie_sync._frames import (
+from pie_sync import PieConnectionError, PieTimeoutError
+from pie_sync._transport import byte_stream as _duplex
+from pie_sync._transport import websocket as _websocket
+from pie_sync._transport.byte_stream import Duplex
+from pie_sync._transport.frames import (
     BINARY,
     CLOSE,
     CONTINUATION,
@@ -31,7 +33,7 @@ from pie_sync._frames import (
     encode_frame,
     opcode_and_payload,
 )
-from pie_sync._websocket import WebSocket
+from pie_sync._transport.websocket import WebSocket
 from tests.faults.threads import wait_until_it_waits
 from tests.test_frames import frame
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import Union
 
+from .detection import UndetectedProtocol
 from .instance import InstanceProtocol
+from .prefix_cache import Addressed, Repeats
 from .process import ProcessProtocol
-from .repeats import Addressed, Repeats
-from .undetected import UndetectedProtocol
 
 __all__ = [
     "PROTOCOLS",

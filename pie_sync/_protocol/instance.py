@@ -28,7 +28,7 @@ from .messages import (
     pack_chunk_head,
     typed,
 )
-from .programs import CONTENT_VERSION, ProgramName, manifest_of
+from .program_names import CONTENT_VERSION, ProgramName, manifest_of
 
 __all__ = ["DECODERS", "InstanceProtocol"]
 

@@ -7,7 +7,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Callable
 
-from .._inbox import Inbox
+from .._support.signal_safe_queue import Inbox
 from ..errors import PieConnectionError, PieError
 from ..events import Blob, Event
 from ._failures import Failure, explain, printable

@@ -12,7 +12,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from .._map import map_
+from .._runs.map import map_
 from ..client import PieClient
 from ..errors import InstanceFailed, ProtocolError
 from ._command import Options, command

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .._runnable import is_program_file
-from .._transfer import open_payload
+from .._runs.program_reference import is_program_file
+from .._session.transfers import open_payload
 from ._failures import Failure, printable
 from ._progress import upload_bar
 

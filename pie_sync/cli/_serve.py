@@ -115,7 +115,7 @@ def _add_programs(server: "LocalServer", folder: Path) -> list[str]:
 
 
 def _add_program(server: "LocalServer", path: Path) -> None:
-    from ..testing._catalog import ProgramName  # noqa: PLC0415 - see serve()
+    from ..testing._server.catalog import ProgramName  # noqa: PLC0415 - see serve()
 
     core = server._core
     core.catalog.register(ProgramName.parse(path.stem), core.compile(path.read_bytes()))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ._python_program import ProgramContext
-    from ._records import InstanceRecord
+    from ._programs.python_program import ProgramContext
+    from ._programs.records import InstanceRecord
     from .local_server import LocalServer
 
 __all__ = ["InstanceRecord", "LocalServer", "ProgramContext"]
@@ -17,12 +17,13 @@ def __getattr__(name: str) -> object:
     # and the server needs what is slow to load, or not there without the extra.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from . import _python_program, _records, local_server  # noqa: PLC0415
+    from . import local_server  # noqa: PLC0415
+    from ._programs import python_program, records  # noqa: PLC0415
 
     globals().update(
-        InstanceRecord=_records.InstanceRecord,
+        InstanceRecord=records.InstanceRecord,
         LocalServer=local_server.LocalServer,
-        ProgramContext=_python_program.ProgramContext,
+        ProgramContext=python_program.ProgramContext,
     )
     return globals()[name]
 

@@ -9,14 +9,14 @@ from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Callable, TypeVar
 
-from ._catalog import ProgramName
-from ._client import Client
-from ._core import Core
-from ._flavour import Flavour
-from ._python_program import ProgramContext, PythonProgram
-from ._records import InstanceRecord
-from ._users import Users
-from ._websocket import Connection, Listener
+from ._dialects.profile import Flavour
+from ._network.websocket import Connection, Listener
+from ._programs.python_program import ProgramContext, PythonProgram
+from ._programs.records import InstanceRecord
+from ._server.catalog import ProgramName
+from ._server.client import Client
+from ._server.core import Core
+from ._server.users import Users
 
 __all__ = ["LocalServer"]
 

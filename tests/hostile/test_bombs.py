@@ -13,7 +13,7 @@ import msgpack
 import pytest
 from blake3 import blake3
 
-from pie_sync._queue import EventQueue
+from pie_sync._session.event_queue import EventQueue
 from tests.faults.raw_server import RawPeer, binary_frame, raw_server
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")

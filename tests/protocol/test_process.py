@@ -8,7 +8,7 @@ import pytest
 from pie_sync import Event, InstanceInfo
 from pie_sync._protocol import InstanceProtocol, ProcessProtocol, UndetectedProtocol
 from pie_sync._protocol.messages import Abort, Answer, BadMessage, BlobChunk, Notice, Refusal
-from pie_sync._protocol.programs import ProgramName
+from pie_sync._protocol.program_names import ProgramName
 
 PROTOCOL = ProcessProtocol()
 HASH = "ab" * 32

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pie_sync import Event
 from pie_sync._protocol import InstanceProtocol, ProcessProtocol, Repeats
 from pie_sync._protocol.messages import BadMessage
-from pie_sync._queue import EventQueue
+from pie_sync._session.event_queue import EventQueue
 
 INSTANCE, PROCESS = InstanceProtocol(), ProcessProtocol()
 ID = "00000000-0000-4000-8000-000000000001"
@@ -180,7 +180,7 @@ def test_ids_that_can_be_none(bad):
 
 
 def test_none_of_too_many_is_held_when_all_are_forgotten(monkeypatch):
-    monkeypatch.setattr("pie_sync._protocol.repeats._MAX_KNOWN", 100)
+    monkeypatch.setattr("pie_sync._protocol.prefix_cache._MAX_KNOWN", 100)
     repeats = Repeats(INSTANCE)
     receiver = EventQueue()
     references = sys.getrefcount(receiver)
@@ -211,7 +211,7 @@ def test_a_server_that_puts_its_fields_in_another_order_is_understood_without():
 
 
 def test_memory_is_bounded(monkeypatch):
-    monkeypatch.setattr("pie_sync._protocol.repeats._MAX_KNOWN", 100)
+    monkeypatch.setattr("pie_sync._protocol.prefix_cache._MAX_KNOWN", 100)
     repeats = Repeats(INSTANCE)
     for number in range(1000):
         for size in (1, 50):  # of the id

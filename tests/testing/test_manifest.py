@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pie_sync.testing._manifest import package_of, program_name
+from pie_sync.testing._dialects.manifest import package_of, program_name
 
 SCRIPT = """
 # A manifest with more in it than a server needs.

@@ -8,7 +8,8 @@ import threading
 import pytest
 
 from pie_sync import Event, PieClient
-from pie_sync.testing import InstanceRecord, LocalServer, ProgramContext, _records
+from pie_sync.testing import InstanceRecord, LocalServer, ProgramContext
+from pie_sync.testing._programs import records as _records
 
 from . import programs
 

@@ -8,7 +8,8 @@ import time
 import pytest
 from blake3 import blake3
 
-from pie_sync.testing import LocalServer, ProgramContext, _process_dialect
+from pie_sync.testing import LocalServer, ProgramContext
+from pie_sync.testing._dialects import process as _process_dialect
 
 from ..raw import CHUNK_SIZE, PATIENCE, chunks
 from .conftest import Connect

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from pie_sync.testing import LocalServer, ProgramContext, _process_dialect
+from pie_sync.testing import LocalServer, ProgramContext
+from pie_sync.testing._dialects import process as _process_dialect
 
 from ..raw import PATIENCE
 from .conftest import Connect

@@ -1,0 +1,164 @@
+"""Who this connection is, and with it which generation of the protocol the server speaks.
+
+A server that may speak either is spoken to in both: it ignores the other generation's first message without a
+sound, so that exactly one is answered (protocol: "Telling them apart"). That takes no extra round trip.
+"""
+
+from __future__ import annotations
+
+import base64
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Callable
+
+from .._protocol.messages import Answer
+from .._session.pending_request import Call
+from .._support.time_limits import acquire
+from ..errors import AuthenticationError, RequestError
+from .validation import check_challenge
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .._protocol import Protocol
+    from .._session.session import Session
+    from .._support.time_limits import Limit
+    from ..keys import ParsedPrivateKey
+
+__all__ = ["Authentication"]
+
+#: What a server says to a second authentication, and 0.5 to every one: it takes everybody in.
+_ALREADY_AUTHENTICATED = "Already authenticated"
+
+
+class Authentication:
+    """The authentication of one session. Thread-safe."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        # Serialises authentication: a connection has one user.
+        self._lock = threading.Lock()
+        self._username: str | None = None
+        # How to do the same on another connection.
+        self._repeat: Callable[[Authentication, Limit], None] | None = None
+
+    def repeat_on(self, other: Authentication, limit: Limit) -> None:
+        """Authenticate another session in the same way. Does nothing if this one was not authenticated."""
+        if self._repeat is not None:
+            self._repeat(other, limit)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether other requests may be sent. Pie 0.5 demands no authentication."""
+        return self._username is not None or self._session.endpoint.is_gateway
+
+    def identify(self, username: str, private_key: ParsedPrivateKey | None, limit: Limit) -> None:
+        """Do what :meth:`PieClient.authenticate` says."""
+        with self._turn("authenticate", limit):
+            if self._username == username:
+                return
+            self._refuse_another(f"use another PieClient for {username!r}")
+            answer = self._ask("authenticate", lambda protocol: protocol.identify, username, limit)
+            if not answer.ok:
+                raise AuthenticationError(f"the server refuses {username!r}: {answer.text}")
+            if answer.kind == "challenge" or not self._is_let_in(answer.text):
+                self._prove(username, private_key, answer.text, limit)
+            self._username = username
+            self._repeat = lambda other, limit: other.identify(username, private_key, limit)
+
+    def by_token(self, token: str, limit: Limit) -> None:
+        """Do what :meth:`PieClient.internal_authenticate` says."""
+        with self._turn("internal_authenticate", limit):
+            self._refuse_another("use another PieClient")
+            if self._session.endpoint.is_gateway:
+                raise AuthenticationError(
+                    "a Pie 0.5 server has no internal tokens: it leaves authentication to the proxy before it"
+                )
+            try:
+                answer = self._ask(
+                    "internal_authenticate",
+                    lambda protocol: protocol.authenticate_by_token,
+                    token,
+                    limit,
+                )
+            except RequestError as error:  # 0.5 at a path of the user's does not know the message
+                reason = _without(token, error.reason)
+                raise AuthenticationError(f"the server does not know internal tokens: {reason}") from None
+            if not answer.ok:
+                raise AuthenticationError(f"the server refuses the token: {_without(token, answer.text)}")
+            self._username = "(internal)"
+            self._repeat = lambda other, limit: other.by_token(token, limit)
+
+    @contextmanager
+    def _turn(self, name: str, limit: Limit) -> Iterator[None]:
+        """Wait until no other thread is authenticating."""
+        acquired: list[bool] = []
+        try:
+            if not acquire(self._lock, limit.deadline(), acquired):
+                raise limit.expired(name, "another thread has not ended authenticating")
+            yield
+        finally:
+            if True in acquired:
+                self._lock.release()
+
+    def _refuse_another(self, cure: str) -> None:
+        if self._username is not None:
+            raise AuthenticationError(f"this connection is already authenticated as {self._username!r}: {cure}")
+
+    def _is_let_in(self, text: str) -> bool:
+        protocol = self._session.protocol
+        return text == protocol.AUTHENTICATION_DISABLED or (
+            protocol.name == "process" and text == _ALREADY_AUTHENTICATED
+        )
+
+    def _ask(
+        self,
+        name: str,
+        method: Callable[[Protocol], Callable[[int, str], bytes]],
+        argument: str,
+        limit: Limit,
+    ) -> Answer:
+        """Send the first message of every generation that the server may speak; the answer tells which it is."""
+        session = self._session
+        candidates = (session.protocol,) if session.protocol_name else session.endpoint.candidates
+        call = Call(name, ("response", "challenge"))
+        by_corr_id: dict[int, Protocol] = {}
+        try:
+            for candidate in candidates:
+                by_corr_id[session.calls.add(call)] = candidate
+            messages = {corr_id: method(by_corr_id[corr_id])(corr_id, argument) for corr_id in by_corr_id}
+            session.request_by_any(messages, name, deadline=limit.deadline())
+            if not call.wait(limit.deadline()):
+                raise limit.expired(name, "no answer from the server")
+        finally:
+            for corr_id in by_corr_id:
+                session.calls.remove(corr_id, call)
+        answer = call.result()
+        assert isinstance(answer, Answer)
+        session.protocol = by_corr_id[answer.corr_id]
+        return answer
+
+    def _prove(self, username: str, private_key: ParsedPrivateKey | None, challenge: str, limit: Limit) -> None:
+        if challenge == _ALREADY_AUTHENTICATED:
+            raise AuthenticationError("the server says that this connection is authenticated already")
+        if private_key is None:
+            raise AuthenticationError(
+                f"the server wants {username!r} to sign a challenge: pass"
+                " private_key=ParsedPrivateKey.from_file(path)"
+            )
+        signature = base64.b64encode(private_key.sign(check_challenge(challenge))).decode()
+        try:
+            self._session.call(
+                "authenticate",
+                lambda corr_id: self._session.protocol.prove(corr_id, signature),
+                limit,
+            )
+        except RequestError as error:
+            raise AuthenticationError(
+                f"the server refuses the signature for {username!r}: {error.reason}"
+            ) from None
+
+
+def _without(secret: str, text: str) -> str:
+    """Return what a server says, without what it was told in confidence: it may repeat that."""
+    return text.replace(secret, "...") if secret else text

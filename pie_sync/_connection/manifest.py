@@ -1,0 +1,87 @@
+"""Manifests: the TOML that gives a program its name, its version and, for a script, its runtime."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any, Union
+
+from .._protocol.program_names import ProgramName
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["Manifest", "ManifestSource"]
+
+#: What ``upload_program`` takes: TOML text, or a path.
+ManifestSource = Union[str, "os.PathLike[str]"]
+
+
+class Manifest:
+    """A manifest that has at least ``[package]`` with ``name`` and ``version``.
+
+    Attributes:
+        text: the TOML.
+        program: the name and version in it.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._fields = _parse(text)
+        package = self._fields.get("package")
+        package = package if isinstance(package, dict) else {}
+        name, version = package.get("name"), package.get("version")
+        if not isinstance(name, str) or not isinstance(version, str) or not name or not version:
+            raise ValueError('the manifest needs [package] with name = "..." and version = "..."')
+        self.program = ProgramName(name, version)
+
+    @classmethod
+    def load(cls, source: ManifestSource) -> Manifest:
+        """Take TOML text, or the path of a file with it: a str with a line break or a "=" in it is text.
+
+        Raises:
+            TypeError: it is neither.
+            ValueError: it is no TOML, or lacks a name or a version.
+            OSError: the file can't be read.
+        """
+        if not isinstance(source, (str, os.PathLike)):
+            raise TypeError(f"manifest must be TOML text or a path, not {type(source).__name__}")
+        if isinstance(source, str) and ("\n" in source or "=" in source):
+            return cls(source)
+        return cls(Path(source).read_text(encoding="utf-8"))
+
+    def renamed(self, program: ProgramName) -> str:
+        """Return the TOML with another name and version, and everything else as it is.
+
+        Raises:
+            ValueError: name and version are written in a way that can't be replaced.
+        """
+        wanted = {**self._fields, "package": {**self._fields["package"], **program._asdict()}}
+        text = self.text
+        for field, value in program._asdict().items():
+            text = re.sub(
+                rf"""^(\s*(?:package\s*\.\s*)?{field}\s*=\s*)("[^"\n]*"|'[^'\n]*')""",
+                lambda match, value=value: f'{match[1]}"{value}"',  # type: ignore[misc]
+                text,
+                count=1,
+                flags=re.MULTILINE,
+            )
+        # TOML has many ways to write the same; whether this was one that the above understands shows here.
+        if _parse(text) != wanted:
+            raise ValueError(
+                "the manifest's name and version must be the first of their kind,"
+                ' each on a line of its own: name = "..."'
+            )
+        return text
+
+
+def _parse(text: str) -> dict[str, Any]:
+    try:
+        fields: dict[str, Any] = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"the manifest is not TOML: {error}") from error
+    return fields

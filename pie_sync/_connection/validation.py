@@ -1,0 +1,137 @@
+"""Checks of what the user gives: a mistake is told at once, with its cure, before anything is sent."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from ..errors import ProtocolError
+
+__all__ = [
+    "check_args",
+    "check_challenge",
+    "check_hash",
+    "check_headers",
+    "check_identity",
+    "check_protocol",
+    "check_size",
+    "check_text",
+    "check_uri",
+    "is_confidential",
+]
+
+#: Challenges of any other length are not signed. The server chooses the bytes: a hostile one could have an SSH
+#: login or a TLS handshake signed, which are both longer than 100 bytes. (Protocol: "Challenge and signature".)
+_CHALLENGE_SIZES = range(16, 65)
+
+_HASH = re.compile("[0-9a-fA-F]{64}")
+
+
+def check_uri(uri: str) -> str:
+    """Return the URI of a WebSocket server."""
+    if not isinstance(uri, str):
+        raise TypeError(f"server_uri must be a str, not {type(uri).__name__}")
+    parts = urlsplit(uri)
+    if parts.scheme not in ("ws", "wss") or not parts.hostname:
+        raise ValueError(f"server_uri must look like ws://host:port or wss://host:port, got {uri!r}")
+    if "@" in parts.netloc:
+        raise ValueError(
+            "server_uri must not contain a user name or a password: Pie takes neither from there;"
+            " authenticate with client.authenticate(username, private_key)"
+        )
+    return uri
+
+
+def is_confidential(uri: str) -> bool:
+    """Whether nobody else can read what is sent to a server: it's encrypted, or doesn't leave this machine."""
+    parts = urlsplit(uri)
+    host = parts.hostname or ""
+    try:
+        return parts.scheme == "wss" or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name
+        return host == "localhost" or host.endswith(".localhost")  # RFC 6761: always this machine
+
+
+def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return HTTP headers that contain nothing but themselves."""
+    for name, value in headers.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise TypeError("headers must map str to str")
+        if any(char in name + value for char in "\r\n\0"):
+            raise ValueError(f"the header {name!r} contains a line break")
+    return dict(headers)
+
+
+def check_size(size: int, name: str) -> int:
+    """Return a number of bytes."""
+    if isinstance(size, bool) or not isinstance(size, int):
+        raise TypeError(f"{name} must be a number of bytes, not {type(size).__name__}")
+    if size <= 0:
+        raise ValueError(f"{name} must be positive, got {size}")
+    return size
+
+
+def check_hash(program_hash: str) -> str:
+    """Return a BLAKE3 hash, in lower case."""
+    if not isinstance(program_hash, str):
+        raise TypeError(f"program_hash must be a str, not {type(program_hash).__name__}")
+    if not _HASH.fullmatch(program_hash):
+        raise ValueError(
+            f"program_hash must be the 64 hexadecimal digits that upload_program() returns, got {program_hash!r};"
+            " for a program's name there is launch_instance_from_registry()"
+        )
+    return program_hash.lower()
+
+
+def check_args(args: Sequence[str] | Mapping[str, Any]) -> list[str] | dict[str, Any]:
+    """Return a program's arguments: a list of strings, or a mapping."""
+    if isinstance(args, Mapping):
+        return dict(args)
+    if isinstance(args, (str, bytes)):
+        raise TypeError(f"args must be a list of strings, not one {type(args).__name__}: did you mean [{args!r}]?")
+    arguments = list(args)
+    for index, argument in enumerate(arguments):
+        if not isinstance(argument, str):
+            raise TypeError(f"args[{index}] must be a str, not {type(argument).__name__}")
+    return arguments
+
+
+def check_text(text: str, name: str, cure: str = "") -> str:
+    """Return ``text`` if it is one."""
+    if not isinstance(text, str):
+        raise TypeError(f"{name} must be a str, not {type(text).__name__}{': ' if cure else ''}{cure}")
+    return text
+
+
+def check_protocol(protocol: str) -> str:
+    """Return the name of a generation of the protocol."""
+    if protocol not in ("auto", "instance", "process"):
+        raise ValueError(f"protocol must be 'auto', 'instance' or 'process', got {protocol!r}")
+    return protocol
+
+
+def check_identity(identity: str) -> str:
+    """Return what is to be the value of a header."""
+    check_text(identity, "identity")
+    if not identity or not identity.isprintable() or not identity.isascii():
+        raise ValueError(f"identity must be printable ASCII, like 'tenant/name', got {identity!r}")
+    return identity
+
+
+def check_challenge(text: str) -> bytes:
+    """Return the challenge that a server sent, if it is one."""
+    try:
+        challenge = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ProtocolError("the server sent a challenge that is not base64; nothing was signed") from error
+    if len(challenge) not in _CHALLENGE_SIZES:
+        raise ProtocolError(
+            f"the server sent a challenge of {len(challenge)} bytes; nothing was signed,"
+            f" since a Pie challenge has {_CHALLENGE_SIZES.start} to {_CHALLENGE_SIZES.stop - 1}"
+        )
+    return challenge

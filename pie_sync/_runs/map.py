@@ -1,0 +1,263 @@
+"""``client.map``: one instance for each input, many at a time, without a thread for each.
+
+The caller's thread drives everything, while it waits for a result. A launch is sent without waiting for its answer
+(:class:`Launch`), so as many are on their way as may run; and one queue tells which of them is over. Between the
+launch and the end of an instance nothing is to be done for it: its events wait where they are.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from queue import Empty
+from typing import TYPE_CHECKING, Any, Union
+
+from .._connection.validation import check_args
+from .._support.signal_safe_queue import Inbox
+from .._support.time_limits import DEFAULT
+from ..errors import (
+    InstanceFailed,
+    LaunchError,
+    PieConnectionError,
+    PieError,
+    PieTimeoutError,
+    ProtocolError,
+)
+from ..instance import CompletedInstance
+from .launch import Launch, terminate_all
+from .program_reference import Runnable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Iterator
+
+    from ..client import Arguments, PieClient
+    from .program_reference import Program
+
+__all__ = ["LOOK_AHEAD", "Outcome", "check_count", "map_"]
+
+logger = logging.getLogger("pie_sync.protocol")
+
+#: How many inputs are taken before their results are, at the most: so many times ``concurrency``.
+LOOK_AHEAD = 4
+
+#: For how many seconds to wait without a look around. A signal that arrives in the very moment in which a thread
+#: begins to wait does not wake it, and on Windows none does: so Ctrl-C takes this long at the most.
+_NAP = 0.1
+
+#: What may have been bad luck. Everything else would happen again.
+_WORTH_RETRYING = (LaunchError, InstanceFailed, ProtocolError, PieTimeoutError, PieConnectionError)
+
+#: What becomes of an input.
+Outcome = Union[CompletedInstance, Exception]
+
+
+def map_(
+    client: PieClient,
+    program: Program,
+    inputs: Iterable[Arguments],
+    *,
+    concurrency: int = 16,
+    ordered: bool = True,
+    retries: int = 0,
+    return_exceptions: bool = False,
+    check: Callable[[], None] | None = None,
+) -> Generator[Any, None, None]:
+    """Do what :meth:`PieClient.map` says.
+
+    And while nothing is over, call ``check`` every ``_NAP`` seconds: what it raises ends everything.
+    """
+    check_count(concurrency, "concurrency", least=1)
+    check_count(retries, "retries", least=0)
+    iterator = iter(inputs)
+    client._lifecycle.authenticated("map", client._limit(DEFAULT))
+    runnable = Runnable.find(client, program)
+    return _Batch(
+        client,
+        runnable,
+        iterator,
+        concurrency=concurrency,
+        ordered=ordered,
+        retries=retries,
+        return_exceptions=return_exceptions,
+        check=check,
+    ).results()
+
+
+def check_count(count: int, name: str, *, least: int) -> int:
+    """Return ``count`` if it is a number that is big enough."""
+    if isinstance(count, bool) or not isinstance(count, int):
+        raise TypeError(f"{name} must be an int, not {type(count).__name__}")
+    if count < least:
+        raise ValueError(f"{name} must be at least {least}, got {count}")
+    return count
+
+
+class _Job:
+    """One input on its way to its outcome."""
+
+    __slots__ = ("args", "outcome", "retries")
+
+    def __init__(self, args: Any, retries: int) -> None:
+        self.args = args
+        self.retries = retries
+        self.outcome: Outcome | None = None
+
+
+class _Batch:
+    """The inputs and the instances of one ``map``. Used by one thread at a time."""
+
+    def __init__(
+        self,
+        client: PieClient,
+        runnable: Runnable,
+        inputs: Iterator[Any],
+        *,
+        concurrency: int,
+        ordered: bool,
+        retries: int,
+        return_exceptions: bool,
+        check: Callable[[], None] | None,
+    ) -> None:
+        self._client = client
+        self._runnable = runnable
+        self._inputs: Iterator[Any] | None = inputs
+        self._concurrency = concurrency
+        self._ordered = ordered
+        self._retries = retries
+        self._return_exceptions = return_exceptions
+        self._check = check
+        # The reader thread puts a launch in here when it's over.
+        self._over: Inbox[Launch] = Inbox()
+        self._running: dict[Launch, _Job] = {}
+        # Those of them that the server may not have answered yet, the oldest first.
+        self._unanswered: deque[Launch] = deque()
+        self._again: deque[_Job] = deque()
+        # The jobs that are to be yielded next: all in the order of the inputs, or those that are done.
+        self._line: deque[_Job] = deque()
+        # How many inputs were taken whose outcomes were not.
+        self._taken = 0
+
+    def results(self) -> Generator[Outcome, None, None]:
+        """Yield the outcomes. What still runs in the end, for whatever reason it ends, is terminated."""
+        try:
+            while True:
+                self._collect(block=False)
+                self._launch_more()
+                if self._line and self._line[0].outcome is not None:
+                    outcome = self._line.popleft().outcome
+                    self._taken -= 1
+                    if isinstance(outcome, Exception) and self._is_raised(outcome):
+                        raise outcome
+                    assert outcome is not None
+                    yield outcome
+                elif self._running:
+                    self._collect(block=True)
+                else:
+                    return
+        finally:
+            terminate_all(self._running)
+            self._running.clear()
+
+    def _is_raised(self, error: Exception) -> bool:
+        # A lost connection would be the outcome of all other inputs as well, however many there are.
+        return not (self._return_exceptions and isinstance(error, PieError))
+
+    # --- from input to launch ---------------------------------------------------------------------------
+
+    def _launch_more(self) -> None:
+        while len(self._running) < self._concurrency:
+            job = self._again.popleft() if self._again else self._next_job()
+            if job is None:
+                return
+            self._launch(job)
+
+    def _next_job(self) -> _Job | None:
+        if self._inputs is None or self._taken >= LOOK_AHEAD * self._concurrency:
+            return None
+        job = _Job(None, self._retries)
+        try:
+            job.args = check_args(next(self._inputs))
+        except StopIteration:
+            self._inputs = None
+            return None
+        except Exception as error:  # of the iterator, or because of what it gave: raised where its result would be
+            job.outcome = error
+        self._taken += 1
+        if self._ordered or job.outcome is not None:
+            self._line.append(job)
+        if job.outcome is not None:
+            self._inputs = None
+            return None
+        return job
+
+    def _launch(self, job: _Job) -> None:
+        launch = None
+        try:
+            limit = self._client._limit(DEFAULT)
+            launch = Launch(self._client, "map", self._runnable, job.args, limit, self._over)
+            self._running[launch] = job  # before it's sent, so that Ctrl-C overlooks nothing
+            launch.send()
+        except Exception as error:
+            if launch is not None:
+                self._running.pop(launch, None)
+            self._failed(job, error)
+        else:
+            self._unanswered.append(launch)
+
+    # --- from the end of an instance to its outcome -----------------------------------------------------
+
+    def _collect(self, *, block: bool) -> None:
+        """Take note of what is over. ``block``: wait a moment for it if nothing is."""
+        if block:
+            next(iter(self._running)).check_process()
+            if self._check is not None:
+                self._check()
+        try:
+            launch = self._over.get(_NAP if block else 0)
+            while True:
+                self._take(launch)
+                launch = self._over.get(0)
+        except Empty:
+            self._give_up_unanswered()
+
+    def _take(self, launch: Launch) -> None:
+        job = self._running.pop(launch, None)
+        if job is None:
+            terminate_all([launch])  # its answer came after it was given up
+            return
+        try:
+            completed = launch.completed()
+        except Exception as error:
+            if launch.is_running:
+                terminate_all([launch])  # the server has sent something senseless of it
+            self._failed(job, error)
+        else:
+            self._done(job, completed)
+        launch.drop()
+
+    def _give_up_unanswered(self) -> None:
+        unanswered = self._unanswered
+        while unanswered and (unanswered[0].finished or unanswered[0].limit.left() == 0):
+            launch = unanswered.popleft()
+            if not launch.finished:
+                launch.give_up()
+                if launch.is_running:
+                    terminate_all([launch])  # it was answered just now
+                error = launch.limit.expired("map", "no answer to a launch from the server")
+                self._failed(self._running.pop(launch), error)
+
+    def _failed(self, job: _Job, error: Exception) -> None:
+        if job.retries > 0 and isinstance(error, _WORTH_RETRYING):
+            logger.debug("map: %s: launching it again, %d retries left", type(error).__name__, job.retries)
+            job.retries -= 1
+            self._again.append(job)
+        else:
+            self._done(job, error)
+
+    def _done(self, job: _Job, outcome: Outcome) -> None:
+        job.outcome = outcome
+        job.args = None
+        if not self._ordered:
+            self._line.append(job)
+        if isinstance(outcome, Exception) and self._is_raised(outcome):
+            self._inputs = None  # nobody would get the results of further ones

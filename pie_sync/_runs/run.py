@@ -1,0 +1,152 @@
+"""``client.run``: one instance from its launch to its end, in the manner of ``subprocess.run``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Callable, Optional, Union
+
+from .._connection.validation import check_args
+from .._support.time_limits import DEFAULT, Limit, Timeout, check_timeout, time_left
+from ..errors import InstanceEnded, InstanceFailed, PieConnectionError, PieError, PieTimeoutError
+from ..events import Event
+from .completion import complete
+from .launch import Launch, terminate_all
+from .program_reference import Runnable
+
+if TYPE_CHECKING:
+    from ..client import Arguments, PieClient
+    from ..instance import CompletedInstance, Data, Instance
+    from .program_reference import Program
+
+__all__ = ["Input", "OnEvent", "run"]
+
+_Item = Union[str, bytes, bytearray, memoryview]
+
+#: What an instance is sent: a message, a blob, or several of both.
+Input = Union[_Item, Iterable[_Item], None]
+
+OnEvent = Optional[Callable[[Event, "Data"], object]]
+
+#: For how many seconds to wait for the end of an instance that was terminated because its time was over.
+_REST_TIMEOUT = 1.0
+
+
+def run(
+    client: PieClient,
+    program: Program,
+    args: Arguments = (),
+    *,
+    input: Input = None,  # noqa: A002 - the name that subprocess.run gave it
+    timeout: float | None = None,
+    check: bool = True,
+    on_event: OnEvent = None,
+) -> CompletedInstance:
+    """Do what :meth:`PieClient.run` says."""
+    arguments, items = check_args(args), _items(input)
+    limit = Limit(check_timeout(timeout))
+
+    def left() -> Timeout:
+        """The time limit of a request: what is left of the whole call's, else the client's own."""
+        return DEFAULT if timeout is None else limit.left()
+
+    runnable = Runnable.find(client, program, left)
+    launch = Launch(client, "run", runnable, arguments, client._limit(DEFAULT) if timeout is None else limit)
+    conversation = None
+    try:
+        launch.send()
+        if not launch.wait(launch.limit.deadline()):
+            raise launch.limit.expired("run", "no answer to the launch from the server")
+        launch.check()
+        assert launch.instance is not None
+        conversation = _Conversation(launch.instance, limit, on_event)
+        conversation.say(items, left)
+        completed = conversation.listen()
+    except PieTimeoutError as error:
+        terminate_all([launch])
+        error.completed = None if conversation is None else conversation.rest()
+        raise
+    except BaseException:  # Ctrl-C, what on_event raises
+        terminate_all([launch])
+        raise
+    if check and completed.event is not Event.Completed:
+        raise InstanceFailed(launch.instance.id, completed)
+    return completed
+
+
+class _Conversation:
+    """What is said to an instance and what it says, up to its end."""
+
+    def __init__(self, instance: Instance, limit: Limit, on_event: OnEvent) -> None:
+        self._instance = instance
+        self._limit = limit
+        self._deadline = limit.deadline()
+        self._on_event = on_event
+        self._received: list[tuple[Event, Data]] = []
+
+    def say(self, items: Iterable[_Item], left: Callable[[], Timeout]) -> None:
+        """Send everything, unless the instance ends before: then the rest is nobody's any more."""
+        try:
+            for item in items:
+                if isinstance(item, str):
+                    self._instance.send(item, timeout=left())
+                elif isinstance(item, (bytes, bytearray, memoryview)):
+                    self._instance.upload_blob(item, timeout=left())
+                else:
+                    raise TypeError(f"input must consist of str and bytes, not {type(item).__name__}")
+                while self._has_event():
+                    pass
+        except InstanceEnded:
+            pass
+
+    def listen(self) -> CompletedInstance:
+        """Receive everything up to the end."""
+        try:
+            while True:
+                self._receive(time_left(self._deadline))
+        except InstanceEnded:
+            return complete(self._received)
+
+    def rest(self) -> CompletedInstance | None:
+        """Return everything, of an instance that was terminated; None if its end does not come soon."""
+        deadline = monotonic() + _REST_TIMEOUT
+        try:
+            while True:
+                self._received.append(self._instance.recv(time_left(deadline)))
+        except InstanceEnded:
+            return complete(self._received)
+        except (PieError, PieConnectionError):
+            return None
+
+    def _has_event(self) -> bool:
+        try:
+            self._receive(0)
+        except PieTimeoutError:
+            if self._deadline is not None and monotonic() >= self._deadline:
+                raise self._expired() from None
+            return False
+        return True
+
+    def _receive(self, timeout: float | None) -> None:
+        if timeout == 0 and self._deadline is not None and monotonic() >= self._deadline:
+            raise self._expired()  # also if events come faster than they are received
+        try:
+            event, data = self._instance.recv(timeout)
+        except PieTimeoutError:
+            raise self._expired() from None
+        self._received.append((event, data))
+        if self._on_event is not None:
+            self._on_event(event, data)
+
+    def _expired(self) -> PieTimeoutError:
+        return self._limit.expired("run", f"instance {self._instance.id} has not ended")
+
+
+def _items(given: Any) -> Iterable[_Item]:
+    if given is None:
+        return ()
+    if isinstance(given, (str, bytes, bytearray, memoryview)):
+        return (given,)
+    if not isinstance(given, Iterable):
+        raise TypeError(f"input must be a message, a blob, or several of them, not {type(given).__name__}")
+    return given

@@ -1,0 +1,319 @@
+"""The instance protocol (Pie up to 0.2), as a server speaks it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any, Callable
+
+from blake3 import blake3
+
+from ...events import Event
+from .._programs.instance import Launch, Output, Program, Receiver
+from .._server.catalog import ProgramName
+from .._server.channel import Channel
+from .._server.client import HangUp
+from .._server.core import Core
+from .._server.users import Login, LoginAnswer
+from .chunks import Assembly, BadChunkError, cut
+from .encoding import canonical, flag, pack
+from .manifest import program_name
+from .schema import Schema, decode, is_flag, is_raw, is_text, is_text_list, is_uint32
+
+__all__ = ["VARIANTS", "InstanceDialect", "encode_output"]
+
+requests = logging.getLogger("pie_sync.testing.requests")
+
+VARIANTS = ("hash", "name")
+TOKEN_REFUSAL_DELAY = 1.0  # seconds
+AUTHENTICATION = ("identification", "signature", "internal_authenticate")
+
+Message = Mapping[str, Any]
+
+_CHUNK = {"chunk_index": is_uint32, "total_chunks": is_uint32, "chunk_data": is_raw}
+_LAUNCH = {"corr_id": is_uint32, "arguments": is_text_list, "detached": is_flag}
+
+_BY_HASH: Schema = {
+    "identification": {"corr_id": is_uint32, "username": is_text},
+    "signature": {"corr_id": is_uint32, "signature": is_text},
+    "internal_authenticate": {"corr_id": is_uint32, "token": is_text},
+    "ping": {"corr_id": is_uint32},
+    "query": {"corr_id": is_uint32, "subject": is_text, "record": is_text},
+    "upload_program": {"corr_id": is_uint32, "program_hash": is_text, **_CHUNK},
+    "launch_instance": {"program_hash": is_text, **_LAUNCH},
+    "launch_instance_from_registry": {"inferlet": is_text, **_LAUNCH},
+    "attach_instance": {"corr_id": is_uint32, "instance_id": is_text},
+    "list_instances": {"corr_id": is_uint32},
+    "terminate_instance": {"corr_id": is_uint32, "instance_id": is_text},
+    "signal_instance": {"instance_id": is_text, "message": is_text},
+    "upload_blob": {"corr_id": is_uint32, "instance_id": is_text, "blob_hash": is_text, **_CHUNK},
+}
+_BY_NAME: Schema = {
+    **_BY_HASH,
+    "upload_program": {"manifest": is_text, **_BY_HASH["upload_program"]},
+    "launch_instance": {"inferlet": is_text, **_LAUNCH},
+}
+SCHEMAS: Mapping[str, Schema] = {"hash": _BY_HASH, "name": _BY_NAME}
+
+
+class InstanceDialect:
+    """The instance protocol on one connection. For the connection's thread only.
+
+    What a server of that generation does not understand it does not answer: bytes that are no message, unknown
+    types and query subjects, and messages without a field that they need.
+
+    Args:
+        core: what the server knows.
+        channel: takes the answers, and the output of the instances that get attached.
+        variant: ``"hash"`` or ``"name"``, after what names a program.
+        challenge_message: send the challenge in a message of its own type.
+    """
+
+    def __init__(self, core: Core, channel: Channel, *, variant: str, challenge_message: bool) -> None:
+        self._core = core
+        self._channel = channel
+        self._by_name = variant == "name"
+        self._schema = SCHEMAS[variant]
+        self._challenge_message = challenge_message
+        self._login = Login(core.users)
+        self._program_upload: Assembly | None = None
+        self._blob_uploads: dict[str, Assembly] = {}
+
+    def receive(self, message: bytes | str) -> None:
+        """See :class:`Dialect`."""
+        decoded = decode(message, self._schema) if isinstance(message, bytes) else None
+        if decoded is None:
+            return
+        kind = decoded["type"]
+        requests.debug("received %s", kind)
+        if kind in AUTHENTICATION:
+            if self._login.username is not None:
+                self._respond(decoded, True, "Already authenticated")
+                return
+        elif self._login.username is None:
+            raise HangUp
+        getattr(self, f"_on_{kind}")(decoded)
+
+    def lost(self, unsent: list[Output]) -> None:
+        """Detach what is attached: losing the connection ends no instance."""
+        self._core.detach(self._channel, unsent)
+
+    # Authentication
+
+    def _on_identification(self, message: Message) -> None:
+        answer = self._login.identify(message["username"])
+        if answer.challenge and self._challenge_message:
+            self._answer("challenge", message, challenge=answer.text)
+        else:
+            self._respond_login(message, answer)
+
+    def _on_signature(self, message: Message) -> None:
+        self._respond_login(message, self._login.prove(message["signature"]))
+
+    def _on_internal_authenticate(self, message: Message) -> None:
+        answer = self._login.by_token(message["token"])
+        if not answer.successful:
+            self._core.closing.wait(TOKEN_REFUSAL_DELAY)
+        self._respond_login(message, answer)
+        if not answer.successful:
+            raise HangUp
+
+    def _respond_login(self, message: Message, answer: LoginAnswer) -> None:
+        self._respond(message, answer.successful, answer.text)
+
+    # Questions
+
+    def _on_ping(self, message: Message) -> None:
+        self._respond(message, True, "Pong")
+
+    def _on_query(self, message: Message) -> None:
+        subject, record = message["subject"], message["record"]
+        running = len(self._core.instances())
+        if subject == "program_exists":
+            self._query_program(message, record)
+        elif subject == "model_status":
+            self._respond(message, True, json.dumps({"local-server": {"instances": running}}))
+        elif subject == "backend_stats":
+            programs = len(self._core.catalog)
+            self._respond(message, True, f"instances: {running}\nuploaded programs: {programs}\n")
+
+    def _query_program(self, message: Message, record: str) -> None:
+        catalog = self._core.catalog
+        if not self._by_name:
+            self._respond(message, True, flag(catalog.by_hash(record) is not None))
+            return
+        text, _, program_hash = record.partition("#")
+        try:
+            if "/" not in text or "@" not in text:
+                raise ValueError(f"not of the form namespace/name@version: {text!r}")
+            found = catalog.by_name(ProgramName.parse(text))
+        except ValueError as error:
+            self._respond(message, False, f"Invalid program name: {error}")
+            return
+        same = not program_hash or found is catalog.by_hash(program_hash)
+        self._respond(message, True, flag(found is not None and same))
+
+    def _on_list_instances(self, message: Message) -> None:
+        entries = [
+            {
+                "id": instance.id,
+                "arguments": instance.arguments,
+                "status": instance.status,
+                "username": instance.username,
+                "elapsed_secs": instance.elapsed_secs,
+                "kv_pages_used": 0,
+            }
+            for instance in self._core.instances(self._login.username)
+        ]
+        self._answer("live_instances", message, instances=entries)
+
+    # Programs and instances
+
+    def _on_upload_program(self, message: Message) -> None:
+        program_hash = message["program_hash"]
+        if self._program_upload is None:
+            self._program_upload = Assembly(program_hash, "Program")
+        try:
+            wasm = self._program_upload.add(*_chunk(message))
+            if wasm is None:
+                return
+            name = program_name(message["manifest"]) if self._by_name else None
+        except ValueError as error:
+            # The slot is free again: a later chunk of this upload is a bad first chunk of a new one.
+            self._program_upload = None
+            self._respond(message, False, str(error))
+            return
+        self._program_upload = None
+        program = self._core.catalog.by_hash(program_hash) or self._compile(wasm)
+        self._core.catalog.add_upload(program_hash, program, name)
+        self._respond(message, True, program_hash)
+
+    def _compile(self, wasm: bytes) -> Program:
+        try:
+            return self._core.compile(wasm)
+        except ValueError as error:
+            raise HangUp(abrupt=True) from error
+
+    def _on_launch_instance(self, message: Message) -> None:
+        if self._by_name:
+            self._launch_by_name(message, self._core.catalog.by_name)
+            return
+        program_hash = message["program_hash"]
+        program = self._core.catalog.by_hash(program_hash)
+        if program is None:
+            self._answer_launch(message, False, f"Program not found: {program_hash}")
+        else:
+            self._launch(message, program, program_hash, program_hash)
+
+    def _on_launch_instance_from_registry(self, message: Message) -> None:
+        self._launch_by_name(message, self._core.catalog.registered)
+
+    def _launch_by_name(self, message: Message, find: Callable[[ProgramName], Program | None]) -> None:
+        try:
+            name = ProgramName.parse(message["inferlet"])
+        except ValueError as error:
+            self._answer_launch(message, False, f"Invalid program name: {error}")
+            return
+        program = find(name)
+        if program is None:
+            self._answer_launch(message, False, f"Program not found: {name}")
+        else:
+            self._launch(message, program, message["inferlet"], name.name)
+
+    def _launch(self, message: Message, program: Program, requested: str, name: str) -> None:
+        receiver: Receiver | None = None if message["detached"] else self._channel
+        launch = Launch(program, requested, name, message["arguments"], self._username)
+        self._core.launch(launch, receiver, lambda instance_id: self._answer_launch(message, True, instance_id))
+
+    def _answer_launch(self, message: Message, successful: bool, text: str) -> None:
+        self._answer("instance_launch_result", message, successful=successful, message=text)
+
+    def _on_attach_instance(self, message: Message) -> None:
+        def answer(successful: bool, text: str) -> None:
+            self._answer("instance_attach_result", message, successful=successful, message=text)
+
+        instance_id = canonical(message["instance_id"])
+        if instance_id is None:
+            answer(False, "Invalid instance_id")
+            return
+        instance = self._core.find(instance_id, self._username)
+        if instance is None:
+            answer(False, "Instance not found")
+        elif not instance.attach(self._channel, lambda: answer(True, "Instance attached")):
+            answer(False, "Instance already attached")
+
+    def _on_terminate_instance(self, message: Message) -> None:
+        instance_id = canonical(message["instance_id"])
+        if instance_id is None:
+            self._respond(message, False, "Malformed instance ID")
+            return
+        instance = self._core.find(instance_id, self._username)
+        if instance is not None:
+            self._core.terminate(instance)
+        self._respond(message, True, "Instance terminated")
+
+    def _on_signal_instance(self, message: Message) -> None:
+        instance = self._core.find_attached(canonical(message["instance_id"]) or "", self._channel)
+        if instance is not None:
+            instance.mailbox.put_message(message["message"])
+
+    def _on_upload_blob(self, message: Message) -> None:
+        instance = self._core.find_attached(canonical(message["instance_id"]) or "", self._channel)
+        if instance is None:
+            self._respond(message, False, f"Instance not owned by client: {message['instance_id']}")
+            return
+        blob_hash = message["blob_hash"]
+        assembly = self._blob_uploads.get(blob_hash) or Assembly(blob_hash, "Blob")
+        self._blob_uploads[blob_hash] = assembly
+        try:
+            blob = assembly.add(*_chunk(message))
+        except BadChunkError as error:
+            del self._blob_uploads[blob_hash]
+            self._respond(message, False, str(error))
+            return
+        if blob is not None:
+            del self._blob_uploads[blob_hash]
+            instance.mailbox.put_blob(blob)
+            self._respond(message, True, "Blob received")
+
+    # Answers
+
+    @property
+    def _username(self) -> str:
+        username = self._login.username
+        assert username is not None, "receive() lets nobody else in"
+        return username
+
+    def _respond(self, message: Message, successful: bool, result: str) -> None:
+        self._answer("response", message, successful=successful, result=result)
+
+    def _answer(self, kind: str, request: Message, /, **fields: Any) -> None:
+        self._channel.answer(pack({"type": kind, "corr_id": request["corr_id"], **fields}))
+
+
+def encode_output(output: Output) -> Iterator[bytes]:
+    """Yield the messages that tell of an output."""
+    instance_id, event, data = output.instance.id, output.event, output.data
+    if isinstance(data, bytes):
+        blob_hash = blake3(data).hexdigest()
+        for index, total, chunk in cut(data):
+            yield pack(
+                {
+                    "type": "download_blob",
+                    "corr_id": 0,
+                    "instance_id": instance_id,
+                    "blob_hash": blob_hash,
+                    "chunk_index": index,
+                    "total_chunks": total,
+                    "chunk_data": chunk,
+                }
+            )
+    elif event in (Event.Stdout, Event.Stderr):
+        yield pack({"type": "streaming_output", "instance_id": instance_id, "output": {event.name: data}})
+    else:
+        yield pack({"type": "instance_event", "instance_id": instance_id, "event": event.value, "message": data})
+
+
+def _chunk(message: Message) -> tuple[int, int, bytes]:
+    return message["chunk_index"], message["total_chunks"], message["chunk_data"]

@@ -1,0 +1,4 @@
+"""Connections of clients: TCP, TLS, WebSocket frames, threads.
+
+Not in here: anything that knows Pie.
+"""

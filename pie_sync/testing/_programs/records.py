@@ -1,0 +1,137 @@
+"""What is remembered of the instances of a server, for whoever tests with it."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Union
+
+from ...events import Event
+from .arguments import parse_input
+
+__all__ = ["InstanceRecord", "Record", "Records"]
+
+MAX_INSTANCES = 1000
+MAX_SIZE = 64 * 1024 * 1024
+ITEM_OVERHEAD = 64
+
+Item = Union[str, bytes]
+
+
+@dataclass(frozen=True)
+class InstanceRecord:
+    """What is known of an instance: an element of :attr:`LocalServer.instances`. It never changes.
+
+    Attributes:
+        id: the instance's UUID.
+        program: what was launched, as the client named it to the server: the name of a program, or its hash.
+        username: whose instance it is.
+        args: the arguments that it was launched with; on the process protocol the one JSON text.
+        received: what the program has received, in order: a str for each message, bytes for each blob.
+        event: how it ended: a terminal :class:`Event`; None if it had not ended.
+        message: the text of that event: the program's result, or the reason why there is none.
+    """
+
+    id: str
+    program: str
+    username: str
+    args: tuple[str, ...] = ()
+    received: tuple[str | bytes, ...] = ()
+    event: Event | None = None
+    message: str = ""
+    _is_json: bool = field(default=False, repr=False)
+
+    @property
+    def input(self) -> Any:
+        """What the one JSON text says (a text that is no JSON says None); None on the instance protocol."""
+        return parse_input(self.args[0]) if self._is_json else None
+
+
+class Record:
+    """What is being noted of one instance; for :class:`Records` only, whose lock guards it."""
+
+    __slots__ = ("event", "is_kept", "launch", "message", "received", "size")
+
+    def __init__(self, launch: tuple[str, str, str, Sequence[str], bool], size: int) -> None:
+        self.launch = launch
+        self.received: list[Item] = []
+        self.event: Event | None = None
+        self.message = ""
+        self.size = size
+        self.is_kept = True
+
+    def snapshot(self) -> InstanceRecord:
+        """Return what is known."""
+        instance_id, program, username, args, is_json = self.launch
+        return InstanceRecord(
+            instance_id, program, username, tuple(args), tuple(self.received), self.event, self.message, is_json
+        )
+
+
+class Records:
+    """The records of the newest instances. Safe to use from any thread; nothing but the lock is waited for.
+
+    There are never more than 1000, nor more than 64 MiB of what they hold. The oldest ones go first, and each as a
+    whole, so that none that is there lacks something. An instance that receives more than that alone has none.
+    """
+
+    def __init__(self) -> None:
+        self._records: deque[Record] = deque()
+        self._size = 0
+        # Guards the two above and what is in the records. Nothing else is locked while it is held.
+        self._lock = threading.Lock()
+
+    def begin(
+        self, instance_id: str, program: str, username: str, args: Sequence[str], *, is_json: bool
+    ) -> Record:
+        """Note a launch.
+
+        Args:
+            instance_id: the instance's UUID.
+            program: what was launched, as the client named it.
+            username: whose instance it is.
+            args: what it was launched with; must not change.
+            is_json: whether that is one JSON text.
+        """
+        record = Record((instance_id, program, username, args, is_json), sum(map(_size, args)))
+        with self._lock:
+            self._records.append(record)
+            self._make_room(record.size)
+        return record
+
+    def receive(self, record: Record, item: Item) -> None:
+        """Note that the program receives a message or a blob."""
+        with self._lock:
+            if record.is_kept:
+                size = _size(item)
+                record.received.append(item)
+                record.size += size
+                self._make_room(size)
+
+    def finish(self, record: Record, event: Event, message: str) -> None:
+        """Note how the instance ends."""
+        with self._lock:
+            if record.is_kept:
+                size = _size(message)
+                record.event, record.message = event, message
+                record.size += size
+                self._make_room(size)
+
+    def snapshot(self) -> list[InstanceRecord]:
+        """Return what is known of the instances, in the order of their launches."""
+        with self._lock:
+            return [record.snapshot() for record in self._records]
+
+    def _make_room(self, size: int) -> None:
+        self._size += size
+        while self._size > MAX_SIZE or len(self._records) > MAX_INSTANCES:
+            oldest = self._records.popleft()
+            oldest.is_kept = False
+            oldest.received.clear()  # the instance may live on for long
+            self._size -= oldest.size
+
+
+def _size(item: Item) -> int:
+    return ITEM_OVERHEAD + len(item)

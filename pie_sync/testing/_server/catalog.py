@@ -1,0 +1,111 @@
+"""Which programs there are, and what they are called."""
+
+from __future__ import annotations
+
+import re
+import threading
+from typing import NamedTuple
+
+from .._programs.instance import Program
+
+__all__ = ["DEFAULT_NAMESPACE", "LATEST", "Catalog", "ProgramName"]
+
+DEFAULT_NAMESPACE = "std"
+LATEST = "latest"
+
+_NAME = re.compile(r"(?:(?P<namespace>[^/@#\s]+)/)?(?P<name>[^/@#\s]+)(?:@(?P<version>[^/@#\s]+))?")
+
+
+class ProgramName(NamedTuple):
+    """``namespace/name@version``."""
+
+    namespace: str
+    name: str
+    version: str
+
+    @classmethod
+    def parse(cls, text: str) -> ProgramName:
+        """Read ``[namespace/]name[@version]``; what is left out is ``std`` and ``latest``.
+
+        Raises:
+            ValueError: ``text`` does not have that form.
+        """
+        match = _NAME.fullmatch(text)
+        if match is None:
+            raise ValueError(f"not a program name of the form [namespace/]name[@version]: {text!r}")
+        return cls(match["namespace"] or DEFAULT_NAMESPACE, match["name"], match["version"] or LATEST)
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}@{self.version}"
+
+
+class _Shelf:
+    """Programs by name, each in one version or more."""
+
+    def __init__(self) -> None:
+        self._versions: dict[str, dict[str, Program]] = {}
+
+    def put(self, name: ProgramName, program: Program) -> None:
+        versions = self._versions.setdefault(f"{name.namespace}/{name.name}", {})
+        versions.pop(name.version, None)  # so that a replaced version counts as the newest
+        versions[name.version] = program
+
+    def get(self, name: ProgramName) -> Program | None:
+        versions = self._versions.get(f"{name.namespace}/{name.name}", {})
+        if name.version == LATEST and LATEST not in versions:
+            return list(versions.values())[-1] if versions else None
+        return versions.get(name.version)
+
+    def versions(self, namespace: str, name: str) -> list[str]:
+        return list(self._versions.get(f"{namespace}/{name}", ()))
+
+
+class Catalog:
+    """The programs of a server: uploaded ones, shared by all users, and those of the registry.
+
+    ``latest`` is the version of that name, or else the one that was added last. Safe to use from any thread.
+    """
+
+    def __init__(self) -> None:
+        self._by_hash: dict[str, Program] = {}
+        self._uploaded = _Shelf()
+        self._registry = _Shelf()
+        # Guards the three above.
+        self._lock = threading.Lock()
+
+    def register(self, name: ProgramName, program: Program, *, replace: bool = True) -> None:
+        """Put a program into the registry; one with the same name and version gives way, or stays."""
+        with self._lock:
+            if replace or self._registry.get(name) is None:
+                self._registry.put(name, program)
+
+    def add_upload(self, program_hash: str, program: Program, name: ProgramName | None = None) -> None:
+        """Add an uploaded program, to be found by its hash and, where it has one, by its name."""
+        with self._lock:
+            self._by_hash[program_hash] = program
+            if name is not None:
+                self._uploaded.put(name, program)
+
+    def by_hash(self, program_hash: str) -> Program | None:
+        """Return the uploaded program with this hash."""
+        with self._lock:
+            return self._by_hash.get(program_hash)
+
+    def registered(self, name: ProgramName) -> Program | None:
+        """Return a program of the registry."""
+        with self._lock:
+            return self._registry.get(name)
+
+    def versions(self, namespace: str, name: str) -> list[str]:
+        """Return the versions of a program of the registry."""
+        with self._lock:
+            return self._registry.versions(namespace, name)
+
+    def by_name(self, name: ProgramName) -> Program | None:
+        """Return an uploaded program or, when there is none of that name, one of the registry."""
+        with self._lock:
+            return self._uploaded.get(name) or self._registry.get(name)
+
+    def __len__(self) -> int:
+        with self._lock:
+            return len(self._by_hash)
