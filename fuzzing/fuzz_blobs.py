@@ -11,10 +11,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from blake3 import blake3
-from pie_sync._session.transfers import BlobAssembler, TransferError
 
 from fuzzing.grammar import CHUNKS, chunks
 from fuzzing.harness import Source
+from pie_sync._session.transfers import BlobAssembler, TransferError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

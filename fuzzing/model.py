@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pie_sync._session.transfers import BlobAssembler, TransferError
-
 from fuzzing.harness import feed
 from pie_sync import Event, InstanceEnded, PieConnectionError, ProtocolError, RequestError
 from pie_sync._protocol.messages import Abort, Answer, BadMessage, BlobChunk, InstanceList, Refusal
+from pie_sync._session.transfers import BlobAssembler, TransferError
 from pie_sync._transport.frames import BINARY, CLOSE, PING, TEXT, FrameReader
 
 if TYPE_CHECKING:

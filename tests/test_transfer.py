@@ -5,6 +5,7 @@ import threading
 
 import pytest
 from blake3 import blake3
+
 from pie_sync._session.transfers import (
     CHUNK_SIZE,
     BlobAssembler,
@@ -12,7 +13,6 @@ from pie_sync._session.transfers import (
     count_chunks,
     open_payload,
 )
-
 from pie_sync._support.large_pages import LARGE
 
 SIZES = [0, 1, CHUNK_SIZE - 1, CHUNK_SIZE, CHUNK_SIZE + 1, 3 * CHUNK_SIZE]

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from .._protocol import PROTOCOLS
 from .._support.time_limits import deadline_after
-from .._transport.websocket import Connector
+from .._transport.handshake import Connector
 from ..errors import PieConnectionError
 
 if TYPE_CHECKING:
