@@ -29,7 +29,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .instance import CompletedInstance
+    from .events import CompletedInstance
 
 __all__ = [
     "AttachError",

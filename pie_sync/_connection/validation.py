@@ -7,14 +7,16 @@ import binascii
 import ipaddress
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Union
 from urllib.parse import urlsplit
 
 from ..errors import ProtocolError
 
 __all__ = [
+    "Arguments",
     "check_args",
     "check_challenge",
+    "check_count",
     "check_hash",
     "check_headers",
     "check_identity",
@@ -24,6 +26,9 @@ __all__ = [
     "check_uri",
     "is_confidential",
 ]
+
+#: What a program is given: command-line arguments, or the names and values of its parameters.
+Arguments = Union[Sequence[str], Mapping[str, Any]]
 
 #: Challenges of any other length are not signed. The server chooses the bytes: a hostile one could have an SSH
 #: login or a TLS handshake signed, which are both longer than 100 bytes. (Protocol: "Challenge and signature".)
@@ -106,6 +111,15 @@ def check_text(text: str, name: str, cure: str = "") -> str:
     if not isinstance(text, str):
         raise TypeError(f"{name} must be a str, not {type(text).__name__}{': ' if cure else ''}{cure}")
     return text
+
+
+def check_count(count: int, name: str, *, least: int) -> int:
+    """Return ``count`` if it is a number that is big enough."""
+    if isinstance(count, bool) or not isinstance(count, int):
+        raise TypeError(f"{name} must be an int, not {type(count).__name__}")
+    if count < least:
+        raise ValueError(f"{name} must be at least {least}, got {count}")
+    return count
 
 
 def check_protocol(protocol: str) -> str:

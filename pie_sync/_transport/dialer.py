@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from websocket._url import get_proxy_info  # which proxy is for which host: as websocket-client documents it
 
-from .._support.signal_safe_queue import Inbox
+from .._support.signal_safe_queue import SignalSafeQueue
 from .._support.time_limits import time_left
 from .tls import TlsSocket
 
@@ -59,7 +59,7 @@ class Dialer:
         self._socket: socket.socket | None = None
         self._aborted = False
         # What a look-up of the host's name gives: addresses, or an error.
-        self._found: Inbox[list[Any] | Exception] = Inbox()
+        self._found: SignalSafeQueue[list[Any] | Exception] = SignalSafeQueue()
 
     def dial(self, uri: str, *, ssl_context: ssl.SSLContext | None) -> socket.socket | TlsSocket:
         """Connect, and return the socket, over which HTTP can begin.

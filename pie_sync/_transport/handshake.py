@@ -53,11 +53,11 @@ class Connector:
         self._ssl_context = ssl_context
         self._dialer = Dialer(deadline)
 
-    def connect(self, meanwhile: Callable[[], None]) -> socket.socket | TlsSocket:
+    def connect(self, on_request_sent: Callable[[], None]) -> socket.socket | TlsSocket:
         """Connect, and return the socket with the handshake behind it.
 
         Args:
-            meanwhile: called once, when the server has been asked for the upgrade and has not answered yet.
+            on_request_sent: called once, when the server has been asked for the upgrade and has not answered yet.
 
         Raises:
             PieConnectionError: it can't be made.
@@ -70,7 +70,7 @@ class Connector:
             upgrade = websocket.WebSocket(enable_multithread=False)
             upgrade.connect(  # type: ignore[no-untyped-call]
                 self.uri,
-                socket=_HeadReader(sock, self._dialer.limit, meanwhile),
+                socket=_HeadReader(sock, self._dialer.limit, on_request_sent),
                 header=self._headers,
                 suppress_origin=True,  # the Origin header is a browser's
                 redirect_limit=0,  # see _redirected
@@ -126,15 +126,15 @@ class _HeadReader:
     Args:
         sock: a connected socket.
         limit: called before each wait; sets the socket's time limit, or raises what ends the handshake.
-        meanwhile: called before the first wait.
+        on_request_sent: called before the first wait.
     """
 
     def __init__(
-        self, sock: socket.socket | TlsSocket, limit: Callable[[], None], meanwhile: Callable[[], None]
+        self, sock: socket.socket | TlsSocket, limit: Callable[[], None], on_request_sent: Callable[[], None]
     ) -> None:
         self._socket = sock
         self._limit = limit
-        self._meanwhile = meanwhile
+        self._on_request_sent = on_request_sent
         self._ahead = b""
         self._position = 0
         self._last = b""  # the blank line at the end may come in two pieces
@@ -149,7 +149,7 @@ class _HeadReader:
         position = self._position
         if position == len(self._ahead):
             if self._left == _MAX_HEAD:
-                self._meanwhile()
+                self._on_request_sent()
             self._ahead = self._read_ahead()
             self._left -= len(self._ahead)
             if self._left < 0:

@@ -13,9 +13,8 @@ from itertools import islice
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any, Callable, Union
 
-from .._connection.validation import check_text, check_uri
-from .._runs.map import check_count
-from .._runs.program_reference import Runnable, is_program_file
+from .._connection.validation import check_count, check_text, check_uri
+from .._runs.program_reference import ProgramReference, is_program_file
 from ..errors import InvalidKeyError, PieConnectionError
 from ..keys import ParsedPrivateKey
 from ._worker import Plan, Report, close_clients, connect, run_shard
@@ -23,8 +22,8 @@ from ._worker import Plan, Report, close_clients, connect, run_shard
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
 
+    from .._connection.validation import Arguments
     from .._runs.program_reference import Program
-    from ..client import Arguments
 
 __all__ = ["run_batch"]
 
@@ -116,7 +115,7 @@ def run_batch(
     iterator = iter(inputs)
     if is_program_file(program):
         with connect(plan) as client:
-            found = Runnable.find(client, program).hash
+            found = ProgramReference.find(client._manager, program).hash
         assert found is not None
         plan = plan.with_program(found)
     return _Shards(plan, iterator, pool, shard_size, max_shards).results()

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from multiprocessing import util
 from typing import TYPE_CHECKING, Any
 
-from .._runs.map import map_
 from ..client import PieClient
 from ..errors import PieConnectionError
 from ..keys import ParsedPrivateKey
@@ -73,8 +72,7 @@ def run_shard(plan: Plan, inputs: list[Any], number: int, attempt: int) -> Repor
     report = Report()
     try:
         with _clients.using(plan) as client:
-            for outcome in map_(
-                client,
+            for outcome in client.map(
                 plan.program,
                 inputs,
                 concurrency=plan.concurrency,
