@@ -1,4 +1,4 @@
-"""Files, as this protocol calls blobs: both ways, with names, and dropped silently when nobody wants them."""
+"""Files, as the process protocol calls blobs: both ways, with names, and dropped when no program waits."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ from blake3 import blake3
 
 from pie_sync.testing import LocalServer, ProgramContext
 from pie_sync.testing._dialects import process as _process_dialect
+from tests.testing.conftest import Connect
+from tests.testing.raw import CHUNK_SIZE, PATIENCE, chunks
+from tests.testing.raw_process import ProcessClient
 
-from ..raw import CHUNK_SIZE, PATIENCE, chunks
-from .conftest import Connect
-from .raw import ProcessClient
+
+@pytest.fixture(params=["process", "process-0.5"])
+def protocol(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture
@@ -165,9 +169,6 @@ def test_a_file_is_for_the_attached_only(connect: Connect, sizes: str) -> None:
         other.transfer(target, b"abc")
     other.assert_unanswered()
     assert_waiting(owner, process_id)
-
-
-# From the program
 
 
 @pytest.mark.parametrize("size", [1, CHUNK_SIZE, 2 * CHUNK_SIZE + 1])

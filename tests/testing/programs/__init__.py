@@ -1,4 +1,4 @@
-"""Small WASI command modules, in WebAssembly's text form."""
+"""Small WASI command modules in WebAssembly's text form, and the tests of ``pie_sync.testing._programs``."""
 
 from __future__ import annotations
 
@@ -172,3 +172,6 @@ POLL_INPUT = command(
     (call $print (i32.const 16) (call $read (i32.const 16) (i32.const 8)))
     """
 )
+
+#: Does nothing, and takes three chunks to upload: a custom section makes it large.
+LARGE = module('(func (export "_start")) (@custom "padding" "' + "x" * (2 * 256 * 1024 + 1000) + '")')
