@@ -88,7 +88,7 @@ def test_a_file_is_dropped_when_the_program_does_not_wait(server: LocalServer, c
 def test_a_program_that_has_just_spoken_may_be_on_its_way(
     server: LocalServer, client: ProcessClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_process_dialect, "BLOB_PATIENCE", PATIENCE)
+    monkeypatch.setattr(_process_dialect, "BLOB_WAIT", PATIENCE)
     go = threading.Event()
 
     @server.program("slow")
@@ -109,7 +109,7 @@ def test_a_program_that_has_just_spoken_may_be_on_its_way(
 def test_a_terminated_program_does_not_keep_a_file_waiting(
     server: LocalServer, client: ProcessClient, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_process_dialect, "BLOB_PATIENCE", 2 * PATIENCE)
+    monkeypatch.setattr(_process_dialect, "BLOB_WAIT", 2 * PATIENCE)
     go = threading.Event()
 
     @server.program("stuck")
