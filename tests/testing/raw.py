@@ -146,6 +146,10 @@ class RawClient(Wire):
         assert answer["successful"], answer
         return str(answer["message"])
 
+    def start(self, wasm: bytes, *arguments: str) -> str:
+        """Upload a program and launch it."""
+        return self.launch_hash(self.upload_program(wasm)["result"], *arguments)
+
     def attach(self, instance_id: str) -> tuple[bool, str]:
         answer = self.request("attach_instance", instance_id=instance_id)
         assert answer["type"] == "instance_attach_result"

@@ -27,7 +27,7 @@ class ThreadPool:
         self._threads: list[threading.Thread] = []
         self._prune_at = 2 * MAX_IDLE
         self._closed = False
-        # Guards the four above. There are never fewer idle threads than jobs in the queue.
+        # Guards the four above. _idle is the number of threads that wait, or will, beyond the jobs in the queue.
         self._lock = threading.Lock()
 
     def run(self, function: Callable[[], object], name: str) -> None:
@@ -48,9 +48,11 @@ class ThreadPool:
                 # would still run for a moment, unknown to close(). Doubling keeps the cost per thread constant.
                 self._threads = [thread for thread in self._threads if thread.is_alive()]
                 self._prune_at = 2 * (len(self._threads) + MAX_IDLE)
-            thread = threading.Thread(target=self._work, args=((function, name),), daemon=True)
+            thread = threading.Thread(target=self._work, daemon=True)
             thread.start()
             self._threads.append(thread)
+            # Not an argument of the thread, which would keep the function alive as long as the thread.
+            self._jobs.put((function, name))
 
     def close(self, deadline: float) -> bool:
         """Accept no more functions, and wait for the running ones until ``time.monotonic()`` is ``deadline``.
@@ -68,14 +70,15 @@ class ThreadPool:
             thread.join(max(deadline - time.monotonic(), 0))
         return not any(thread.is_alive() for thread in threads)
 
-    def _work(self, first: Job) -> None:
-        job: Job | None = first
-        while job is not None:
+    def _work(self) -> None:
+        while True:
+            job = self._jobs.get()
+            if job is None:
+                return
             threading.current_thread().name = job[1]
             job[0]()
-            del job  # the function and its arguments would otherwise live until the next job
+            del job  # the function would otherwise live until the thread's next job
             with self._lock:
                 if self._closed or self._idle >= MAX_IDLE:
                     return
                 self._idle += 1
-            job = self._jobs.get()

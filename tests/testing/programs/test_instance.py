@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import uuid
 
 import pytest
 
 from pie_sync.testing import LocalServer, ProgramContext
+from pie_sync.testing._programs.python_program import PythonProgram
 from tests.testing.conftest import Connect
-from tests.testing.raw import ABORTED, COMPLETED, PATIENCE, RawClient
+from tests.testing.raw import ABORTED, COMPLETED, PATIENCE, SERVER_ERROR, RawClient
 
 UNKNOWN_ID = str(uuid.UUID(int=5))
 ATTACHED = (True, "Instance attached")
@@ -137,6 +139,36 @@ def test_what_a_program_sends_without_a_connection_is_kept(server: LocalServer, 
     assert finished.wait(PATIENCE)
     assert second.attach(instance_id) == ATTACHED
     assert list(second.events(instance_id)) == [*((0, str(n)) for n in range(1000)), (COMPLETED, "end")]
+
+
+def test_output_that_was_attached_but_not_sent_is_kept(
+    server: LocalServer, client: RawClient, connect: Connect
+) -> None:
+    server.program("short")(lambda ctx: ctx.send("result"))
+    instance_id = client.launch("short", detached=True)
+    while client.statuses()[instance_id] != "Finished":
+        pass
+    server.delay(math.inf)
+    client.send("attach_instance", corr_id=50, instance_id=instance_id)
+    while server._core.instances():
+        pass  # until all its output is queued for the client, and the server forgets it
+    server.drop_connections()
+    server.delay(0)
+    client.assert_closed()
+    other = connect()
+    assert other.attach(instance_id) == ATTACHED
+    assert list(other.events(instance_id)) == [(0, "result"), (COMPLETED, "")]
+
+
+def test_a_fault_of_the_server_ends_the_instance(
+    server: LocalServer, client: RawClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(_program: PythonProgram, _instance: object) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(PythonProgram, "run", run)
+    server.program("tool")(lambda ctx: None)
+    assert list(client.events(client.launch("tool"))) == [(SERVER_ERROR, "RuntimeError: broken")]
 
 
 def test_one_attachment_at_a_time(connect: Connect, repeat: str) -> None:

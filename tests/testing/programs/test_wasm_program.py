@@ -4,31 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 
 import pytest
 
 from pie_sync.testing import LocalServer
 from tests.testing import programs
 from tests.testing.conftest import Connect
+from tests.testing.programs.conftest import Run
 from tests.testing.raw import ABORTED, COMPLETED, EXCEPTION, OUT_OF_RESOURCES, RawClient
-
-Run = Callable[..., tuple[str, str, tuple[int, str]]]
-
-
-@pytest.fixture
-def run(client: RawClient) -> Run:
-    """Uploads a program, runs it to its end and returns (stdout, stderr, end)."""
-
-    def run(wasm: bytes, *arguments: str) -> tuple[str, str, tuple[int, str]]:
-        program_hash = client.upload_program(wasm)["result"]
-        return client.output(client.launch_hash(program_hash, *arguments))
-
-    return run
-
-
-def start(client: RawClient, wasm: bytes, *arguments: str) -> str:
-    return client.launch_hash(client.upload_program(wasm)["result"], *arguments)
 
 
 def test_arguments_follow_the_name_of_the_program(client: RawClient) -> None:
@@ -79,7 +62,7 @@ def test_too_much_memory_is_out_of_resources(run: Run, wasm: bytes) -> None:
 def test_the_memory_limit_can_be_set(connect: Connect) -> None:
     with LocalServer(memory_limit=2**31) as large:
         client = connect(to=large)
-        assert client.output(start(client, programs.HUGE_MEMORY))[2] == (COMPLETED, "")
+        assert client.output(client.start(programs.HUGE_MEMORY))[2] == (COMPLETED, "")
 
 
 @pytest.mark.parametrize(
@@ -91,7 +74,7 @@ def test_terminate_ends_the_instance_and_its_thread_within_a_second(
     server: LocalServer, client: RawClient, wasm: bytes
 ) -> None:
     before = set(threading.enumerate())
-    instance_id = start(client, wasm)
+    instance_id = client.start(wasm)
     if wasm is not programs.ECHO:
         assert next(client.events(instance_id))[0] == "Stdout"
     started = time.monotonic()
@@ -122,9 +105,9 @@ def test_many_instances_of_one_program_at_once(client: RawClient) -> None:
 
 
 def test_terminating_one_instance_leaves_the_others_alone(client: RawClient) -> None:
-    doomed = start(client, programs.ENDLESS_LOOP)
+    doomed = client.start(programs.ENDLESS_LOOP)
     assert next(client.events(doomed)) == ("Stdout", "up")
-    other = start(client, programs.POLL_INPUT)
+    other = client.start(programs.POLL_INPUT)
     client.send("terminate_instance", corr_id=1000, instance_id=doomed)
     assert list(client.events(doomed)) == [(ABORTED, "Signal termination")]
     client.answer(1000)

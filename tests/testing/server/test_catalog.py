@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pie_sync.testing import LocalServer
+from pie_sync.testing._programs.python_program import PythonProgram
+from pie_sync.testing._server.catalog import Catalog, ProgramName
 from tests.testing.raw import COMPLETED, RawClient
 
 
@@ -34,6 +36,17 @@ def test_names_that_find_nothing(server: LocalServer, client: RawClient, asked: 
     assert answer["type"] == "instance_launch_result"
     assert not answer["successful"]
     assert asked in answer["message"]
+
+
+def test_a_program_that_is_registered_again_replaces_the_first_unless_told_otherwise() -> None:
+    catalog = Catalog()
+    name = ProgramName.parse("tool")
+    first, second, third = (PythonProgram(lambda ctx: None) for _ in range(3))
+    catalog.register(name, first)
+    catalog.register(name, second)
+    catalog.register(name, third, replace=False)
+    assert catalog.registered(name) is second
+    assert catalog.versions("std", "tool") == ["latest"]
 
 
 def test_latest_is_the_one_of_that_name_or_the_last_registered(server: LocalServer, client: RawClient) -> None:

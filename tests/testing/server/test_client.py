@@ -6,7 +6,10 @@ import itertools
 import threading
 import time
 
+import pytest
+
 from pie_sync.testing import LocalServer, ProgramContext
+from pie_sync.testing._dialects import instance as _instance_dialect
 from tests.testing.conftest import Connect
 from tests.testing.raw import CLOSE_LIMIT, COMPLETED, ClosedError, RawClient
 
@@ -87,3 +90,18 @@ def test_an_end_that_could_not_be_sent_is_kept(server: LocalServer, connect: Con
     assert client.attach(instance_id) == (True, "Instance attached")
     assert list(client.events(instance_id)) == [(0, "after the blob"), (COMPLETED, "end")]
     assert client.statuses() == {}
+
+
+def test_a_fault_while_sending_ends_the_connection(
+    client: RawClient, repeat: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    instance_id = client.launch(repeat)
+
+    def pack(_message: object) -> bytes:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(_instance_dialect, "pack", pack)
+    client.signal(instance_id, "hello")
+    client.assert_closed()
+    (record,) = (record for record in caplog.records if record.name == "pie_sync.testing")
+    assert record.getMessage() == "could not send to a client"

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 
+from pie_sync import Event
 from pie_sync.testing import LocalServer
+from pie_sync.testing._programs.instance import Launch
+from pie_sync.testing._programs.python_program import PythonProgram
+from pie_sync.testing._server.core import Core
+from pie_sync.testing._server.users import Users
 from tests.testing.conftest import Connect
 from tests.testing.raw import COMPLETED, RawClient
 
@@ -60,3 +66,17 @@ def test_many_short_instances_on_one_connection(server: LocalServer, client: Raw
         )
     ended = [m["message"] for m in (client.receive() for _ in range(1000)) if m["type"] == "instance_event"]
     assert sorted(ended, key=int) == [str(number) for number in range(500)]
+
+
+def test_a_launch_after_the_end_runs_out_of_resources() -> None:
+    core = Core(Users(None, None), memory_limit=0)
+    assert core.close(time.monotonic())
+    ran: list[object] = []
+    launch = Launch(PythonProgram(ran.append), "tool", "tool", [], "alice")
+    announced: list[str] = []
+    instance = core.launch(launch, None, announced.append)
+    assert instance.status == "Finished"
+    assert announced == [instance.id]
+    (record,) = core.records.snapshot()
+    assert (record.event, record.message) == (Event.OutOfResources, "the thread pool is closed")
+    assert ran == []
