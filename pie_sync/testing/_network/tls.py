@@ -32,7 +32,9 @@ class TlsSocket:
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
-        # Guards the three above; never held while waiting for the network.
+        # Whether the client has ended the TLS connection, or broken it.
+        self._ended = False
+        # Guards the four above; never held while waiting for the network.
         self._state_lock = threading.Lock()
         # Keeps the records on the wire in the order in which they were encrypted. Taken before _state_lock.
         self._send_lock = threading.Lock()
@@ -62,16 +64,17 @@ class TlsSocket:
 
         The size is ignored: a poll of the socket would not see bytes that stay behind in the TLS state.
         """
-        while True:
+        while not self._ended:
             data = self._socket.recv(READ_SIZE)
             with self._state_lock:
                 if data:
                     self._incoming.write(data)
                 else:
                     self._incoming.write_eof()
-                plain, ended = self._decrypt()
-            if plain or ended:
+                plain = self._decrypt()
+            if plain:
                 return plain
+        return b""
 
     def sendall(self, data: bytes) -> None:
         """Send all of ``data``; block until the kernel has taken it."""
@@ -84,16 +87,15 @@ class TlsSocket:
                 self._socket.sendall(records)
 
     def shutdown(self, how: int) -> None:
-        """End one direction or both. The end of sending is announced by a TLS close_notify."""
-        if how != socket.SHUT_RD:
-            with self._send_lock:
-                with self._state_lock:
-                    try:
-                        self._tls.unwrap()
-                    except ssl.SSLError:
-                        pass  # OpenSSL wants to wait for the client's close_notify; the server does not
-                    records = self._outgoing.read()
-                self._socket.sendall(records)
+        """End sending, which a TLS close_notify announces; with ``SHUT_RDWR`` receiving, too."""
+        with self._send_lock:
+            with self._state_lock:
+                try:
+                    self._tls.unwrap()
+                except ssl.SSLError:
+                    pass  # OpenSSL wants to wait for the client's close_notify; the server does not
+                records = self._outgoing.read()
+            self._socket.sendall(records)
         self._socket.shutdown(how)
 
     def close(self) -> None:
@@ -120,19 +122,19 @@ class TlsSocket:
         """See :meth:`socket.socket.getpeername`."""
         return self._socket.getpeername()
 
-    def _decrypt(self) -> tuple[bytes, bool]:
+    def _decrypt(self) -> bytes:
+        """Return everything that can be decrypted. Takes note of the end, which may come in the same read."""
         parts: list[bytes] = []
         try:
-            while True:
-                part = self._tls.read(READ_SIZE)
-                if not part:
-                    return b"".join(parts), True
+            while part := self._tls.read(READ_SIZE):
                 parts.append(part)
+            self._ended = True
         except ssl.SSLWantReadError:
-            return b"".join(parts), False
+            pass
         except ssl.SSLError:
             # A broken record, or an end without close_notify. What was decrypted before is valid.
-            return b"".join(parts), True
+            self._ended = True
+        return b"".join(parts)
 
     def _advance_handshake(self) -> bool:
         """Return whether the handshake is done; False when it needs more bytes from the client."""
