@@ -43,7 +43,7 @@ class WasmProgram:
     def __init__(self, wasm: bytes, memory_limit: int) -> None:
         # wasmtime would also accept the text form, which a real server refuses.
         if not wasm.startswith(WASM_MAGIC):
-            raise InvalidModuleError("not a WebAssembly module")
+            raise InvalidModuleError("no WebAssembly module")
         try:
             self._compiled = bytes(Module(_new_engine(), wasm).serialize())
         except WasmtimeError as error:
