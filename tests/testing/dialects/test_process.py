@@ -1,8 +1,9 @@
-"""The life of a process: who is attached, what reaches whom and in which order, and what is lost."""
+"""The process protocol: who is attached, what reaches which client in which order, and what is lost."""
 
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import time
 import uuid
@@ -12,10 +13,15 @@ import pytest
 
 from pie_sync.testing import LocalServer, ProgramContext
 from pie_sync.testing._dialects import process as _process_dialect
+from tests.testing.conftest import Connect
+from tests.testing.raw import PATIENCE
+from tests.testing.raw_process import ProcessClient
 
-from ..raw import PATIENCE
-from .conftest import Connect
-from .raw import ProcessClient
+
+@pytest.fixture(params=["process", "process-0.5"])
+def protocol(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
 
 UNKNOWN_ID = str(uuid.UUID(int=5))
 ATTACHED = (True, "Process attached")
@@ -48,8 +54,8 @@ def test_the_answer_to_a_launch_comes_before_the_first_event(server: LocalServer
 
 
 @pytest.fixture
-def early_server(flavour: str) -> Iterator[LocalServer]:
-    with LocalServer(protocol=flavour, early_events=True) as server:
+def early_server(protocol: str) -> Iterator[LocalServer]:
+    with LocalServer(protocol=protocol, early_events=True) as server:
         yield server
 
 
@@ -138,72 +144,6 @@ def test_detached_processes_do_not_depend_on_a_connection(connect: Connect, repe
     assert second.attach(process_id) == ATTACHED
     second.signal(process_id, "done")
     assert list(second.events(process_id)) == [("return", "bye")]
-
-
-@pytest.mark.parametrize("flavour", ["process"])
-@pytest.mark.parametrize("vanish", [False, True], ids=["closed", "lost"])
-def test_losing_the_connection_detaches(connect: Connect, repeat: str, vanish: bool) -> None:
-    first, second = connect(), connect()
-    process_id = first.launch(repeat)
-    first.signal(process_id, "one")
-    assert [first.event(), first.event()] == [("stdout", "one"), ("message", "one")]
-    first.vanish() if vanish else first.close()
-    while second.attach(process_id) != ATTACHED:
-        pass
-    second.signal(process_id, "two")
-    second.signal(process_id, "done")
-    assert list(second.events(process_id)) == [("stdout", "two"), ("message", "two"), ("return", "bye")]
-
-
-@pytest.mark.parametrize("flavour", ["process"])
-def test_what_a_process_sends_without_a_connection_is_lost(server: LocalServer, connect: Connect) -> None:
-    go, sent, again = threading.Event(), threading.Event(), threading.Event()
-
-    @server.program("patient")
-    def patient(ctx: ProgramContext) -> None:
-        for wait in (go, again):
-            assert wait.wait(PATIENCE)
-            ctx.send("sent")
-            sent.set()
-
-    process_id = connect().launch("patient")
-    server.drop_connections()
-    go.set()
-    assert sent.wait(PATIENCE)
-    client = connect()
-    assert client.attach(process_id) == ATTACHED
-    again.set()
-    assert list(client.events(process_id)) == [("message", "sent"), ("return", "")]
-
-
-@pytest.mark.parametrize("flavour", ["process-0.5"])
-@pytest.mark.parametrize("vanish", [False, True], ids=["closed", "lost"])
-def test_losing_the_connection_ends_what_is_attached(connect: Connect, repeat: str, vanish: bool) -> None:
-    first, second = connect(), connect()
-    launched, attached = first.launch(repeat), first.launch_detached(repeat, '{"n": 1}')
-    assert first.attach(attached) == ATTACHED
-    detached, others = first.launch_detached(repeat, '{"n": 2}'), second.launch(repeat)
-    assert second.ids() == {launched, attached, detached, others}
-    first.vanish() if vanish else first.close()
-    while second.ids() != {detached, others}:
-        pass
-    second.assert_unanswered()
-
-
-@pytest.mark.parametrize("flavour", ["process-0.5"])
-def test_dropping_connections_ends_what_is_attached(server: LocalServer, connect: Connect, repeat: str) -> None:
-    connect().launch(repeat)
-    server.drop_connections()
-    assert connect().list() == []
-
-
-@pytest.mark.parametrize("flavour", ["process-0.5"])
-def test_a_refused_attach_ends_the_process_with_the_connection(connect: Connect, repeat: str) -> None:
-    owner, other = connect(), connect()
-    process_id = owner.launch(repeat)
-    assert other.attach(process_id) == TAKEN
-    other.close()
-    assert list(owner.events(process_id)) == [("error", "Signal")]
 
 
 def test_one_attachment_at_a_time(connect: Connect, repeat: str) -> None:
@@ -316,25 +256,6 @@ def test_what_a_program_raises(server: LocalServer, client: ProcessClient) -> No
     assert list(client.events(client.launch("faulty"))) == [("error", "ValueError: broken")]
 
 
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ('{"a": [1]}', {"a": [1]}),
-        ("[]", []),
-        ('"x"', "x"),
-        (" 5 ", 5),
-        ("", None),
-        ("{", None),
-        ("[" * 5000, None),
-    ],
-)
-def test_the_input(server: LocalServer, client: ProcessClient, text: str, value: object) -> None:
-    seen = []
-    server.program("tool")(lambda ctx: seen.append((ctx.args, ctx.input)))
-    list(client.events(client.launch("tool", text)))
-    assert seen == [([text], value)]
-
-
 def test_everything_a_program_prints_and_sends(server: LocalServer, client: ProcessClient) -> None:
     @server.program("everything")
     def everything(ctx: ProgramContext) -> None:
@@ -362,9 +283,9 @@ def test_many_short_processes_on_one_connection(server: LocalServer, client: Pro
     assert client.list() == []
 
 
-def test_close_ends_processes_and_connections(connect: Connect, flavour: str) -> None:
+def test_close_ends_processes_and_connections(connect: Connect, protocol: str) -> None:
     before = set(threading.enumerate())
-    with LocalServer(protocol=flavour) as server:
+    with LocalServer(protocol=protocol) as server:
         server.program("waiting")(lambda ctx: ctx.receive())
         client = connect(to=server)
         client.launch("waiting")
@@ -373,3 +294,32 @@ def test_close_ends_processes_and_connections(connect: Connect, flavour: str) ->
         server.close()
         assert time.monotonic() - started < PATIENCE
     assert set(threading.enumerate()) <= before
+
+
+def test_queries(client: ProcessClient) -> None:
+    ok, status = client.ask("query", subject="model_status", record="")
+    assert ok
+    assert isinstance(json.loads(status), dict)
+    if client.gateway:
+        text = 'unknown query subject "weather" (known: model_status)'
+        assert client.ask("query", subject="weather", record="") == (False, text)
+    else:
+        client.send("query", corr_id=9, subject="weather", record="")
+        client.assert_unanswered()
+
+
+def test_the_uri_has_no_path(server: LocalServer) -> None:
+    assert server.uri == f"ws://127.0.0.1:{server.port}"
+
+
+def test_requests_are_logged(connect: Connect, gateway: bool, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "pie_sync.testing.requests")
+    client = connect(None, header=["x-pie-identity: a/b"])
+    client.ask("auth_identify", username="alice")
+    client.assert_unanswered()
+    (path, headers), *messages = (
+        record.args for record in caplog.records if record.name == "pie_sync.testing.requests"
+    )
+    assert path == ("/v1/ws" if gateway else "/")
+    assert headers["x-pie-identity"] == "a/b"
+    assert messages == [("auth_identify",), ("ping",)]

@@ -1,35 +1,17 @@
-"""Uploaded WebAssembly: what it gets, what it prints, and every way in which it can end."""
+"""Uploaded WebAssembly: its arguments, its limits, and how it can end."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 
 import pytest
 
 from pie_sync.testing import LocalServer
-
-from . import programs
-from .conftest import Connect
-from .raw import ABORTED, COMPLETED, EXCEPTION, OUT_OF_RESOURCES, RawClient
-
-Run = Callable[..., tuple[str, str, tuple[int, str]]]
-
-
-@pytest.fixture
-def run(client: RawClient) -> Run:
-    """Uploads a program, runs it to its end and returns (stdout, stderr, end)."""
-
-    def run(wasm: bytes, *arguments: str) -> tuple[str, str, tuple[int, str]]:
-        program_hash = client.upload_program(wasm)["result"]
-        return client.output(client.launch_hash(program_hash, *arguments))
-
-    return run
-
-
-def start(client: RawClient, wasm: bytes, *arguments: str) -> str:
-    return client.launch_hash(client.upload_program(wasm)["result"], *arguments)
+from tests.testing import programs
+from tests.testing.conftest import Connect
+from tests.testing.programs.conftest import Run
+from tests.testing.raw import ABORTED, COMPLETED, EXCEPTION, OUT_OF_RESOURCES, RawClient
 
 
 def test_arguments_follow_the_name_of_the_program(client: RawClient) -> None:
@@ -80,41 +62,7 @@ def test_too_much_memory_is_out_of_resources(run: Run, wasm: bytes) -> None:
 def test_the_memory_limit_can_be_set(connect: Connect) -> None:
     with LocalServer(memory_limit=2**31) as large:
         client = connect(to=large)
-        assert client.output(start(client, programs.HUGE_MEMORY))[2] == (COMPLETED, "")
-
-
-def test_a_character_in_two_writes_arrives_whole(client: RawClient) -> None:
-    events = list(client.events(start(client, programs.SPLIT_CHARACTER)))
-    assert events == [("Stdout", "é"), ("Stdout", "�"), (COMPLETED, "")]
-
-
-def test_output_is_streamed_while_the_program_runs(client: RawClient) -> None:
-    instance_id = start(client, programs.ENDLESS_LOOP)
-    assert next(client.events(instance_id)) == ("Stdout", "up")
-    client.terminate(instance_id)
-
-
-def test_each_message_is_a_line_of_input(client: RawClient) -> None:
-    instance_id = start(client, programs.ECHO)
-    events = client.events(instance_id)
-    for message in ("hi", "", "é", "more than eight bytes"):
-        client.signal(instance_id, message)
-        echoed = ""
-        while not echoed.endswith("\n"):
-            stream, text = next(events)
-            assert stream == "Stdout"
-            echoed += text
-        assert echoed == message + "\n"
-    client.terminate(instance_id)
-
-
-def test_a_program_that_reads_nothing_stalls_nobody(client: RawClient) -> None:
-    instance_id = start(client, programs.ENDLESS_LOOP)
-    assert next(client.events(instance_id)) == ("Stdout", "up")
-    for _ in range(100):
-        client.signal(instance_id, "x" * 10_000)
-    client.assert_unanswered()
-    assert client.terminate(instance_id)[0]
+        assert client.output(client.start(programs.HUGE_MEMORY))[2] == (COMPLETED, "")
 
 
 @pytest.mark.parametrize(
@@ -126,7 +74,7 @@ def test_terminate_ends_the_instance_and_its_thread_within_a_second(
     server: LocalServer, client: RawClient, wasm: bytes
 ) -> None:
     before = set(threading.enumerate())
-    instance_id = start(client, wasm)
+    instance_id = client.start(wasm)
     if wasm is not programs.ECHO:
         assert next(client.events(instance_id))[0] == "Stdout"
     started = time.monotonic()
@@ -138,27 +86,6 @@ def test_terminate_ends_the_instance_and_its_thread_within_a_second(
     server.close()
     assert time.monotonic() - started < 2
     assert set(threading.enumerate()) <= before
-
-
-def test_sleeping_and_clocks(run: Run) -> None:
-    assert run(programs.sleep(1_000_000)) == ("asleepawake", "", (COMPLETED, ""))
-    assert run(programs.SLEEP_UNTIL)[2] == (COMPLETED, "")
-
-
-def test_waiting_for_input_with_a_time_limit(client: RawClient) -> None:
-    instance_id = start(client, programs.POLL_INPUT)
-    client.signal(instance_id, "ready")
-    assert client.output(instance_id) == ("ready\n", "", (COMPLETED, ""))
-
-
-def test_no_files_and_no_environment(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PIE_SECRET", "of the host")
-    assert run(programs.SANDBOX)[2] == (COMPLETED, "")
-
-
-def test_a_bad_address_or_descriptor_is_the_programs_own_error(run: Run) -> None:
-    assert run(programs.BAD_ADDRESS)[2] == (EXCEPTION, "exit code 21")
-    assert run(programs.BAD_DESCRIPTOR)[2] == (EXCEPTION, "exit code 8")
 
 
 def test_many_instances_of_one_program_at_once(client: RawClient) -> None:
@@ -178,9 +105,9 @@ def test_many_instances_of_one_program_at_once(client: RawClient) -> None:
 
 
 def test_terminating_one_instance_leaves_the_others_alone(client: RawClient) -> None:
-    doomed = start(client, programs.ENDLESS_LOOP)
+    doomed = client.start(programs.ENDLESS_LOOP)
     assert next(client.events(doomed)) == ("Stdout", "up")
-    other = start(client, programs.POLL_INPUT)
+    other = client.start(programs.POLL_INPUT)
     client.send("terminate_instance", corr_id=1000, instance_id=doomed)
     assert list(client.events(doomed)) == [(ABORTED, "Signal termination")]
     client.answer(1000)

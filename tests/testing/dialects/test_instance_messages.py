@@ -1,4 +1,4 @@
-"""Questions, and messages that are never answered."""
+"""The instance protocol: which messages are answered, and which are not."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import msgpack
 import pytest
 
 from pie_sync.testing import LocalServer
-
-from .raw import RawClient
+from tests.testing.raw import RawClient
 
 COMPLETE: dict[str, dict[str, Any]] = {
     "identification": {"corr_id": 9, "username": "bob"},
@@ -39,6 +38,8 @@ COMPLETE: dict[str, dict[str, Any]] = {
         "chunk_data": b"",
     },
 }
+
+
 FIELDS = [(kind, field) for kind, fields in COMPLETE.items() for field in fields]
 
 

@@ -1,4 +1,4 @@
-"""Files, as this protocol calls blobs: both ways, with names, and dropped silently when nobody wants them."""
+"""Files, as the process protocol calls blobs: both ways, with names, and dropped when no program waits."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ from blake3 import blake3
 
 from pie_sync.testing import LocalServer, ProgramContext
 from pie_sync.testing._dialects import process as _process_dialect
+from tests.testing.conftest import Connect
+from tests.testing.raw import CHUNK_SIZE, PATIENCE, chunks
+from tests.testing.raw_process import ProcessClient
 
-from ..raw import CHUNK_SIZE, PATIENCE, chunks
-from .conftest import Connect
-from .raw import ProcessClient
+
+@pytest.fixture(params=["process", "process-0.5"])
+def protocol(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture
@@ -84,7 +88,7 @@ def test_a_file_is_dropped_when_the_program_does_not_wait(server: LocalServer, c
 def test_a_program_that_has_just_spoken_may_be_on_its_way(
     server: LocalServer, client: ProcessClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_process_dialect, "BLOB_PATIENCE", PATIENCE)
+    monkeypatch.setattr(_process_dialect, "BLOB_WAIT", PATIENCE)
     go = threading.Event()
 
     @server.program("slow")
@@ -105,7 +109,7 @@ def test_a_program_that_has_just_spoken_may_be_on_its_way(
 def test_a_terminated_program_does_not_keep_a_file_waiting(
     server: LocalServer, client: ProcessClient, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_process_dialect, "BLOB_PATIENCE", 2 * PATIENCE)
+    monkeypatch.setattr(_process_dialect, "BLOB_WAIT", 2 * PATIENCE)
     go = threading.Event()
 
     @server.program("stuck")
@@ -165,9 +169,6 @@ def test_a_file_is_for_the_attached_only(connect: Connect, sizes: str) -> None:
         other.transfer(target, b"abc")
     other.assert_unanswered()
     assert_waiting(owner, process_id)
-
-
-# From the program
 
 
 @pytest.mark.parametrize("size", [1, CHUNK_SIZE, 2 * CHUNK_SIZE + 1])

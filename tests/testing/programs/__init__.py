@@ -1,4 +1,4 @@
-"""Small WASI command modules, in WebAssembly's text form."""
+"""Small WASI command modules in WebAssembly's text form."""
 
 from __future__ import annotations
 
@@ -129,6 +129,68 @@ BAD_ADDRESS = command(
 #: Exits with the error number of a write to a file descriptor that it does not have.
 BAD_DESCRIPTOR = command("(call $exit (call $fd_write (i32.const 3) (i32.const 0) (i32.const 0) (i32.const 8)))")
 
+#: Exports no memory, and fails unless the error number of a write is that of a bad address, 21.
+NO_MEMORY = module(
+    """
+    (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
+    (func (export "_start")
+      (if (i32.ne (call $fd_write (i32.const 1) (i32.const 0) (i32.const 0) (i32.const 8)) (i32.const 21))
+        (then unreachable)))
+    """
+)
+
+#: Exits with the error number of a read from its standard output.
+READ_OUTPUT = command("(call $exit (call $fd_read (i32.const 1) (i32.const 0) (i32.const 0) (i32.const 8)))")
+
+#: Reads nothing, without waiting for input, and exits with the error number.
+READ_NOTHING = command(
+    """
+    (i32.store (i32.const 0) (i32.const 16))
+    (i32.store (i32.const 8) (i32.const 5))
+    (call $exit (i32.add
+      (call $fd_read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8))
+      (i32.load (i32.const 8))))
+    """
+)
+
+#: Exits with the error number of a read of its standard input.
+READ_INPUT = command(
+    """
+    (i32.store (i32.const 0) (i32.const 16))
+    (i32.store (i32.const 4) (i32.const 8))
+    (call $exit (call $fd_read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))
+    """
+)
+
+
+def read_clock(clock: int) -> bytes:
+    """Exits with the error number of a read of this clock."""
+    return command(f"(call $exit (call $clock (i32.const {clock}) (i64.const 0) (i32.const 16)))")
+
+
+def poll_many(count: int) -> bytes:
+    """Exits with the error number of a poll for so many events, which have an invalid type."""
+    return command(
+        f"""
+        (drop (memory.grow (i32.const 2)))
+        (memory.fill (i32.const 64) (i32.const 9) (i32.mul (i32.const {count}) (i32.const 48)))
+        (call $exit (call $poll (i32.const 64) (i32.const 65536) (i32.const {count}) (i32.const 16)))
+        """
+    )
+
+
+def poll_event(kind: int, clock_or_descriptor: int) -> bytes:
+    """Polls for one event, and exits with the error number in that event."""
+    return command(
+        f"""
+        (i32.store8 (i32.const 72) (i32.const {kind}))
+        (i32.store (i32.const 80) (i32.const {clock_or_descriptor}))
+        (if (call $poll (i32.const 64) (i32.const 256) (i32.const 1) (i32.const 512)) (then unreachable))
+        (if (i32.ne (i32.load (i32.const 512)) (i32.const 1)) (then unreachable))
+        (call $exit (i32.load16_u (i32.const 264)))
+        """
+    )
+
 
 def sleep(nanoseconds: int) -> bytes:
     """Prints "asleep", waits, prints "awake"."""
@@ -172,3 +234,6 @@ POLL_INPUT = command(
     (call $print (i32.const 16) (call $read (i32.const 16) (i32.const 8)))
     """
 )
+
+#: Does nothing, and takes three chunks to upload: a custom section makes it large.
+LARGE = module('(func (export "_start")) (@custom "padding" "' + "x" * (2 * 256 * 1024 + 1000) + '")')

@@ -1,31 +1,26 @@
-"""Programs: how they get onto the server, what they are called, and which one a name means."""
+"""Programs of the process protocol: how they are installed, what they are called, and which one a name means."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from blake3 import blake3
 
 from pie_sync.testing import LocalServer
+from tests.testing import programs
+from tests.testing.conftest import Connect
+from tests.testing.raw import CHUNK_SIZE, blake3_hex, chunks
+from tests.testing.raw_process import ProcessClient, manifest_of
 
-from .. import programs
-from ..raw import CHUNK_SIZE, chunks
-from .conftest import Connect
-from .raw import ProcessClient, manifest_of
+
+@pytest.fixture(params=["process", "process-0.5"])
+def protocol(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
 
 INSTALLED = (True, "Program installed successfully")
 NO_WASM = (False, "Failed to compile WASM: failed to parse WebAssembly module")
 EMPTY_COMPONENT = b"\0asm\x0d\0\1\0"
-
-#: A module of three chunks: a custom section makes it large.
-LARGE_MODULE = programs.module(
-    '(func (export "_start")) (@custom "padding" "' + "x" * (2 * CHUNK_SIZE + 1000) + '")'
-)
-
-
-def blake3_hex(data: bytes) -> str:
-    return str(blake3(data).hexdigest())
 
 
 def run(client: ProcessClient, inferlet: str, text: str = "{}") -> tuple[str, tuple[str, str]]:
@@ -91,7 +86,7 @@ def test_the_empty_component_can_be_installed_but_not_run(client: ProcessClient)
         b"async def main(): pass",
         b"\0asm\1\0\0\0garbage",
         EMPTY_COMPONENT + b"\0\1\0",
-        LARGE_MODULE[:-1],
+        programs.LARGE[:-1],
     ],
     ids=["empty", "a byte", "script", "garbled", "component", "cut"],
 )
@@ -139,12 +134,9 @@ def test_a_manifest_must_name_the_program(client: ProcessClient, manifest: str) 
     assert result.startswith("Invalid manifest: Failed to parse manifest TOML: ")
 
 
-# Chunks
-
-
 def add_chunk(client: ProcessClient, corr_id: int, index: int, total: int, data: bytes, **fields: Any) -> None:
     message = {
-        "program_hash": blake3_hex(LARGE_MODULE),
+        "program_hash": blake3_hex(programs.LARGE),
         "manifest": manifest_of("large"),
         "force_overwrite": False,
         "chunk_index": index,
@@ -161,7 +153,7 @@ def refused(client: ProcessClient, corr_id: int, index: int, total: int, data: b
     return str(answer["result"])
 
 
-LARGE_CHUNKS = [chunk["chunk_data"] for chunk in chunks(LARGE_MODULE)]
+LARGE_CHUNKS = [chunk["chunk_data"] for chunk in chunks(programs.LARGE)]
 
 
 def test_only_the_last_chunk_is_answered(client: ProcessClient) -> None:
@@ -194,10 +186,10 @@ def test_the_errors_of_last_chunks(client: ProcessClient) -> None:
     assert refused(client, 50, 2, 3) == "Out-of-order chunk: expected 1, got 2"
     add_chunk(client, 50, 0, 3, LARGE_CHUNKS[0])
     assert refused(client, 50, 1, 2) == "Chunk count mismatch: expected 3, got 2"
-    mismatch = f"Program hash mismatch: declared {blake3_hex(LARGE_MODULE)}, uploaded {blake3_hex(b'x')}"
+    mismatch = f"Program hash mismatch: declared {blake3_hex(programs.LARGE)}, uploaded {blake3_hex(b'x')}"
     assert refused(client, 50, 0, 1, b"x") == mismatch
     assert refused(client, 50, 0, 1, b"x", manifest="no TOML") == mismatch
-    assert client.add(LARGE_MODULE, manifest_of("large")) == INSTALLED
+    assert client.add(programs.LARGE, manifest_of("large")) == INSTALLED
 
 
 def test_a_wrong_hash_is_refused_for_a_taken_name_too(client: ProcessClient) -> None:
@@ -224,9 +216,6 @@ def test_each_connection_has_its_own_uploads(connect: Connect) -> None:
     add_chunk(one, 50, 1, 3, LARGE_CHUNKS[1])
     add_chunk(one, 50, 2, 3, LARGE_CHUNKS[2])
     assert one.answer(50)["ok"]
-
-
-# Names
 
 
 def invalid(identifier: str) -> tuple[bool, str]:

@@ -1,4 +1,4 @@
-"""``LocalServer.delay``: what it holds back, in which order it comes, and what it leaves alone."""
+"""What is queued for a client: its order, its delay, and what happens when a client does not read."""
 
 from __future__ import annotations
 
@@ -10,11 +10,8 @@ import pytest
 
 from pie_sync import Event, PieClient, PieConnectionError, PieTimeoutError
 from pie_sync.testing import LocalServer, ProgramContext
-
-from .conftest import Connect
-from .raw import COMPLETED, PATIENCE, RawClient
-
-CLOSE_LIMIT = 6.0  # seconds: what close() promises, doubled for a busy machine
+from tests.testing.conftest import Connect
+from tests.testing.raw import CLOSE_LIMIT, COMPLETED, PATIENCE, RawClient
 
 every_protocol = pytest.mark.parametrize(
     "pie_server",
@@ -189,18 +186,40 @@ def test_a_connection_can_be_dropped_while_a_refusal_is_held_back(connect: Conne
         client.assert_closed()
 
 
-@pytest.mark.parametrize("seconds", [-1, -0.001, math.nan])
-def test_a_delay_that_is_none_is_refused(server: LocalServer, seconds: float) -> None:
-    with pytest.raises(ValueError, match="0 seconds or more"):
-        server.delay(seconds)
-    server.delay(0)
+SENT_LIMIT = 40_000  # kilobytes: more than the sockets' buffers and the server's queue hold
 
 
-def test_it_can_be_set_before_the_start_and_after_the_end() -> None:
-    server = LocalServer()
-    server.delay(0.05)
-    with server, RawClient(server.uri) as client:
-        started = time.monotonic()
-        client.assert_unanswered()
-        assert time.monotonic() - started >= 0.05
-    server.delay(1)
+def wait_until_it_blocks(sent: list[int]) -> None:
+    """Wait until a program no longer gets on (the same count, half a second later) or is past all bounds."""
+    before = -1
+    while before < sent[0] < SENT_LIMIT:
+        before = sent[0]
+        threading.Event().wait(0.5)
+
+
+def test_a_client_that_does_not_read_stops_only_its_own_programs(
+    server: LocalServer, connect: Connect, repeat: str
+) -> None:
+    sent, ended = [0], threading.Event()
+
+    @server.program("counted-flood")
+    def counted(ctx: ProgramContext) -> None:
+        try:
+            while True:
+                ctx.send("x" * 1000)
+                sent[0] += 1
+        finally:
+            ended.set()
+
+    stalled, reader = connect(), connect()
+    instance_id = stalled.launch("counted-flood")
+    wait_until_it_blocks(sent)
+    assert sent[0] < SENT_LIMIT
+
+    echo = reader.launch(repeat)
+    reader.signal(echo, "still served")
+    assert reader.receive()["message"] == "still served"
+    assert reader.statuses()[instance_id] == "Attached"
+    # The blocked program notices, although nothing can be sent.
+    assert reader.terminate(instance_id)[0]
+    assert ended.wait(PATIENCE)

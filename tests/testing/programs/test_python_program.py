@@ -1,4 +1,4 @@
-"""Registry programs: Python functions and their context."""
+"""Programs that are Python functions, and their context."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from typing import Any
 import pytest
 
 from pie_sync.testing import LocalServer, ProgramContext
-
-from .conftest import Connect
-from .raw import ABORTED, COMPLETED, EXCEPTION, PATIENCE, RawClient
+from tests.testing.raw import ABORTED, COMPLETED, EXCEPTION, PATIENCE, RawClient
 
 
 def test_messages_blobs_and_output(server: LocalServer, client: RawClient) -> None:
@@ -179,11 +177,6 @@ def test_what_only_the_process_protocol_has_does_no_harm(server: LocalServer, cl
     assert list(client.events(instance_id)) == [(COMPLETED, "")]
 
 
-def test_text_that_has_no_utf8_is_replaced(server: LocalServer, client: RawClient) -> None:
-    server.program("surrogate")(lambda ctx: "half: \ud800")
-    assert list(client.events(client.launch("surrogate"))) == [(COMPLETED, "half: ?")]
-
-
 def test_a_program_may_send_from_several_threads(server: LocalServer, client: RawClient) -> None:
     @server.program("threads")
     def threads(ctx: ProgramContext) -> None:
@@ -201,49 +194,3 @@ def test_a_program_may_send_from_several_threads(server: LocalServer, client: Ra
     assert end == (COMPLETED, "")
     for letter in "abc":
         assert [text for _, text in sent if text[0] == letter] == [f"{letter}{n}" for n in range(200)]
-
-
-@pytest.mark.parametrize(
-    ("registered", "asked"),
-    [
-        ("tool", "tool"),
-        ("tool", "std/tool"),
-        ("tool", "tool@latest"),
-        ("std/tool@latest", "tool"),
-        ("mine/tool@1.2.0", "mine/tool@1.2.0"),
-        ("mine/tool@1.2.0", "mine/tool"),
-        ("tool@0.1.0", "std/tool@0.1.0"),
-    ],
-)
-def test_names_that_find_a_program(server: LocalServer, client: RawClient, registered: str, asked: str) -> None:
-    server.program(registered)(lambda ctx: "found")
-    assert list(client.events(client.launch(asked))) == [(COMPLETED, "found")]
-
-
-@pytest.mark.parametrize(
-    "asked", ["other", "mine/tool", "tool@2.0.0", "", "a/b/c", "tool@1@2", "tool@", "/tool", "tool#hash"]
-)
-def test_names_that_find_nothing(server: LocalServer, client: RawClient, asked: str) -> None:
-    server.program("tool@1.0.0")(lambda ctx: "found")
-    answer = client.request("launch_instance_from_registry", inferlet=asked, arguments=[], detached=False)
-    assert answer["type"] == "instance_launch_result"
-    assert not answer["successful"]
-    assert asked in answer["message"]
-
-
-def test_latest_is_the_one_of_that_name_or_the_last_registered(server: LocalServer, client: RawClient) -> None:
-    for version in ("2", "1"):
-        server.program(f"tool@{version}")(lambda ctx, version=version: version)
-    assert list(client.events(client.launch("tool"))) == [(COMPLETED, "1")]
-    server.program("tool")(lambda ctx: "latest")
-    server.program("tool@3")(lambda ctx: "3")
-    assert list(client.events(client.launch("tool"))) == [(COMPLETED, "latest")]
-
-
-def test_the_decorator_returns_the_function(server: LocalServer, connect: Connect) -> None:
-    def function(ctx: ProgramContext) -> None:
-        """Nothing."""
-
-    assert server.program("a")(function) is function
-    with pytest.raises(ValueError, match="a/b/c"):
-        server.program("a/b/c")

@@ -10,20 +10,19 @@ import pytest
 from pie_sync import Event, PieClient
 from pie_sync.testing import InstanceRecord, LocalServer, ProgramContext
 from pie_sync.testing._programs import records as _records
-
-from . import programs
+from tests.testing import programs
 
 PATIENCE = 20.0  # seconds
-
-FLAVOURS = [
+PROFILES = [
     {"protocol": "instance", "variant": "hash"},
     {"protocol": "instance", "variant": "name"},
     {"protocol": "process"},
     {"protocol": "process-0.5"},
 ]
 
-every_flavour = pytest.mark.parametrize(
-    "pie_server", FLAVOURS, indirect=True, ids=lambda options: " ".join(options.values())
+
+every_profile = pytest.mark.parametrize(
+    "pie_server", PROFILES, indirect=True, ids=lambda options: " ".join(options.values())
 )
 
 
@@ -39,7 +38,7 @@ def add_listener(server: LocalServer) -> None:
         return "enough"
 
 
-@every_flavour
+@every_profile
 def test_a_record_is_complete_when_wait_returns(pie_server: LocalServer, pie_client: PieClient) -> None:
     add_listener(pie_server)
     for number in range(20):
@@ -56,7 +55,7 @@ def test_a_record_is_complete_when_wait_returns(pie_server: LocalServer, pie_cli
     assert len(pie_server.instances) == 20
 
 
-@every_flavour
+@every_profile
 def test_the_arguments_are_what_the_program_got(pie_server: LocalServer, pie_client: PieClient) -> None:
     contexts = []
     pie_server.program("program")(contexts.append)
@@ -66,7 +65,7 @@ def test_the_arguments_are_what_the_program_got(pie_server: LocalServer, pie_cli
     assert (record.id, record.username) == (context.instance_id, context.username)
 
 
-@every_flavour
+@every_profile
 def test_a_webassembly_program_is_recorded_as_well(pie_server: LocalServer, pie_client: PieClient) -> None:
     program_hash = pie_client.upload_program(programs.ECHO)
     instance = pie_client.launch_instance(program_hash)

@@ -1,7 +1,8 @@
-"""The raw client's way of speaking the process protocol."""
+"""A client of the process protocol that hides nothing, and examples of all its messages."""
 
 from __future__ import annotations
 
+import http.client
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 import websocket
 from blake3 import blake3
 
-from ..raw import CHUNK_SIZE, Wire, chunks
+from pie_sync.testing import LocalServer
+
+from .raw import CHUNK_SIZE, PATIENCE, Wire, chunks
 
 TURN_DONE = {"text": {"type": "turn_done"}}
 ENDS = ("return", "error")
@@ -153,3 +156,53 @@ class ProcessClient(Wire):
 
 def manifest_of(name: str, version: str = "1.0.0") -> str:
     return f'[package]\nname = "{name}"\nversion = "{version}"\n'
+
+
+CHUNK: dict[str, Any] = {"chunk_index": 0, "total_chunks": 1, "chunk_data": b""}
+
+
+#: Messages that are answered, each with all fields that it needs.
+COMPLETE: dict[str, dict[str, Any]] = {
+    "auth_identify": {"corr_id": 9, "username": "bob"},
+    "auth_prove": {"corr_id": 9, "signature": ""},
+    "ping": {"corr_id": 9},
+    "query": {"corr_id": 9, "subject": "model_status", "record": ""},
+    "check_program": {"corr_id": 9, "name": "x", "version": "1.0.0"},
+    "add_program": {
+        "corr_id": 9,
+        "program_hash": "0",
+        "manifest": manifest_of("x"),
+        "force_overwrite": False,
+        **CHUNK,
+    },
+    "launch_process": {"corr_id": 9, "inferlet": "x", "input": "{}", "capture_outputs": True},
+    "attach_process": {"corr_id": 9, "process_id": "x"},
+    "list_processes": {"corr_id": 9},
+    "terminate_process": {"corr_id": 9, "process_id": "x"},
+}
+
+
+#: Messages that are never answered.
+UNANSWERED: dict[str, dict[str, Any]] = {
+    "signal_process": {"process_id": "x", "message": ""},
+    "transfer_file": {"process_id": "x", "file_hash": "0", **CHUNK},
+}
+
+
+UPGRADE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    "Sec-WebSocket-Version": "13",
+}
+
+
+def upgrade(server: LocalServer, path: str, headers: dict[str, str]) -> tuple[int, bytes]:
+    """Ask for a WebSocket; return the status and the body of a refusal."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
+    try:
+        connection.request("GET", path, headers={**UPGRADE, **headers})
+        response = connection.getresponse()
+        return response.status, b"" if response.status == 101 else response.read()
+    finally:
+        connection.close()

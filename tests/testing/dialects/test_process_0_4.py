@@ -1,32 +1,37 @@
-"""Who gets in: on 0.3 and 0.4 whoever proves it, on 0.5 everybody."""
+"""The process protocol of Pie 0.3 and 0.4: authentication, and processes that outlive their connection."""
 
 from __future__ import annotations
 
 import base64
+import threading
 import time
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from pie_sync.testing import LocalServer
+from pie_sync.testing import LocalServer, ProgramContext
+from tests.testing.conftest import Connect
+from tests.testing.raw import PATIENCE
+from tests.testing.raw_process import ProcessClient, upgrade
 
-from .conftest import Connect
-from .raw import ProcessClient
+
+@pytest.fixture
+def protocol() -> str:
+    return "process"
+
 
 KEY = ed25519.Ed25519PrivateKey.generate()
 USERS = {"alice": KEY.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()}
-ALREADY = "Already authenticated"
 
-only_0_4 = pytest.mark.parametrize("flavour", ["process"])
-only_0_5 = pytest.mark.parametrize("flavour", ["process-0.5"])
+
+ALREADY = "Already authenticated"
 
 
 def prove(client: ProcessClient, signature: bytes) -> tuple[bool, str]:
     return client.ask("auth_prove", signature=base64.b64encode(signature).decode())
 
 
-@only_0_4
 def test_without_users_every_name_is_let_in(connect: Connect) -> None:
     client = connect(None)
     answer = client.ask("auth_identify", username="anybody")
@@ -34,7 +39,6 @@ def test_without_users_every_name_is_let_in(connect: Connect) -> None:
     assert client.list() == []
 
 
-@only_0_4
 def test_a_signed_challenge_lets_in(connect: Connect) -> None:
     with LocalServer(USERS, protocol="process") as server:
         client = connect(None, to=server)
@@ -47,7 +51,6 @@ def test_a_signed_challenge_lets_in(connect: Connect) -> None:
         assert client.list() == []
 
 
-@only_0_4
 def test_an_unknown_user_is_refused(connect: Connect) -> None:
     with LocalServer(USERS, protocol="process") as server:
         client = connect(None, to=server)
@@ -57,7 +60,6 @@ def test_an_unknown_user_is_refused(connect: Connect) -> None:
         client.assert_closed()
 
 
-@only_0_4
 def test_the_internal_token(connect: Connect) -> None:
     with LocalServer({}, internal_token="secret", protocol="process") as server:
         client = connect(None, to=server)
@@ -70,7 +72,6 @@ def test_the_internal_token(connect: Connect) -> None:
         stranger.assert_closed()
 
 
-@only_0_4
 @pytest.mark.parametrize(
     "message",
     [
@@ -88,7 +89,6 @@ def test_the_server_hangs_up_on_the_unauthenticated(connect: Connect, message: d
     client.assert_closed()
 
 
-@only_0_4
 def test_the_other_generations_messages_are_ignored(connect: Connect) -> None:
     client = connect(None)
     client.send("identification", corr_id=1, username="alice")
@@ -100,7 +100,6 @@ def test_the_other_generations_messages_are_ignored(connect: Connect) -> None:
     client.assert_unanswered()
 
 
-@only_0_4
 @pytest.mark.parametrize(
     "message",
     [
@@ -115,23 +114,43 @@ def test_once_is_enough(client: ProcessClient, message: dict[str, str]) -> None:
     client.assert_unanswered()
 
 
-@only_0_5
-def test_0_5_takes_everybody_in(connect: Connect) -> None:
-    client = connect(None)
-    assert client.list() == []
-    for name in ("alice", "bob"):
-        assert client.ask("auth_identify", username=name) == (True, ALREADY)
-    assert client.ask("auth_prove", signature="") == (False, ALREADY)
+@pytest.mark.parametrize("path", ["/", "/v1/ws", "/any/path?a=b"])
+def test_before_0_5_every_path_will_do(server: LocalServer, path: str) -> None:
+    assert upgrade(server, path, {}) == (101, b"")
 
 
-@only_0_5
-def test_0_5_knows_no_token(client: ProcessClient) -> None:
-    client.send("auth_by_token", corr_id=9, token="secret")
-    assert client.receive()["text"]["message"].startswith("bad client frame: unknown variant `auth_by_token`")
-    client.assert_unanswered()
+ATTACHED = (True, "Process attached")
 
 
-@pytest.mark.parametrize("options", [{"users": {}}, {"internal_token": "secret"}], ids=["users", "token"])
-def test_0_5_can_not_be_told_whom_to_let_in(options: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="authenticates nobody"):
-        LocalServer(protocol="process-0.5", **options)
+@pytest.mark.parametrize("vanish", [False, True], ids=["closed", "lost"])
+def test_losing_the_connection_detaches(connect: Connect, repeat: str, vanish: bool) -> None:
+    first, second = connect(), connect()
+    process_id = first.launch(repeat)
+    first.signal(process_id, "one")
+    assert [first.event(), first.event()] == [("stdout", "one"), ("message", "one")]
+    first.vanish() if vanish else first.close()
+    while second.attach(process_id) != ATTACHED:
+        pass
+    second.signal(process_id, "two")
+    second.signal(process_id, "done")
+    assert list(second.events(process_id)) == [("stdout", "two"), ("message", "two"), ("return", "bye")]
+
+
+def test_what_a_process_sends_without_a_connection_is_lost(server: LocalServer, connect: Connect) -> None:
+    go, sent, again = threading.Event(), threading.Event(), threading.Event()
+
+    @server.program("patient")
+    def patient(ctx: ProgramContext) -> None:
+        for wait in (go, again):
+            assert wait.wait(PATIENCE)
+            ctx.send("sent")
+            sent.set()
+
+    process_id = connect().launch("patient")
+    server.drop_connections()
+    go.set()
+    assert sent.wait(PATIENCE)
+    client = connect()
+    assert client.attach(process_id) == ATTACHED
+    again.set()
+    assert list(client.events(process_id)) == [("message", "sent"), ("return", "")]
