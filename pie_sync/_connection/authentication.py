@@ -11,6 +11,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Callable
 
+from .._printable import SHORT, printable
 from .._protocol.generation import AUTHENTICATION_DISABLED
 from .._protocol.messages import Answer
 from .._session.pending_request import PendingRequest
@@ -61,7 +62,7 @@ class Authentication:
             self._refuse_another(f"use another PieClient for {username!r}")
             answer = self._ask("authenticate", lambda protocol: protocol.identify, username, limit)
             if not answer.ok:
-                raise AuthenticationError(f"the server refuses {username!r}: {answer.text}")
+                raise AuthenticationError(f"the server refuses {username!r}: {printable(answer.text, SHORT)}")
             if answer.kind == "challenge" or not self._is_let_in(answer.text):
                 self._prove(username, private_key, answer.text, limit)
             self._username = username
@@ -157,10 +158,10 @@ class Authentication:
             )
         except RequestError as error:
             raise AuthenticationError(
-                f"the server refuses the signature for {username!r}: {error.reason}"
+                f"the server refuses the signature for {username!r}: {printable(error.reason, SHORT)}"
             ) from None
 
 
 def _without(secret: str, text: str) -> str:
     """Return what a server says, without what it was told in confidence: it may repeat that."""
-    return text.replace(secret, "...") if secret else text
+    return printable(text.replace(secret, "...") if secret else text, SHORT)
