@@ -5,7 +5,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 JOBS   ?= 3
 
-.PHONY: help demo test test-oldest test-exhaustive check format docs bench bench-quick soak fuzz clean
+.PHONY: help demo test test-coverage test-oldest test-exhaustive check format docs bench bench-quick soak fuzz clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -32,6 +32,12 @@ demo: $(VENV)/.demo  ## run the quickstart against a server of its own
 test: $(VENV)/.dev  ## run the whole test-suite; ARGS="-k name" for a part of it
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
+test-coverage: $(VENV)/.dev  ## run it and measure lines and branches; fails below the figures in CONTRIBUTING.md
+	rm -rf build/coverage && mkdir -p build/coverage
+	$(BIN)/python -m coverage run -m pytest -n $(JOBS) $(ARGS)
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python scripts/check-coverage
+
 test-oldest:  ## run it with the oldest releases that setup.cfg allows; PYTHON=python3.9
 	$(PYTHON) -m venv --clear build/oldest
 	scripts/oldest-requirements > build/oldest/constraints.txt
@@ -42,10 +48,12 @@ test-oldest:  ## run it with the oldest releases that setup.cfg allows; PYTHON=p
 test-exhaustive: $(VENV)/.dev  ## what the suite tries only samples of, all of it: five minutes
 	PIE_SYNC_EXHAUSTIVE=1 $(BIN)/python -m pytest -n $(JOBS) tests/faults tests/hostile $(ARGS)
 
-check: $(VENV)/.dev  ## check style, types and the oldest Python version
+check: $(VENV)/.dev  ## check style, types on three systems, and the oldest Python version
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --platform win32
+	$(BIN)/mypy --platform darwin
 	$(BIN)/vermin --quiet --no-tips --eval-annotations --target=3.9- --violations pie_sync
 
 format: $(VENV)/.dev  ## put the source into the project's style
