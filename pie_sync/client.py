@@ -88,21 +88,21 @@ class PieClient:
         max_message_size: the most bytes of one message from the server; a bigger one ends the connection.
         max_blob_size: the most bytes of one blob from an instance, and of all incomplete ones together; a bigger
             one is an error on that instance.
-        max_buffered_bytes: the most memory for events that nobody has consumed yet, over all instances; what comes
-            on top waits in an unnamed temporary file, and comes back in order, some 256 KiB of an instance at a
+        max_buffered_bytes: the most memory for events that nobody has consumed yet, over all instances. Further
+            events wait in an unnamed temporary file, and are read back in order, some 256 KiB of an instance at a
             time.
-        reconnect: when the connection is lost, make it again, authenticate as before, and attach to the instances
+        reconnect: when the connection is lost, connect again, authenticate as before, and attach to the instances
             that it had, so that receiving from them goes on where it was. Requests that were waiting for an
             answer fail all the same (they may have happened); new ones wait for the connection. Pie 0.5 ends
-            instances with their connection: those say so.
+            instances with their connection: receiving from them raises an error that says so.
         reconnect_timeout: for how many seconds to try that, with growing pauses. None is without limit.
         protocol: which generation of the protocol to speak: ``"instance"`` (Pie up to 0.2), ``"process"`` (Pie
-            0.3 to 0.5), or ``"auto"``, the default, which finds out; :attr:`protocol` tells.
-        identity: who Pie 0.5 is told is there, as ``tenant/name`` (its header ``x-pie-identity``). Other servers
-            are not told.
+            0.3 to 0.5), or ``"auto"``, the default, which detects it; :attr:`protocol` has the result.
+        identity: sent to Pie 0.5 as the header ``x-pie-identity``, in the form ``tenant/name``. Not sent to other
+            servers.
 
     Raises:
-        ValueError, TypeError: an argument makes no sense.
+        ValueError, TypeError: an argument is invalid.
     """
 
     def __init__(
@@ -206,20 +206,20 @@ class PieClient:
     def authenticate(
         self, username: str, private_key: ParsedPrivateKey | None = None, *, timeout: Timeout = DEFAULT
     ) -> None:
-        """Tell the server who you are, and prove it if it wants to see that. Comes before everything else.
+        """Authenticate, signing the server's challenge if it sends one. Call this before any other request.
 
-        Again with the same name it does nothing; a connection can't change its user.
+        A second call with the same name does nothing; a connection can't change its user.
 
         Args:
             username: the name under which the server knows your public key.
             private_key: signs the server's challenge: at most once, and only if the challenge is 16 to 64 bytes
-                long (a longer one could be something else that a hostile server wants signed). May be None for
-                servers that don't demand it.
+                long (a longer one could be something else that a hostile server wants signed). None for servers
+                that send no challenge.
             timeout: seconds for all of it; None is without limit; default: the client's ``timeout``.
 
         Raises:
             AuthenticationError: the server does not know you, wants a key, or refuses the signature.
-            ProtocolError: the challenge makes no sense, and was not signed.
+            ProtocolError: the challenge is malformed, and was not signed.
             PieTimeoutError: not in time.
             PieConnectionError: the connection is lost.
         """
@@ -343,7 +343,7 @@ class PieClient:
 
         Raises:
             LaunchError: the server refused, for instance because it doesn't have the program.
-            TypeError, ValueError: ``args`` can't be told to this server.
+            TypeError, ValueError: ``args`` can't be encoded for this server.
             PieTimeoutError: no answer in time.
             PieConnectionError: the connection is lost.
         """
@@ -373,7 +373,7 @@ class PieClient:
 
         Raises:
             LaunchError: the server refused, for instance because there is no such program.
-            TypeError, ValueError: ``args`` can't be told to this server.
+            TypeError, ValueError: ``args`` can't be encoded for this server.
             PieTimeoutError: no answer in time.
             PieConnectionError: the connection is lost.
         """
@@ -462,7 +462,7 @@ class PieClient:
 
         Raises:
             RequestError: the server refused.
-            ProtocolError: the list makes no sense.
+            ProtocolError: the list is malformed.
             PieTimeoutError: no answer in time.
             PieConnectionError: the connection is lost.
         """
@@ -529,8 +529,8 @@ class PieClient:
                 received up to its end (``Aborted``), or None if there was no instance, or no end.
             LaunchError: the server refused, for instance because there is no such program.
             UploadError: the server refused the program or a blob.
-            ProtocolError: the server sent something senseless of this instance.
-            TypeError, ValueError: an argument makes no sense, or can't be told to this server.
+            ProtocolError: the server sent a malformed message about this instance.
+            TypeError, ValueError: an argument is invalid, or can't be encoded for this server.
             PieConnectionError: the connection is lost. The instance may run on.
             OSError: the file can't be read.
         """
@@ -601,7 +601,7 @@ class PieClient:
         Raises:
             InstanceFailed: at the place of an instance that did not complete.
             LaunchError, ProtocolError, PieTimeoutError: at the place of an input that could not be run.
-            TypeError, ValueError: an argument makes no sense (at once), or an input (at its place).
+            TypeError, ValueError: an argument is invalid (at once), or an input (at its place).
             PieConnectionError: the connection is lost.
             OSError: the file can't be read.
         """
@@ -618,13 +618,13 @@ class PieClient:
     # --- the server -------------------------------------------------------------------------------------
 
     def ping(self, *, timeout: Timeout = DEFAULT) -> float:
-        """Ask the server for an answer.
+        """Send a ping request and wait for its answer.
 
         Args:
             timeout: seconds; None is without limit; default: the client's ``timeout``.
 
         Returns:
-            How long it took, in seconds.
+            The round trip in seconds.
 
         Raises:
             RequestError: the server refused.
@@ -639,7 +639,7 @@ class PieClient:
         return taken
 
     def stats(self) -> ClientStats:
-        """Return counters for finding out what goes on: messages and bytes each way, what waits, reconnections.
+        """Return counters: messages and bytes each way, waiting events and requests, reconnections.
 
         Never blocks, and asks nothing of the server. The counters begin anew with :meth:`connect`, but not with a
         reconnection. All zero while the client is not connected.
@@ -648,7 +648,7 @@ class PieClient:
         return ClientStats() if connection is None else connection.session.stats()
 
     def query(self, subject: str, record: str, *, timeout: Timeout = DEFAULT) -> QueryResult:
-        """Ask the server for something by its name.
+        """Send a named query to the server. Blocks until the answer comes.
 
         Args:
             subject: what: ``model_status`` (JSON); on the instance protocol also ``backend_stats`` (text) and

@@ -10,7 +10,7 @@
      │   │   ├─ LaunchError
      │   │   ├─ AttachError
      │   │   └─ TerminateError
-     │   ├─ ProtocolError           the server said something that makes no sense
+     │   ├─ ProtocolError           the server sent a malformed or unexpected message
      │   ├─ InstanceEnded           recv() after the terminal event
      │   ├─ InstanceFailed          wait(check=True) and the instance did not complete
      │   ├─ InvalidKeyError         a private key that can't be used     (also a ValueError)
@@ -106,7 +106,7 @@ class TerminateError(RequestError):
 
 
 class ProtocolError(PieError):
-    """The server sent something that makes no sense; the text names the message."""
+    """The server sent a malformed or unexpected message; the text names it."""
 
 
 class InstanceEnded(PieError):  # noqa: N818 - a state, like StopIteration; the name is part of the API

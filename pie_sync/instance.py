@@ -103,7 +103,7 @@ class Instance:
         Raises:
             PieTimeoutError: nothing came in time.
             InstanceEnded: the terminal event was received already.
-            ProtocolError: the server sent something senseless of this instance; receiving can go on.
+            ProtocolError: the server sent a malformed message about this instance; receiving can go on.
             PieConnectionError: the connection is lost, and everything that had arrived was received.
             AttachError: the instance was launched detached.
         """
@@ -169,7 +169,7 @@ class Instance:
         Raises:
             PieTimeoutError: it has not ended in time.
             InstanceFailed: see ``check``. Its ``completed`` has the result.
-            ProtocolError: the server sent something senseless of this instance; waiting can go on.
+            ProtocolError: the server sent a malformed message about this instance; waiting can go on.
             PieConnectionError: the connection was lost before the end.
             AttachError: the instance was launched detached.
         """

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Authentication"]
 
-#: What a server says to a second authentication, and 0.5 to every one: it takes everybody in.
+#: The answer to a second authentication; on 0.5, which accepts everybody, to any.
 _ALREADY_AUTHENTICATED = "Already authenticated"
 
 
@@ -55,7 +55,7 @@ class Authentication:
         return self._username is not None or self._session.endpoint.is_gateway
 
     def identify(self, username: str, private_key: ParsedPrivateKey | None, limit: TimeLimit) -> None:
-        """Do what :meth:`PieClient.authenticate` says."""
+        """See :meth:`PieClient.authenticate`."""
         with self._exclusively("authenticate", limit):
             if self._username == username:
                 return
@@ -63,13 +63,13 @@ class Authentication:
             answer = self._ask("authenticate", lambda protocol: protocol.identify, username, limit)
             if not answer.ok:
                 raise AuthenticationError(f"the server refuses {username!r}: {printable(answer.text, SHORT)}")
-            if answer.kind == "challenge" or not self._is_let_in(answer.text):
+            if answer.kind == "challenge" or not self._is_accepted(answer.text):
                 self._prove(username, private_key, answer.text, limit)
             self._username = username
             self._repeat = lambda other, limit: other.identify(username, private_key, limit)
 
     def by_token(self, token: str, limit: TimeLimit) -> None:
-        """Do what :meth:`PieClient.internal_authenticate` says."""
+        """See :meth:`PieClient.internal_authenticate`."""
         with self._exclusively("internal_authenticate", limit):
             self._refuse_another("use another PieClient")
             if self._session.endpoint.is_gateway:
@@ -107,7 +107,7 @@ class Authentication:
         if self._username is not None:
             raise AuthenticationError(f"this connection is already authenticated as {self._username!r}: {cure}")
 
-    def _is_let_in(self, text: str) -> bool:
+    def _is_accepted(self, text: str) -> bool:
         protocol = self._session.protocol
         return text == AUTHENTICATION_DISABLED or (protocol.name == "process" and text == _ALREADY_AUTHENTICATED)
 

@@ -1,4 +1,4 @@
-"""Where a server's WebSocket is, and what that tells of the generation of its protocol."""
+"""The endpoint of a server: its path and headers, and the protocol generations that it may speak."""
 
 from __future__ import annotations
 
@@ -24,28 +24,27 @@ __all__ = ["Endpoint"]
 #: The one path that Pie 0.5 serves; older servers take any. (Protocol: "Telling them apart".)
 _GATEWAY_PATH = "/v1/ws"
 
-#: Pie 0.5 wants to be told who is there by the proxy before it, or by a client that comes without one.
+#: Pie 0.5 reads the identity of a client from this header, which a proxy in front of the server may set.
 _IDENTITY_HEADER = "x-pie-identity"
 
 
 class Endpoint:
-    """Makes one connection to a server of whichever generation.
+    """Makes one connection to a server of any generation.
 
-    A URI without a path is first tried as it is: a server up to 0.4 accepts that, and which of the two
-    protocols it speaks shows when it is first spoken to. Pie 0.5 answers 404, and is then asked at its own
-    path, with an identity.
+    A URI without a path is first tried as it is. A server up to 0.4 accepts that; its first answer tells which of the
+    two protocols it speaks. Pie 0.5 answers 404, and is then tried at its own path, with an identity.
 
     Args:
         uri: the user's.
         protocol: ``"auto"``, ``"instance"`` or ``"process"``.
-        identity: what 0.5 is told.
+        identity: the value of the header ``x-pie-identity``, for 0.5.
         timeout: seconds for all of :meth:`connect`; None is without limit.
-        headers: the user's; they come before anything of ours.
+        headers: the user's; one of theirs replaces one of ours.
         ssl_context: see :class:`Connector`.
 
     Attributes:
-        candidates: the protocols that the server may speak, known once there is a connection.
-        is_gateway: whether the server is found to be 0.5.
+        candidates: the protocols that the server may speak; empty until there is a connection.
+        is_gateway: whether the server is a 0.5.
     """
 
     def __init__(

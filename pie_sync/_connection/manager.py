@@ -113,7 +113,7 @@ class ConnectionManager:
     # --- connecting ---------------------------------------------------------------------------------------
 
     def connect(self) -> None:
-        """Do what :meth:`PieClient.connect` says."""
+        """See :meth:`PieClient.connect`."""
         with self._connect_lock:
             connection = self.connection
             if connection is not None:
@@ -229,7 +229,7 @@ class ConnectionManager:
     # --- closing ------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Do what :meth:`PieClient.close` says."""
+        """See :meth:`PieClient.close`."""
         with self._lock:
             connection, self.connection = self.connection, None
             reconnector, self._reconnector = self._reconnector, None

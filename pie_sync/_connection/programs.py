@@ -1,4 +1,4 @@
-"""The programs of one session: uploading them, asking for them, and by which name to launch them."""
+"""The programs of one session: uploads, and the names by which to launch them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _EMPTY_COMPONENT = b"\0asm\x0d\x00\x01\x00"
 
 
 class Programs:
-    """What is known of the server's programs. Thread-safe.
+    """Uploads programs, and knows the names of those that this client uploaded. Thread-safe.
 
     On the process protocol a program has a name, and the server does not tell which bytes are installed under
     one: ``check_program`` ignores the hashes, and ``add_program`` says yes and does nothing when a name is taken.
@@ -47,11 +47,11 @@ class Programs:
     What another kind of client installs leaves no marker: such a name counts as taken by other bytes.
     """
 
-    def __init__(self, session: Session, before: Programs | None = None) -> None:
+    def __init__(self, session: Session, predecessor: Programs | None = None) -> None:
         self._session = session
         # The hashes of what was uploaded under names of their own. Also on the connection before this one, if the
         # client has reconnected.
-        self._hashes: dict[str, str] = {} if before is None else before._hashes
+        self._hashes: dict[str, str] = {} if predecessor is None else predecessor._hashes
 
     def name_of(self, program_hash: str) -> ProgramName:
         """Return the name by which to launch a program, of which the hash is known."""

@@ -1,4 +1,4 @@
-"""Checks of what the user gives: a mistake is told at once, with its cure, before anything is sent."""
+"""Validates arguments: a mistake is an error at once, with a hint, before anything is sent."""
 
 from __future__ import annotations
 

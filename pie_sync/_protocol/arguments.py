@@ -21,19 +21,19 @@ def as_json(args: Sequence[str] | Mapping[str, Any]) -> str:
     """Return the JSON text of ``args``.
 
     Raises:
-        TypeError, ValueError: a mapping contains something that JSON can't say.
+        TypeError, ValueError: a mapping contains something that is not serialisable as JSON.
     """
     value = dict(args) if isinstance(args, Mapping) else _parse(args)
     try:
         return json.dumps(value, allow_nan=False)
     except TypeError as error:
-        raise TypeError(f"args can't be told in JSON: {error}") from error
+        raise TypeError(f"args are not serialisable as JSON: {error}") from error
     except ValueError as error:
-        raise ValueError(f"args can't be told in JSON: {error}") from error
+        raise ValueError(f"args are not serialisable as JSON: {error}") from error
 
 
 def _parse(args: Sequence[str]) -> dict[str, Any]:
-    """Do what the official command line does with its arguments."""
+    """Parse command-line arguments as the official command line does."""
     options: dict[str, Any] = {}
     positional = []
     index = 0
@@ -73,10 +73,10 @@ def _value(text: str) -> Any:
 
 
 def as_strings(args: Sequence[str] | Mapping[str, Any]) -> list[str]:
-    """Return ``args`` as command-line arguments: the way back.
+    """Return ``args`` as command-line arguments: the reverse of :func:`as_json`.
 
     Raises:
-        TypeError, ValueError: a mapping contains something that can't be told so.
+        TypeError, ValueError: a mapping contains something that command-line arguments can't express.
     """
     if not isinstance(args, Mapping):
         return list(args)
@@ -87,7 +87,7 @@ def as_strings(args: Sequence[str] | Mapping[str, Any]) -> list[str]:
         if name == POSITIONAL:
             continue
         if not name or "-" in name:
-            raise ValueError(f"args[{name!r}] can't be told as a command-line option: use underscores, no dashes")
+            raise ValueError(f"args[{name!r}] can't be a command-line option: use underscores, no dashes")
         strings.append("--" + name.replace("_", "-"))
         if value is not True:
             strings.append(_string(name, value))
@@ -107,12 +107,12 @@ def _string(name: str, value: Any) -> str:
         text = value
     else:
         raise TypeError(
-            f"args[{name!r}] is a {type(value).__name__}, which this server can't be told:"
+            f"args[{name!r}] is a {type(value).__name__}, which this server does not take:"
             " it takes command-line arguments, so use a str, a number or a bool"
         )
     if text.startswith("-"):
         raise ValueError(
             f"args[{name!r}] is {text!r}, which this server would take for an option:"
-            " pass args as a list of strings, in the way that the program understands"
+            " pass args as a list of strings, as the program expects them"
         )
     return text

@@ -181,7 +181,7 @@ class ProcessProtocol(Generation):
         """Return what a granted request for the list says.
 
         Raises:
-            BadMessage: it makes no sense.
+            BadMessage: the list is malformed.
         """
         assert isinstance(answer, Answer)
         try:

@@ -50,7 +50,7 @@ def test_a_mapping_is_the_json_as_it_is():
     [({"x": object()}, TypeError), ({"x": float("nan")}, ValueError), ({"x": b"bytes"}, TypeError)],
 )
 def test_what_json_can_not_say(value, kind):
-    with pytest.raises(kind, match="args can't be told in JSON"):
+    with pytest.raises(kind, match="args are not serialisable as JSON"):
         as_json(value)
 
 
@@ -73,13 +73,13 @@ def test_a_mapping_becomes_command_line_arguments(value, strings):
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        ({"x": [1]}, r"args\['x'\] is a list, which this server can't be told"),
+        ({"x": [1]}, r"args\['x'\] is a list, which this server does not take"),
         ({"x": None}, "is a NoneType"),
         ({"x": {"y": 1}}, "is a dict"),
         ({"x": -5}, "'-5', which this server would take for an option"),
         ({"x": "--y"}, "would take for an option"),
         ({"a-b": 1}, "use underscores"),
-        ({"": 1}, "can't be told"),
+        ({"": 1}, "can't be a command-line option"),
         ({5: 1}, "names in args must be str"),
         ({"_positional": "text"}, "must be a list"),
         ({"_positional": [["nested"]]}, "is a list"),

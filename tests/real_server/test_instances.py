@@ -92,9 +92,9 @@ class TestArguments:
         assert json.loads(completed.message) == (args if given is None else json.loads(given))
 
     def test_what_json_cannot_say_is_not_launched(self, client: PieClient):
-        with pytest.raises(TypeError, match="can't be told in JSON"):
+        with pytest.raises(TypeError, match="not serialisable as JSON"):
             client.launch_instance_from_registry("arguments", {"x": b"bytes"})
-        with pytest.raises(ValueError, match="can't be told in JSON"):
+        with pytest.raises(ValueError, match="not serialisable as JSON"):
             client.launch_instance_from_registry("arguments", {"x": float("nan")})
 
 
