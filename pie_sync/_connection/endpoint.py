@@ -31,8 +31,8 @@ _IDENTITY_HEADER = "x-pie-identity"
 class Endpoint:
     """Makes one connection to a server of any generation.
 
-    A URI without a path is first tried as it is. A server up to 0.4 accepts that; its first answer tells which of the
-    two protocols it speaks. Pie 0.5 answers 404, and is then tried at its own path, with an identity.
+    A URI without a path is first tried as it is. A server up to 0.4 accepts that; its first answer tells which
+    of the two protocols it speaks. Pie 0.5 answers 404, and is then tried at its own path, with an identity.
 
     Args:
         uri: the user's.

@@ -1,0 +1,173 @@
+"""Programs on the process protocol."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from blake3 import blake3
+
+from pie_sync import (
+    Event,
+    LaunchError,
+    PieClient,
+    UploadError,
+)
+from tests.connection.process import (
+    CHUNK,
+    PATIENCE,
+    every_protocol,
+    manifest_of,
+    stdout_of,
+)
+from tests.testing import programs
+
+
+class TestPrograms:
+    def test_without_a_manifest(self, client, other, requests):
+        program_hash = client.upload_program(programs.HELLO)
+        assert program_hash == blake3(programs.HELLO).hexdigest()
+        for anybody in (client, other):
+            assert anybody.program_exists(program_hash)
+            assert not anybody.program_exists("0" * 64)
+            assert stdout_of(anybody.launch_instance(program_hash, ["--n", "5"])).endswith('\n{"n": 5}\n')
+
+    def test_with_a_manifest(self, client, other):
+        program_hash = client.upload_program(programs.HELLO, manifest=manifest_of("hello", "1.2.3"))
+        assert program_hash == blake3(programs.HELLO).hexdigest()
+        for anybody in (client, other):
+            assert anybody.program_exists(program_hash)
+            assert stdout_of(anybody.launch_instance(program_hash)).endswith("\n{}\n")
+            for name in ("hello@1.2.3", "hello"):
+                assert stdout_of(anybody.launch_instance_from_registry(name)).endswith("\n{}\n")
+
+    def test_a_manifest_from_a_file(self, client, tmp_path):
+        path = tmp_path / "Pie.toml"
+        path.write_text(manifest_of("hello"))
+        client.upload_program(programs.HELLO, manifest=path)
+        assert stdout_of(client.launch_instance_from_registry("hello@1.0.0")).endswith("\n{}\n")
+
+    @pytest.mark.parametrize("manifest", [None, manifest_of("hello")], ids=["by hash", "by name"])
+    def test_the_same_bytes_twice_are_free(self, client, other, requests, manifest):
+        first = client.upload_program(programs.HELLO, manifest=manifest)
+        requests.clear()
+        seen = []
+        for anybody in (client, other):
+            again = anybody.upload_program(
+                programs.HELLO, manifest=manifest, progress=lambda sent, total: seen.append((sent, total))
+            )
+            assert again == first
+        assert "add_program" not in requests.messages
+        assert set(seen) == {(len(programs.HELLO), len(programs.HELLO))}
+
+    def test_other_bytes_under_a_taken_name(self, client, other):
+        manifest = manifest_of("tool")
+        client.upload_program(programs.HELLO, manifest=manifest)
+        for anybody in (client, other):
+            with pytest.raises(UploadError, match=r"tool@1\.0\.0 is taken by other bytes"):
+                anybody.upload_program(programs.SUCCESS, manifest=manifest)
+            assert stdout_of(anybody.launch_instance_from_registry("tool")) == "tool@1.0.0\n{}\n"
+        other.upload_program(programs.SUCCESS, manifest=manifest, overwrite=True)
+        assert stdout_of(other.launch_instance_from_registry("tool@1.0.0")) == ""
+        with PieClient(client.server_uri) as third:
+            third.authenticate("alice")
+            with pytest.raises(UploadError, match="taken by other bytes"):
+                third.upload_program(programs.HELLO, manifest=manifest)
+            third.upload_program(programs.SUCCESS, manifest=manifest)  # what is there by now
+            third.upload_program(programs.HELLO, manifest=manifest, overwrite=True)
+            assert stdout_of(third.launch_instance_from_registry("tool")) == "tool@1.0.0\n{}\n"
+        client.upload_program(programs.HELLO, manifest=manifest_of("tool", "1.0.1"))  # another version
+
+    def test_a_hash_means_its_bytes_whatever_becomes_of_the_name(self, client, other):
+        manifest = manifest_of("tool")
+        program_hash = client.upload_program(programs.HELLO, manifest=manifest)
+        other.upload_program(programs.SUCCESS, manifest=manifest, overwrite=True)
+        for anybody in (client, other):
+            assert stdout_of(anybody.launch_instance(program_hash)).endswith("\n{}\n")
+
+    def test_a_name_means_what_is_installed_under_it(self, client, other):
+        manifest = manifest_of("tool")
+        client.upload_program(programs.HELLO, manifest=manifest)
+        other.upload_program(programs.SUCCESS, manifest=manifest, overwrite=True)
+        for anybody in (other, client):
+            assert stdout_of(anybody.launch_instance_from_registry("tool@1.0.0")) == ""
+
+    def test_after_an_upload_that_was_given_up(self, client):
+        program = programs.module('(func (export "_start")) (@custom "padding" "' + "x" * (2 * CHUNK) + '")')
+
+        def give_up(sent: int, total: int) -> None:
+            raise KeyError(sent)
+
+        with pytest.raises(KeyError):
+            client.upload_program(program, progress=give_up)
+        assert not client.program_exists(blake3(program).hexdigest())
+        program_hash = client.upload_program(program)
+        assert client.launch_instance(program_hash).wait(PATIENCE).event is Event.Completed
+
+    def test_a_name_that_somebody_else_has_taken(self, server, client):
+        server.program("tool@1.0.0")(lambda context: "from elsewhere")
+        with pytest.raises(UploadError, match="taken"):
+            client.upload_program(programs.HELLO, manifest=manifest_of("tool"))
+        assert client.launch_instance_from_registry("tool").wait(PATIENCE).message == "from elsewhere"
+
+    def test_a_name_that_can_not_be_asked_for(self, client):
+        with pytest.raises(UploadError, match="expected 'name@major.minor.patch'"):
+            client.upload_program(programs.HELLO, manifest=manifest_of("tool", "1"))
+
+    def test_what_can_not_be_compiled(self, client):
+        with pytest.raises(UploadError, match="Failed to compile WASM"):
+            client.upload_program(b"no program")
+        assert not client.program_exists(blake3(b"no program").hexdigest())
+        manifest = manifest_of("tool")
+        for _ in range(2):
+            with pytest.raises(UploadError, match="Failed to compile WASM"):
+                client.upload_program(b"no program", manifest=manifest)
+        client.upload_program(programs.SUCCESS, manifest=manifest)
+        assert stdout_of(client.launch_instance_from_registry("tool")) == ""
+
+    def test_a_program_of_several_chunks(self, client):
+        padding = '(@custom "padding" "' + "x" * (2 * CHUNK) + '")'
+        program = programs.module(f'(func (export "_start")) {padding}')
+        seen = []
+        program_hash = client.upload_program(program, progress=lambda sent, total: seen.append(sent))
+        assert seen == [CHUNK, 2 * CHUNK, len(program)]
+        assert client.launch_instance(program_hash).wait(PATIENCE).event is Event.Completed
+
+    @pytest.mark.parametrize("name", ["nope", "nope@0.1.0", "echo@9.9.9", "echo@latest", "mine/echo"])
+    def test_an_unknown_name_can_not_be_launched(self, client, name):
+        with pytest.raises(LaunchError, match=r"installed|Invalid program identifier"):
+            client.launch_instance_from_registry(name)
+
+    def test_an_unknown_hash_can_not_be_launched(self, client):
+        with pytest.raises(LaunchError, match="is not installed"):
+            client.launch_instance("0" * 64)
+
+
+class TestArguments:
+    @every_protocol
+    @pytest.mark.parametrize("args", [["--max-tokens", "5", "--greedy"], {"max_tokens": 5, "greedy": True}])
+    def test_a_list_or_a_mapping_on_every_protocol(self, client, profile, args):
+        given = json.loads(client.launch_instance_from_registry("given", args).wait(PATIENCE).message)
+        if profile == "instance":
+            assert given == [["--max-tokens", "5", "--greedy"], None]
+        else:
+            assert given == [['{"max_tokens": 5, "greedy": true}'], {"max_tokens": 5, "greedy": True}]
+
+    @pytest.mark.parametrize(
+        ("args", "value"),
+        [
+            ([], {}),
+            ({}, {}),
+            (["x", "2"], {"_positional": ["x", 2]}),
+            ({"deep": [{"é": None}]}, {"deep": [{"é": None}]}),
+        ],
+    )
+    def test_more_of_them(self, client, args, value):
+        given = json.loads(client.launch_instance_from_registry("given", args).wait(PATIENCE).message)
+        assert given[1] == value
+
+    def test_what_json_can_not_say(self, client, requests):
+        for args, error in (({"x": {1}}, TypeError), ({"x": float("nan")}, ValueError)):
+            with pytest.raises(error, match="JSON"):
+                client.launch_instance_from_registry("given", args)
+        assert "launch_process" not in requests.messages

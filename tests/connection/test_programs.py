@@ -1,0 +1,120 @@
+"""Programs on the instance protocol."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from blake3 import blake3
+
+from pie_sync import (
+    Event,
+    LaunchError,
+    PieClient,
+    PieConnectionError,
+    RequestError,
+)
+from pie_sync.testing import LocalServer
+from tests.programs import HELLO, add_programs
+
+CHUNK = 256 * 1024
+
+
+def text_of(instance) -> str:
+    return "".join(data for event, data in instance if event is Event.Stdout)
+
+
+def leb128(number: int) -> bytes:
+    """WebAssembly's encoding of sizes."""
+    encoded = b""
+    while number > 127:
+        encoded += bytes((number & 127 | 128,))
+        number >>= 7
+    return encoded + bytes((number,))
+
+
+@pytest.mark.parametrize("variant", ["hash", "name"])
+class TestProgramsInBothVariants:
+    @pytest.fixture
+    def client(self, variant):
+        with LocalServer(variant=variant) as server, PieClient(server.uri) as client:
+            add_programs(server)
+            client.authenticate("alice")
+            yield client
+
+    def test_upload_and_launch(self, client):
+        program_hash = blake3(HELLO).hexdigest()
+        assert not client.program_exists(program_hash)
+        assert client.upload_program(HELLO) == program_hash
+        assert client.program_exists(program_hash)
+        assert client.program_exists(program_hash.upper())
+        assert text_of(client.launch_instance(program_hash, ["Pie"])) == "Hello, Pie!\n"
+        assert text_of(client.launch_instance(program_hash.upper(), ("Pie",))) == "Hello, Pie!\n"
+
+    def test_an_unknown_program(self, client):
+        with pytest.raises(LaunchError) as caught:
+            client.launch_instance("ab" * 32)
+        assert caught.value.request == "launch_instance"
+        assert caught.value.reason
+        assert isinstance(caught.value, RequestError)
+        with pytest.raises(LaunchError):
+            client.launch_instance_from_registry("no-such-program")
+
+    def test_from_the_registry(self, client):
+        for name in ("talk", "std/talk", "talk@latest"):
+            assert client.launch_instance_from_registry(name, ["a", "b"]).wait(10).message == "a b"
+
+    def test_bytes_that_are_no_program(self, client):
+        with pytest.raises(PieConnectionError, match="when it can't compile the program"):
+            client.upload_program(b"not WebAssembly")
+
+
+class TestUploads:
+    def test_progress(self, client):
+        # A custom section of WebAssembly may contain anything: this makes a program of any size.
+        size = 3 * CHUNK
+        section = b"\x00" + leb128(size + 5) + b"\x04junk" + bytes(size)
+        program = HELLO + section
+        calls = []
+        client.upload_program(program, progress=lambda sent, total: calls.append((sent, total)))
+        assert calls == [(min((n + 1) * CHUNK, len(program)), len(program)) for n in range(4)]
+
+    def test_what_progress_raises_ends_the_upload_and_nothing_else(self, client):
+        def give_up(sent, total):
+            raise KeyError(sent)
+
+        program = HELLO + b"\x00" + leb128(2 * CHUNK + 5) + b"\x04junk" + bytes(2 * CHUNK)
+        with pytest.raises(KeyError):
+            client.upload_program(program, progress=give_up)
+        assert client.program_exists(client.upload_program(program))
+
+    def test_from_files(self, client, tmp_path):
+        path = tmp_path / "hello.wasm"
+        path.write_bytes(HELLO)
+        expected = blake3(HELLO).hexdigest()
+        with open(path, "rb") as file:
+            for source in (path, str(path), file, bytearray(HELLO), memoryview(HELLO)):
+                assert client.upload_program(source) == expected
+        with pytest.raises(FileNotFoundError):
+            client.upload_program(tmp_path / "missing.wasm")
+
+    def test_uploads_at_once_take_turns(self, client):
+        programs = [
+            HELLO + b"\x00" + leb128(CHUNK + 8) + b"\x04junk" + bytes(CHUNK) + b"%03d" % n for n in range(8)
+        ]
+        hashes, errors = {}, []
+
+        def upload(program):
+            try:
+                hashes[program] = client.upload_program(program)
+            except Exception as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=upload, args=(program,)) for program in programs * 2]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert not errors
+        assert hashes == {program: blake3(program).hexdigest() for program in programs}
+        assert all(client.program_exists(value) for value in hashes.values())
