@@ -6,7 +6,7 @@ import msgpack
 import pytest
 
 from pie_sync import Event, InstanceInfo
-from pie_sync._protocol import InstanceProtocol, ProcessProtocol, ProtocolDetector
+from pie_sync._protocol import ProcessProtocol, ProtocolDetector
 from pie_sync._protocol.messages import Abort, Answer, BadMessage, BlobChunk, Notice, Refusal
 from pie_sync._protocol.program_names import ProgramName
 
@@ -130,15 +130,6 @@ def test_what_the_server_says(protocol, message, decoded):
 def test_senseless_messages(message):
     with pytest.raises(BadMessage):
         PROTOCOL.decode(msgpack.packb(message))
-
-
-def test_the_first_answer_tells_the_generation():
-    undetected = ProtocolDetector()
-    for flag in ("ok", "successful"):
-        message = {"type": "response", "corr_id": 7, flag: True, "result": "x"}
-        assert undetected.decode(msgpack.packb(message)) == Answer(7, "response", True, "x")
-    assert undetected.name is None
-    assert (InstanceProtocol.name, ProcessProtocol.name) == ("instance", "process")
 
 
 @pytest.mark.parametrize(
