@@ -18,14 +18,14 @@ from cryptography.hazmat.primitives.serialization import (
 from paramiko import ECDSAKey, Ed25519Key, Message, PKey, RSAKey
 
 from ..errors import InvalidKeyError
+from ._accepted import check_rsa_size, not_accepted
 from ._pem import PemBlock, find_private_key
+from ._wire import WireReader
 
 __all__ = ["load_private_key"]
 
 _Key = TypeVar("_Key", bound=PKey)
 
-_MIN_RSA_BITS = 2048
-_MAX_RSA_BITS = 8192
 _CURVES = {"secp256r1", "secp384r1"}
 _OPENSSH_MAGIC = b"openssh-key-v1\0"
 _OPENSSH_CLASSES: dict[str, type[RSAKey | ECDSAKey | Ed25519Key]] = {
@@ -92,7 +92,7 @@ def _load(block: PemBlock, password: bytes | None) -> PKey:
         return _load_openssh(block, password)
     if block.label == "RSA PRIVATE KEY":
         rsa_key = _load_by_paramiko(RSAKey, block, password)
-        _check_rsa_size(rsa_key.get_bits())
+        check_rsa_size(rsa_key.get_bits())
         return rsa_key
     if block.label == "EC PRIVATE KEY":
         ecdsa_key = _load_by_paramiko(ECDSAKey, block, password)
@@ -100,7 +100,7 @@ def _load(block: PemBlock, password: bytes | None) -> PKey:
     if block.label in {"PRIVATE KEY", "ENCRYPTED PRIVATE KEY"}:
         return _load_pkcs8(block, password)
     if block.label == "DSA PRIVATE KEY":
-        raise _not_accepted("DSA")
+        raise not_accepted("DSA")
     raise InvalidKeyError(
         f"the file format {block.label!r} is not known: give a private key in the OpenSSH format or in PEM "
         "(PKCS#8, PKCS#1, SEC1)"
@@ -127,7 +127,7 @@ def _load_pkcs8(block: PemBlock, password: bytes | None) -> PKey:
     data = binascii.a2b_base64(block.body)
     key = load_der_private_key(data, password, unsafe_skip_rsa_key_validation=True)
     if isinstance(key, RSAPrivateKey):
-        _check_rsa_size(key.key_size)
+        check_rsa_size(key.key_size)
         return RSAKey(key=key.private_numbers().private_key())
     if isinstance(key, EllipticCurvePrivateKey):
         return _checked_ecdsa(ECDSAKey(vals=(key, key.public_key())))
@@ -135,7 +135,7 @@ def _load_pkcs8(block: PemBlock, password: bytes | None) -> PKey:
         # paramiko makes an Ed25519 key from nothing but a file in OpenSSH's format.
         text = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
         return Ed25519Key.from_private_key(StringIO(text))
-    raise _not_accepted(type(key).__name__.strip("_").replace("PrivateKey", ""))
+    raise not_accepted(type(key).__name__.strip("_").replace("PrivateKey", ""))
 
 
 class _OpenSSHHeader(NamedTuple):
@@ -151,21 +151,21 @@ def _read_openssh_header(block: PemBlock) -> _OpenSSHHeader:
     data = binascii.a2b_base64(block.body)
     if not data.startswith(_OPENSSH_MAGIC):
         raise ValueError("the magic bytes of OpenSSH's format are missing")
-    header = Message(data[len(_OPENSSH_MAGIC) :])
-    cipher = header.get_binary()
-    header.get_binary()  # the name of the key derivation function
-    header.get_binary()  # its parameters
-    header.get_int()  # how many keys
-    public_key = header.get_binary()
-    fields = Message(public_key)
-    key_type = fields.get_binary().decode("ascii", "replace")
+    header = WireReader(data[len(_OPENSSH_MAGIC) :])
+    cipher = header.string()
+    header.string()  # the name of the key derivation function
+    header.string()  # its parameters
+    header.uint32()  # how many keys
+    public_key = header.string()
+    fields = WireReader(public_key)
+    key_type = fields.string().decode("ascii", "replace")
     if key_type in _OPENSSH_REFUSED:
-        raise _not_accepted(_OPENSSH_REFUSED[key_type])
+        raise not_accepted(_OPENSSH_REFUSED[key_type])
     if key_type not in _OPENSSH_CLASSES:
         raise ValueError("the type of the key is not known")  # in a damaged file it can be any of its bytes
     if key_type == "ssh-rsa":
-        fields.get_mpint()  # the public exponent
-        _check_rsa_size(fields.get_mpint().bit_length())
+        fields.mpint()  # the public exponent
+        check_rsa_size(fields.mpint().bit_length())
     return _OpenSSHHeader(cipher != b"none", key_type, public_key)
 
 
@@ -175,28 +175,14 @@ def _is_encrypted(block: PemBlock) -> bool:
     return block.label.startswith("ENCRYPTED ") or block.body.startswith("Proc-Type: 4,ENCRYPTED")
 
 
-def _check_rsa_size(bits: int) -> None:
-    if bits < _MIN_RSA_BITS:
-        raise _not_accepted(f"RSA (of {bits} bits, which is too weak)")
-    if bits > _MAX_RSA_BITS:
-        raise _not_accepted(f"RSA (of {bits} bits, which is too large)")
-
-
 def _checked_ecdsa(key: ECDSAKey) -> ECDSAKey:
     curve = key.verifying_key.curve.name
     if curve not in _CURVES:
-        raise _not_accepted("ECDSA P-521" if curve == "secp521r1" else f"ECDSA {curve}")
+        raise not_accepted("ECDSA P-521" if curve == "secp521r1" else f"ECDSA {curve}")
     # Not every release of cryptography notices that damage has made another key of the private part.
     if not key.verify_ssh_sig(b"", Message(key.sign_ssh_data(b"").asbytes())):
         raise ValueError(_MISMATCH)
     return key
-
-
-def _not_accepted(kind: str) -> InvalidKeyError:
-    return InvalidKeyError(
-        f"Pie does not accept this kind of private key: {kind}. Use Ed25519 (`ssh-keygen -t ed25519` makes "
-        f"one), RSA of {_MIN_RSA_BITS} to {_MAX_RSA_BITS} bits, or ECDSA on P-256 or P-384"
-    )
 
 
 def _without_secrets(error: Exception) -> Exception | None:
