@@ -1,8 +1,8 @@
 """Keys that an SSH agent holds: the agent signs, and the private key never enters this process.
 
-Speaks the agent's protocol (draft-miller-ssh-agent) over the Unix socket that ``SSH_AUTH_SOCK`` names. paramiko has
-a client for it, too, but that one waits for an agent without a limit, fails for all keys where one can't be read,
-and leaves its socket open when it fails. Only its connection to the agents of Windows is used.
+This module speaks the agent's protocol (draft-miller-ssh-agent) over the Unix socket that ``SSH_AUTH_SOCK`` names.
+paramiko's client of an agent is not used, except for its connection to the agents of Windows: it waits without a
+limit, fails for all keys if one can't be read, and leaves its socket open when it fails.
 """
 
 from __future__ import annotations
@@ -43,6 +43,11 @@ _MAX_ANSWER = 256 * 1024
 #: How long to wait before connecting again to an agent that has too many connections, in seconds.
 _CONNECT_PAUSE = 0.01
 
+_NO_AGENT_WITH_KEYS = (
+    "there is no SSH agent with keys: start one (eval $(ssh-agent)) and add a key (ssh-add FILE);"
+    " SSH_AUTH_SOCK says where it is"
+)
+
 
 class AgentKey:
     """The public half of a key whose private half an agent holds.
@@ -65,7 +70,7 @@ class AgentKey:
         return self._name
 
     def sign_ssh_data(self, data: bytes) -> bytes:
-        """Let the agent sign, RSA with SHA-256.
+        """Let the agent sign; an RSA key with SHA-256.
 
         Blocks until the agent answers, for 120 s at the most: it may have to ask its user.
 
@@ -80,7 +85,7 @@ class AgentKey:
         if kind == _SIGN_RESPONSE:
             with _readable():
                 return answer.string()
-        # Out of a refusal one can't tell why.
+        # A refusal has no reason, so look whether the key is still there.
         if self._blob not in _list_keys():
             raise InvalidKeyError(
                 f"the SSH agent has no key {self.fingerprint} any more: add it again with ssh-add"
@@ -98,7 +103,7 @@ def find_agent_key(fingerprint: str | None) -> AgentKey:
     """
     blobs = _list_keys()
     if not blobs:
-        raise InvalidKeyError(_no_agent_with_keys())
+        raise InvalidKeyError(_NO_AGENT_WITH_KEYS)
     accepted = [key for key in map(_read_key, blobs) if key is not None]
     for key in accepted:
         if fingerprint is None or key.fingerprint == "SHA256:" + fingerprint.split(":", 1)[-1]:
@@ -144,13 +149,6 @@ def _readable() -> Iterator[None]:
         raise InvalidKeyError(f"the answer of the SSH agent can't be read: {error}") from error
 
 
-def _no_agent_with_keys() -> str:
-    return (
-        "there is no SSH agent with keys: start one (eval $(ssh-agent)) and add a key (ssh-add FILE);"
-        " SSH_AUTH_SOCK says where it is"
-    )
-
-
 def _ask(request: bytes, seconds: float) -> tuple[int, WireReader]:
     """Send one request to the agent, over a connection of its own, and return the kind of its answer and the rest.
 
@@ -166,7 +164,8 @@ def _ask(request: bytes, seconds: float) -> tuple[int, WireReader]:
                 raise InvalidKeyError(f"the SSH agent announces an answer of {length} bytes")
             answer = _receive(connection, length, deadline)
     except OSError as error:
-        # Neither a number of the system's nor late: then a signal handler has raised this.
+        # The system's errors have a number, and a socket's timeout comes after the deadline. Everything else was
+        # raised by a signal handler, and is not an error of the agent's.
         if error.errno is None and time.monotonic() < deadline:
             raise
         problem = f"it does not answer within {seconds:g} s" if error.errno is None else str(error)
@@ -174,15 +173,15 @@ def _ask(request: bytes, seconds: float) -> tuple[int, WireReader]:
     return answer[0], WireReader(answer[1:])
 
 
-# A connection is a socket, or one of paramiko's objects with the same send(), recv() and close().
+# A connection is a socket, or an object of paramiko's with the same send(), recv() and close().
 if sys.platform == "win32":
 
-    def _connect(deadline: float) -> Any:  # noqa: ARG001
+    def _connect(deadline: float) -> Any:
         from paramiko.agent import get_agent_connection  # noqa: PLC0415 - costs 0.2 s
 
         connection = get_agent_connection()
         if connection is None:
-            raise InvalidKeyError(_no_agent_with_keys())
+            raise InvalidKeyError(_NO_AGENT_WITH_KEYS)
         return connection
 
     def _set_deadline(connection: Any, deadline: float) -> None:
@@ -193,7 +192,7 @@ else:
     def _connect(deadline: float) -> socket.socket:
         path = os.environ.get("SSH_AUTH_SOCK")
         if not path:
-            raise InvalidKeyError(_no_agent_with_keys())
+            raise InvalidKeyError(_NO_AGENT_WITH_KEYS)
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             while True:
@@ -201,10 +200,10 @@ else:
                 try:
                     connection.connect(path)
                 except BlockingIOError:
-                    # Too many connections wait to be accepted, and nothing tells when they are fewer.
+                    # The agent's backlog is full, and no event tells when it has room.
                     time.sleep(_CONNECT_PAUSE)
                 except OSError as error:
-                    if "path too long" in str(error):  # Python's own error, which has no number of the system's
+                    if "path too long" in str(error):  # raised by Python, without a number of the system's
                         raise InvalidKeyError(f"the SSH agent can't be asked: {error}: {path}") from error
                     raise
                 else:

@@ -1,4 +1,4 @@
-"""From the text of a key file to a paramiko key. The only module that reads key material."""
+"""Loads the text of a key file as a key of paramiko's. The only module that reads key material."""
 
 from __future__ import annotations
 
@@ -41,6 +41,10 @@ _OPENSSH_REFUSED = {
     "sk-ecdsa-sha2-nistp256@openssh.com": "security key",
 }
 
+# The packages whose exceptions can mean that the text is damaged. Exceptions of other packages, and OSErrors, were
+# raised by a signal handler while the libraries worked: they do no input or output here.
+_LIBRARIES = frozenset({"binascii", "builtins", "bcrypt", "cryptography", "nacl", "paramiko", "struct"})
+
 _DAMAGED = (
     "the private key can't be read: it is damaged, or of a kind that is not accepted; "
     "copy the file again, whole, or see whether `ssh-keygen -y -f FILE` can read it"
@@ -59,15 +63,15 @@ def load_private_key(text: str, password: bytes | None) -> PKey:
     Blocks for CPU time only: see :meth:`ParsedPrivateKey.parse`.
 
     Args:
-        text: what the key file holds.
-        password: what it is encrypted with; ignored when it is not encrypted.
+        text: the content of the key file.
+        password: the password of the key; ignored when the key is not encrypted.
 
     Returns:
         The key, of a kind and size that Pie accepts.
 
     Raises:
-        InvalidKeyError: there is none, or it can't be read, or Pie does not accept it. Neither the text nor
-            the cause holds key material or the password.
+        InvalidKeyError: there is no key, or it can't be read, or Pie does not accept it. Neither the text of the
+            error nor its cause holds key material or the password.
     """
     block = find_private_key(text)
     problem = _DAMAGED
@@ -81,9 +85,11 @@ def load_private_key(text: str, password: bytes | None) -> PKey:
         return _load(block, password)
     except InvalidKeyError:
         raise
-    except Exception as error:  # IndexError, AssertionError, …: whatever the libraries' parsing stumbles over
+    except Exception as error:  # the libraries raise nearly anything: IndexError, AssertionError, ...
+        if isinstance(error, OSError) or type(error).__module__.partition(".")[0] not in _LIBRARIES:
+            raise
         cause = _without_secrets(error)
-    # Out here, so that the original exception is not the new one's __context__.
+    # Raised outside of the except clause, so that the original exception does not become its __context__.
     raise InvalidKeyError(problem) from cause
 
 
@@ -110,20 +116,20 @@ def _load(block: PemBlock, password: bytes | None) -> PKey:
 def _load_openssh(block: PemBlock, password: bytes | None) -> PKey:
     header = _read_openssh_header(block)
     key = _load_by_paramiko(_OPENSSH_CLASSES[header.key_type], block, password)
-    # paramiko takes what the private part says, even if damage has made another key of it.
+    # paramiko trusts the private part, even if damage has turned it into another key.
     if key.asbytes() != header.public_key:
         raise ValueError(_MISMATCH)
     return key
 
 
 def _load_by_paramiko(key_class: type[_Key], block: PemBlock, password: bytes | None) -> _Key:
-    # The type information asks for a str; every release of paramiko takes bytes as they are.
+    # The type stubs ask for a str; every release of paramiko accepts bytes.
     return key_class.from_private_key(StringIO(block.text), password)  # type: ignore[arg-type]
 
 
 def _load_pkcs8(block: PemBlock, password: bytes | None) -> PKey:
-    # Not by load_pem_private_key(), which quotes lines of the file in its errors. Unchecked at first, since
-    # checking the primes of an RSA key that is too large can take a minute.
+    # load_pem_private_key() quotes lines of the file in its errors. The check of the primes comes after the check
+    # of the size, since for an RSA key that is too large it can take a minute.
     data = binascii.a2b_base64(block.body)
     key = load_der_private_key(data, password, unsafe_skip_rsa_key_validation=True)
     if isinstance(key, RSAPrivateKey):
@@ -132,14 +138,14 @@ def _load_pkcs8(block: PemBlock, password: bytes | None) -> PKey:
     if isinstance(key, EllipticCurvePrivateKey):
         return _checked_ecdsa(ECDSAKey(vals=(key, key.public_key())))
     if isinstance(key, Ed25519PrivateKey):
-        # paramiko makes an Ed25519 key from nothing but a file in OpenSSH's format.
+        # paramiko loads Ed25519 keys from OpenSSH's format only.
         text = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
         return Ed25519Key.from_private_key(StringIO(text))
     raise not_accepted(type(key).__name__.strip("_").replace("PrivateKey", ""))
 
 
 class _OpenSSHHeader(NamedTuple):
-    """What OpenSSH's format tells without the password."""
+    """The part of a file in OpenSSH's format that is never encrypted."""
 
     encrypted: bool
     key_type: str
@@ -147,7 +153,7 @@ class _OpenSSHHeader(NamedTuple):
 
 
 def _read_openssh_header(block: PemBlock) -> _OpenSSHHeader:
-    """Read the clear part of the file, and refuse at once what its public key shows to be unacceptable."""
+    """Read the header of the file. Raises ``InvalidKeyError`` if Pie does not accept its kind of public key."""
     data = binascii.a2b_base64(block.body)
     if not data.startswith(_OPENSSH_MAGIC):
         raise ValueError("the magic bytes of OpenSSH's format are missing")
@@ -162,7 +168,8 @@ def _read_openssh_header(block: PemBlock) -> _OpenSSHHeader:
     if key_type in _OPENSSH_REFUSED:
         raise not_accepted(_OPENSSH_REFUSED[key_type])
     if key_type not in _OPENSSH_CLASSES:
-        raise ValueError("the type of the key is not known")  # in a damaged file it can be any of its bytes
+        # Not quoted: in a damaged file these can be any bytes, secret ones as well.
+        raise ValueError("the type of the key is not known")
     if key_type == "ssh-rsa":
         fields.mpint()  # the public exponent
         check_rsa_size(fields.mpint().bit_length())
@@ -179,17 +186,17 @@ def _checked_ecdsa(key: ECDSAKey) -> ECDSAKey:
     curve = key.verifying_key.curve.name
     if curve not in _CURVES:
         raise not_accepted("ECDSA P-521" if curve == "secp521r1" else f"ECDSA {curve}")
-    # Not every release of cryptography notices that damage has made another key of the private part.
+    # Not every release of cryptography notices that damage has turned the private part into another key.
     if not key.verify_ssh_sig(b"", Message(key.sign_ssh_data(b"").asbytes())):
         raise ValueError(_MISMATCH)
     return key
 
 
 def _without_secrets(error: Exception) -> Exception | None:
-    """Make an exception of a library fit for being a cause.
+    """Return a library's exception without its traceback, to be a cause, or None if it can't be used.
 
-    The frames of its traceback hold the decrypted key and the password in their local variables, which some
-    tools print; a UnicodeError holds the bytes that it could not decode.
+    The frames of a traceback hold the decrypted key and the password in their local variables, which some tools
+    print. A UnicodeError holds the bytes that it could not decode.
     """
     if isinstance(error, UnicodeError):
         return None

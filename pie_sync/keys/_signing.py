@@ -39,7 +39,7 @@ def sign_raw(key: PKey | AgentKey, data: bytes) -> bytes:
     try:
         return _unwrap(wrapped, "rsa-sha2-256" if name == "ssh-rsa" else name)
     except ValueError as error:
-        raise InvalidKeyError(f"the SSH agent's signature with {key.fingerprint} can't be used: {error}") from error
+        raise InvalidKeyError(f"the signature of {key.fingerprint} can't be used: {error}") from error
 
 
 def _unwrap(wrapped: bytes, expected: str) -> bytes:

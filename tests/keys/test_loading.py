@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import signal
 import struct
 
 import pytest
@@ -249,3 +250,30 @@ class TestDamagedFiles:
                     verify(public, key.sign(CHALLENGE), CHALLENGE)
 
         check()
+
+
+class Watchdog(Exception):
+    """What a signal handler of the user's may raise."""
+
+
+@pytest.mark.parametrize("error", [TimeoutError("watchdog"), OSError("watchdog"), Watchdog("watchdog")], ids=repr)
+def test_what_a_signal_handler_raises_passes_as_it_is(make_key, tmp_path, error):
+    path, _ = make_key("ssh-keygen", "ed25519", "OPENSSH")
+    slow = tmp_path / "key"
+    slow.write_bytes(path.read_bytes())
+    slow.chmod(0o600)
+    # The key derivation takes half a second, and the libraries are imported before.
+    run("ssh-keygen", "-q", "-p", "-a", "64", "-P", "", "-N", PASSWORD, "-f", slow)
+    ParsedPrivateKey.from_file(path)
+
+    def handler(number, frame):
+        raise error
+
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(type(error), match="^watchdog$"):
+            ParsedPrivateKey.from_file(slow, PASSWORD)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -122,13 +122,56 @@ class TestTheObject:
             make_copy(key)
 
 
-def test_importing_the_module_imports_no_cryptography():
-    code = (
-        "import sys, pie_sync.keys\n"
-        "print([name for name in ('paramiko', 'cryptography', 'nacl', 'bcrypt') if name in sys.modules])"
+class TestTheProcess:
+    """What the libraries underneath do to a process, each looked at in a process of its own."""
+
+    @staticmethod
+    def run(code: str, *arguments: object) -> str:
+        root = Path(pie_sync.keys.__file__).parents[2]
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", code, *map(str, arguments)],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout.strip()
+
+    def test_importing_the_module_imports_no_cryptography(self):
+        code = (
+            "import sys, pie_sync.keys\n"
+            "print([name for name in ('paramiko', 'cryptography', 'nacl', 'bcrypt') if name in sys.modules])"
+        )
+        assert self.run(code) == "[]"
+
+    @pytest.mark.parametrize("kind", list(ALGORITHMS))
+    def test_its_state_is_left_alone(self, make_key, kind):
+        """Loading a key and signing change no setting, log nothing and warn of nothing."""
+        path, _ = make_key("ssh-keygen", kind, "OPENSSH")
+        code = """
+import logging, os, signal, socket, sys, threading, warnings
+from pie_sync.keys import ParsedPrivateKey
+
+class Handler(logging.Handler):
+    def emit(self, record):
+        print("logged:", record.name, record.getMessage())
+
+def state():
+    return (
+        logging.root.level, list(logging.root.handlers), logging.root.manager.disable, logging.getLoggerClass(),
+        logging.getLevelName(5), list(warnings.filters), warnings.showwarning, socket.getdefaulttimeout(),
+        sys.excepthook, threading.excepthook, threading.active_count(), sys.getrecursionlimit(), dict(os.environ),
+        [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE)],
+        {name for name, logger in logging.root.manager.loggerDict.items() if getattr(logger, "handlers", None)},
+        {name for name, logger in logging.root.manager.loggerDict.items() if getattr(logger, "level", 0)},
     )
-    root = Path(pie_sync.keys.__file__).parents[1]
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=60, check=True
-    )
-    assert done.stdout.strip() == "[]"
+
+logging.root.addHandler(Handler())
+logging.root.setLevel(1)
+before = state()
+ParsedPrivateKey.from_file(sys.argv[1]).sign(b"x")
+print([(old, new) for old, new in zip(before, state()) if old != new])
+"""
+        assert self.run(code, path) == "[]"
