@@ -16,12 +16,12 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
 from ..errors import InvalidKeyError
 from ._accepted import ACCEPTED_TYPES, check_rsa_size
+from ._library_errors import is_library_error
 from ._wire import WireReader, pack_string, pack_uint32
 
 if TYPE_CHECKING:
@@ -136,7 +136,11 @@ def _read_key(blob: bytes) -> AgentKey | None:
         public_key = load_ssh_public_key(f"{name} {base64.b64encode(blob).decode()}".encode())
         if isinstance(public_key, RSAPublicKey):
             check_rsa_size(public_key.key_size)
-    except (ValueError, UnsupportedAlgorithm):  # among them InvalidKeyError
+    except InvalidKeyError:
+        return None
+    except Exception as error:
+        if not is_library_error(error):
+            raise
         return None
     return AgentKey(blob, name)
 

@@ -19,6 +19,7 @@ from paramiko import ECDSAKey, Ed25519Key, Message, PKey, RSAKey
 
 from ..errors import InvalidKeyError
 from ._accepted import check_rsa_size, not_accepted
+from ._library_errors import is_library_error
 from ._pem import PemBlock, find_private_key
 from ._wire import WireReader
 
@@ -40,10 +41,6 @@ _OPENSSH_REFUSED = {
     "sk-ssh-ed25519@openssh.com": "security key",
     "sk-ecdsa-sha2-nistp256@openssh.com": "security key",
 }
-
-# The packages whose exceptions can mean that the text is damaged. Exceptions of other packages, and OSErrors, were
-# raised by a signal handler while the libraries worked: they do no input or output here.
-_LIBRARIES = frozenset({"binascii", "builtins", "bcrypt", "cryptography", "nacl", "paramiko", "struct"})
 
 _DAMAGED = (
     "the private key can't be read: it is damaged, or of a kind that is not accepted; "
@@ -85,8 +82,8 @@ def load_private_key(text: str, password: bytes | None) -> PKey:
         return _load(block, password)
     except InvalidKeyError:
         raise
-    except Exception as error:  # the libraries raise nearly anything: IndexError, AssertionError, ...
-        if isinstance(error, OSError) or type(error).__module__.partition(".")[0] not in _LIBRARIES:
+    except Exception as error:
+        if not is_library_error(error):
             raise
         cause = _without_secrets(error)
     # Raised outside of the except clause, so that the original exception does not become its __context__.

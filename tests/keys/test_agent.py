@@ -213,8 +213,19 @@ def test_a_comment_in_any_encoding_hides_no_key(agent, keys, tmp_path):
         lambda blob: blob + b"\0",
         lambda blob: string(b"ssh-rsa") + string(b"\1") + string(b"\0" * 300),
         lambda blob: string(b"ecdsa-sha2-nistp256") + string(b"nistp256") + string(b"\4" + b"\7" * 64),
+        lambda blob: string(b"ecdsa-sha2-nistp256") + string(b"nistp256") + string(b"\2" + b"\7" * 32),
     ],
-    ids=["empty", "no name", "name", "no key", "too short", "too long", "no RSA key", "not on the curve"],
+    ids=[
+        "empty",
+        "no name",
+        "name",
+        "no key",
+        "too short",
+        "too long",
+        "no RSA key",
+        "not on the curve",
+        "compressed",
+    ],
 )
 def test_a_damaged_key_is_skipped(scripted, keys, damage):
     damaged = damage(blob_of(keys[0]))
