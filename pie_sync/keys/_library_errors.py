@@ -10,5 +10,5 @@ _PACKAGES = frozenset({"binascii", "builtins", "bcrypt", "cryptography", "nacl",
 
 
 def is_library_error(error: Exception) -> bool:
-    """Say whether parsing a key can have raised this. It does no input or output, so an ``OSError`` is not its own."""
+    """Say whether parsing a key can have raised this. Parsing does no input or output: an OSError is foreign."""
     return not isinstance(error, OSError) and type(error).__module__.partition(".")[0] in _PACKAGES
