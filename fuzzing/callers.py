@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Callable, Union
 from fuzzing.model import WITNESS
 from pie_sync import InstanceEnded, PieConnectionError, ProtocolError
 from pie_sync._protocol import PROTOCOLS
-from pie_sync._session.pending_request import Call
+from pie_sync._session.pending_request import PendingRequest
 from pie_sync._transport.frames import CLOSE
 
 if TYPE_CHECKING:
@@ -79,13 +79,16 @@ class Place:
     """Where the session finds its line."""
 
     uri = "ws://fuzzing"
+    is_gateway = False
     candidates = tuple(PROTOCOLS.values())
 
     def __init__(self, line: Line) -> None:
         self._line = line
 
-    def connect(self, meanwhile: Callable[[], None]) -> Line:
+    def connect(self, on_request_sent: Callable[[], None]) -> Line:
         return self._line
+
+    def close(self) -> None: ...
 
     def abort(self) -> None: ...
 
@@ -126,33 +129,33 @@ class Callers:
     def __init__(self, session: Session, journal: list[Any]) -> None:
         self._session = session
         self._journal = journal
-        self.calls: dict[int, Call] = {}
+        self.calls: dict[int, PendingRequest] = {}
         self.instances: list[Held | None] = []
         self.add_instance(WITNESS)
 
     def ask(self, number: int) -> None:
-        self._add(Call("query", ASKING[number % len(ASKING)]))
+        self._add(PendingRequest("query", ASKING[number % len(ASKING)]))
 
     def launch(self, number: int) -> None:
         grant = GRANTING[number % len(GRANTING)]
-        self._add(Call("launch_instance", grant, lambda answer: self.add_instance(answer.text)))
+        self._add(PendingRequest("launch_instance", grant, lambda answer: self.add_instance(answer.text)))
 
-    def _add(self, call: Call) -> None:
-        corr_id = self._session.calls.add(call)
+    def _add(self, call: PendingRequest) -> None:
+        corr_id = self._session.router.pending.add(call)
         assert corr_id not in self.calls
         self.calls[corr_id] = call
         self._journal.append(("call", corr_id, call))
 
     def add_instance(self, instance_id: str) -> None:
-        self._session.add_instance(instance_id)
-        events = self._session.claim(instance_id)
+        self._session.router.add_instance(instance_id)
+        events = self._session.router.claim(instance_id)
         assert events is not None
         self.instances.append(Held(instance_id, events))
 
     def give_up(self, number: int) -> None:
         if self.calls:
             corr_id = 1 + number % len(self.calls)
-            self._session.calls.remove(corr_id, self.calls[corr_id])
+            self._session.router.pending.remove(corr_id, self.calls[corr_id])
             self._journal.append(("given up", corr_id))
 
     def forget(self, number: int) -> None:
@@ -160,7 +163,7 @@ class Callers:
         index = number % len(self.instances)
         held = self.instances[index]
         if index > 0 and held is not None:
-            self._session.forget(held.id, held.events)
+            self._session.router.forget(held.id, held.events)
             self.instances[index] = None
             self._journal.append(("forgotten", index))
 
@@ -174,5 +177,5 @@ class Callers:
     def decide(self, number: int) -> None:
         """The answer to an authentication has told which protocol it is."""
         if self._session.protocol_name is None:
-            self._session.protocol = Place.candidates[number % 2]
+            self._session.router.protocol = Place.candidates[number % 2]
             self._journal.append(("protocol", self._session.protocol))

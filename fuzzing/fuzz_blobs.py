@@ -1,6 +1,6 @@
 """Chunks of blobs for the assembler, in any order and with any lies.
 
-- Nothing but a ``TransferError`` is raised, and its text is short.
+- Nothing but a ``BlobError`` is raised, and its text is short.
 - A blob that comes out is what its hash says.
 - The memory is accounted for to the byte, within its limit, and all of it is given back.
 - Afterwards a good blob is put together as if nothing had been.
@@ -14,7 +14,7 @@ from blake3 import blake3
 
 from fuzzing.grammar import CHUNKS, chunks
 from fuzzing.harness import Source
-from pie_sync._session.transfers import BlobAssembler, TransferError
+from pie_sync._session.blobs import BlobAssembler, BlobError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,7 +69,7 @@ def add(
 ) -> bytes | None:
     try:
         blob = assembler.add(instance_id, blob_hash, index, total, content)
-    except TransferError as error:
+    except BlobError as error:
         assert len(str(error)) < 300
         return None
     if blob is not None:

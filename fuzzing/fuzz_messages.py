@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from fuzzing.grammar import CHUNKS, JSON, json_text, message, value
 from fuzzing.harness import Source
 from pie_sync import Event, InstanceInfo
-from pie_sync._protocol import InstanceProtocol, ProcessProtocol, UndetectedProtocol
+from pie_sync._protocol import InstanceProtocol, ProcessProtocol, ProtocolDetector
 from pie_sync._protocol.messages import (
     Abort,
     Answer,
@@ -29,7 +29,7 @@ from pie_sync._protocol.messages import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-INSTANCE, PROCESS, UNDETECTED = InstanceProtocol(), ProcessProtocol(), UndetectedProtocol()
+INSTANCE, PROCESS, UNDETECTED = InstanceProtocol(), ProcessProtocol(), ProtocolDetector()
 
 
 def check(data: bytes) -> None:

@@ -56,8 +56,8 @@ def check(data: bytes) -> None:
         max_buffered_bytes=buffered,
     )
     if generation is not None:
-        session.protocol = PROTOCOLS[generation]
-    model = Model(session._decoder)
+        session.router.protocol = PROTOCOLS[generation]
+    model = Model(session.router._decoder)
     callers = Callers(session, journal)
     line.steps.extend(conversation(source, callers, generation))
     session._start_reader = lambda: None  # type: ignore[method-assign]  # this thread is the reader
@@ -65,17 +65,17 @@ def check(data: bytes) -> None:
     session._run()
     model.replay(journal)
 
-    assert isinstance(session.lost, PieConnectionError)
-    assert "reader thread failed" not in str(session.lost), repr(session.lost.__cause__)
-    check_memory(callers, buffered, session._backlog.spills)
+    assert isinstance(session.error, PieConnectionError)
+    assert "reader thread failed" not in str(session.error), repr(session.error.__cause__)
+    check_memory(callers, buffered, session.router._memory.spills)
     check_calls(callers, model)
     check_instances(callers, model)
     check_said(line.said, model)
-    calls = session.calls
+    calls = session.router.pending
     assert len(calls) == calls._expected == 0
     assert calls._early._events == {}
     assert calls._early._size == 0
-    assert session._blobs._buffered == 0
+    assert session.router._blobs._buffered == 0
 
 
 def check_memory(callers: Callers, limit: int, spills: int) -> None:
@@ -91,7 +91,7 @@ def check_calls(callers: Callers, model: Model) -> None:
     for corr_id, call in callers.calls.items():
         expected = model.outcomes.get(corr_id)
         if expected is None:  # given up, and never answered
-            assert not call.finished
+            assert not call.settled
         elif isinstance(expected, type):
             assert type(call.error) is expected, f"{corr_id}: {call.error!r}, {call.answer}"
         else:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 from fuzzing.harness import feed
 from pie_sync import Event, InstanceEnded, PieConnectionError, ProtocolError, RequestError
 from pie_sync._protocol.messages import Abort, Answer, BadMessage, BlobChunk, InstanceList, Refusal
-from pie_sync._session.transfers import BlobAssembler, TransferError
+from pie_sync._session.blobs import BlobAssembler, BlobError
 from pie_sync._transport.frames import BINARY, CLOSE, PING, TEXT, FrameReader
 
 if TYPE_CHECKING:
-    from pie_sync._session.pending_request import Call
+    from pie_sync._session.pending_request import PendingRequest
 
 #: The instance that is there from the beginning, and that nothing but its own events may concern.
 WITNESS = "the witness"
@@ -37,8 +37,8 @@ class Model:
         self._frames = FrameReader(MAX_MESSAGE_SIZE)
         self._blobs = BlobAssembler(MAX_BLOB_SIZE)
         self._is_over = False
-        self._waiting: dict[int, Call] = {}
-        self._given_up: dict[int, Call] = {}
+        self._waiting: dict[int, PendingRequest] = {}
+        self._given_up: dict[int, PendingRequest] = {}
         self._known: dict[str, list[Any]] = {}
         self._early: list[Any] = []
         self._add_instance(WITNESS)
@@ -54,7 +54,7 @@ class Model:
                 self._waiting[more[0]] = more[1]
             elif what == "given up":
                 call = self._waiting.pop(more[0], None)
-                if call is not None and call.on_granted is not None:
+                if call is not None and call.on_success is not None:
                     self._given_up[more[0]] = call
                 self._settle()
             elif what == "forgotten":
@@ -118,7 +118,7 @@ class Model:
         self.outcomes[answer.corr_id] = answer
         if answer.kind not in call.kinds and not (refused and answer.kind == "response"):
             self.outcomes[answer.corr_id] = ProtocolError
-        elif call.on_granted is not None and isinstance(answer, Answer) and not refused:
+        elif call.on_success is not None and isinstance(answer, Answer) and not refused:
             if answer.text in self._known:
                 self.outcomes[answer.corr_id] = ProtocolError
             else:
@@ -133,7 +133,7 @@ class Model:
 
     @property
     def _expects_instances(self) -> bool:
-        return any(call.on_granted for calls in (self._waiting, self._given_up) for call in calls.values())
+        return any(call.on_success for calls in (self._waiting, self._given_up) for call in calls.values())
 
     def _add_instance(self, instance_id: str) -> None:
         self._known[instance_id] = []
@@ -153,7 +153,7 @@ class Model:
         elif isinstance(what, BlobChunk):
             try:
                 blob = self._blobs.add(instance_id, what.blob_hash, what.index, what.total, what.data, what.name)
-            except TransferError:
+            except BlobError:
                 expected.append(ProtocolError)
             else:
                 if blob is not None:

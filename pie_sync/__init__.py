@@ -31,8 +31,8 @@ from .errors import (
     TerminateError,
     UploadError,
 )
-from .events import Blob, Event, InstanceInfo, QueryResult
-from .instance import CompletedInstance, Instance
+from .events import Blob, CompletedInstance, Event, InstanceInfo, QueryResult
+from .instance import Instance
 from .keys import ParsedPrivateKey
 
 __all__ = [

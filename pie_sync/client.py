@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Callable, Literal, Union, overload
+from typing import TYPE_CHECKING, Any, Callable, Literal, overload
 
-from ._connection.listing import find_detached, list_instances, new_tag
-from ._connection.manager import Lifecycle
+from ._connection.instances import attach, find_detached, list_instances, new_tag, terminate
+from ._connection.manager import ConnectionManager
 from ._connection.manifest import Manifest
 from ._connection.validation import (
+    Arguments,
     check_args,
     check_hash,
     check_headers,
@@ -24,47 +24,36 @@ from ._protocol import ProcessProtocol
 from ._protocol.messages import Answer
 from ._runs.map import map_
 from ._runs.run import run
-from ._session.session import Session
-from ._session.transfers import open_payload
+from ._session.payloads import open_payload
 from ._support.counters import ClientStats
-from ._support.time_limits import DEFAULT, Default, Limit, Timeout, check_timeout
+from ._support.time_limits import DEFAULT, TimeLimit, Timeout, check_timeout
 from .errors import (
     AttachError,
     AuthenticationError,
     LaunchError,
-    PieConnectionError,
     PieError,
     PieTimeoutError,
     RequestError,
-    TerminateError,
 )
-from .events import InstanceInfo, QueryResult
-from .instance import CompletedInstance, Instance
+from .events import CompletedInstance, InstanceInfo, QueryResult
+from .instance import Instance
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Generator, Iterable, Mapping, Sequence
+    from collections.abc import Generator, Iterable, Mapping
     from types import TracebackType
 
     from ._connection.manager import Connection
     from ._connection.manifest import ManifestSource
     from ._runs.program_reference import Program
     from ._runs.run import Input, OnEvent
-    from ._session.event_queue import EventQueue
-    from ._session.transfers import PayloadSource
+    from ._session.payloads import PayloadSource
     from ._session.uploads import Progress
     from .keys import ParsedPrivateKey
 
 __all__ = ["PieClient"]
 
 _MIB = 1024 * 1024
-
-#: The longest message that pie-server 0.5.2 takes (measured; it says nothing of a longer one, and from 8 MiB on it
-#: ends the connection).
-_GATEWAY_MESSAGE_LIMIT = 7 * _MIB
-
-#: What a program is given: command-line arguments, or the names and values of its parameters.
-Arguments = Union["Sequence[str]", "Mapping[str, Any]"]
 
 
 class PieClient:
@@ -135,9 +124,9 @@ class PieClient:
         identity: str = "default/pie-sync",
     ) -> None:
         self._server_uri = check_uri(server_uri)
-        self._timeout = check_timeout(timeout)
-        self._lifecycle = Lifecycle(
+        self._manager = ConnectionManager(
             self._server_uri,
+            timeout=check_timeout(timeout),
             connect_timeout=check_timeout(connect_timeout, "connect_timeout"),
             ssl_context=ssl_context,
             headers=check_headers(headers or {}),
@@ -164,7 +153,7 @@ class PieClient:
     @property
     def closed(self) -> bool:
         """Whether there is no connection: not yet, not any more, or lost (and not being restored)."""
-        return self._lifecycle.closed
+        return self._manager.closed
 
     @property
     def protocol(self) -> str | None:
@@ -172,7 +161,7 @@ class PieClient:
 
         None while it isn't known: it shows in :meth:`connect` for Pie 0.5, else in :meth:`authenticate`.
         """
-        connection = self._lifecycle.connection
+        connection = self._manager.connection
         return None if connection is None else connection.session.protocol_name
 
     def connect(self) -> None:
@@ -184,7 +173,7 @@ class PieClient:
             PieConnectionError: the server can't be reached, or is no WebSocket server.
             PieConnectTimeoutError: not in time (also a ``TimeoutError``).
         """
-        self._lifecycle.connect()
+        self._manager.connect()
 
     def close(self) -> None:
         """Close the connection. Idempotent. Blocks for 2 seconds at the most, whatever the server does.
@@ -192,7 +181,7 @@ class PieClient:
         Whatever waits in other threads ends with ``PieConnectionError``. Instances go on running, and another
         connection can attach to them; except that Pie 0.5 ends those that this connection is attached to.
         """
-        self._lifecycle.close()
+        self._manager.close()
 
     def __enter__(self) -> PieClient:
         self.connect()
@@ -206,29 +195,11 @@ class PieClient:
     ) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        if not hasattr(self, "_lifecycle") or self.closed:
-            return  # (there is none if the arguments were refused)
-        text = f"unclosed {self!r}: use 'with' or close()"
-        self._lifecycle.abandon()  # first: the warning may be raised
-        warnings.warn(text, ResourceWarning, source=self, stacklevel=2)
-
     def __repr__(self) -> str:
-        return f"<PieClient {self._server_uri} {'closed' if self.closed else 'connected'}>"
+        return repr(self._manager)
 
     def __reduce__(self) -> Any:
         raise TypeError("a PieClient can't be pickled: make one in each process")
-
-    def _forget(self, instance_id: str, events: EventQueue) -> None:
-        """Drop the events of an instance that is being collected. Takes no lock: finalizers run anywhere."""
-        connection = self._lifecycle.connection
-        if connection is not None:
-            connection.session.forget(instance_id, events)
-
-    def _limit(self, timeout: Timeout, *, for_upload: bool = False) -> Limit:
-        if isinstance(timeout, Default):
-            return Limit(self._timeout, stall=for_upload)
-        return Limit(check_timeout(timeout))
 
     # --- who we are -------------------------------------------------------------------------------------
 
@@ -258,8 +229,8 @@ class PieClient:
                 f"private_key must be a ParsedPrivateKey, not {type(private_key).__name__}:"
                 " load it with ParsedPrivateKey.from_file(path)"
             )
-        connection = self._lifecycle.connected("authenticate")
-        connection.authentication.identify(username, private_key, self._limit(timeout))
+        connection = self._manager.connected("authenticate")
+        connection.authentication.identify(username, private_key, self._manager.limit(timeout))
 
     def internal_authenticate(
         self, token: str, *, allow_insecure_token: bool = False, timeout: Timeout = DEFAULT
@@ -285,7 +256,9 @@ class PieClient:
                 f"the token would be readable on its way to {self._server_uri}: use wss://,"
                 " or pass allow_insecure_token=True"
             )
-        self._lifecycle.connected("internal_authenticate").authentication.by_token(token, self._limit(timeout))
+        self._manager.connected("internal_authenticate").authentication.by_token(
+            token, self._manager.limit(timeout)
+        )
 
     # --- programs ---------------------------------------------------------------------------------------
 
@@ -326,16 +299,11 @@ class PieClient:
             PieConnectionError: the connection is lost. A server up to 0.2 does that when it can't compile it.
             OSError: a file can't be read.
         """
-        limit = self._limit(timeout, for_upload=True)
-        connection = self._lifecycle.authenticated("upload_program", limit)
+        limit = self._manager.limit(timeout, for_upload=True)
+        connection = self._manager.authenticated("upload_program", limit)
         loaded = None if manifest is None else Manifest.load(manifest)
         with open_payload(program) as payload:
-            try:
-                connection.programs.upload(payload, loaded, overwrite=overwrite, limit=limit, progress=progress)
-            except PieConnectionError as error:
-                raise PieConnectionError(
-                    f"{error}, during upload_program: a server also does this when it can't compile the program"
-                ) from error
+            connection.programs.upload(payload, loaded, overwrite=overwrite, limit=limit, progress=progress)
             return payload.hash
 
     def program_exists(self, program_hash: str, *, timeout: Timeout = DEFAULT) -> bool:
@@ -351,8 +319,8 @@ class PieClient:
             PieConnectionError: the connection is lost.
         """
         program_hash = check_hash(program_hash)
-        limit = self._limit(timeout)
-        return self._lifecycle.authenticated("program_exists", limit).programs.exists(program_hash, limit)
+        limit = self._manager.limit(timeout)
+        return self._manager.authenticated("program_exists", limit).programs.exists(program_hash, limit)
 
     # --- instances --------------------------------------------------------------------------------------
 
@@ -380,8 +348,8 @@ class PieClient:
             PieConnectionError: the connection is lost.
         """
         program_hash, args = check_hash(program_hash), check_args(args)
-        limit = self._limit(timeout)
-        connection = self._lifecycle.authenticated("launch_instance", limit)
+        limit = self._manager.limit(timeout)
+        connection = self._manager.authenticated("launch_instance", limit)
         program = connection.programs.name_of(program_hash)
 
         def encode(corr_id: int, **options: Any) -> bytes:
@@ -412,8 +380,8 @@ class PieClient:
         if not check_text(name, "name"):
             raise ValueError("name must not be empty")
         args = check_args(args)
-        limit = self._limit(timeout)
-        connection = self._lifecycle.authenticated("launch_instance_from_registry", limit)
+        limit = self._manager.limit(timeout)
+        connection = self._manager.authenticated("launch_instance_from_registry", limit)
         program_hash = connection.programs.hash_of(name)
         if program_hash is not None:
             return self.launch_instance(program_hash, args, detached, timeout=timeout)
@@ -429,7 +397,7 @@ class PieClient:
         method: str,
         encode: Callable[..., bytes],
         detached: bool,
-        limit: Limit,
+        limit: TimeLimit,
     ) -> Instance:
         session = connection.session
         if detached:
@@ -445,16 +413,16 @@ class PieClient:
             )
             # Where the process protocol does not tell the id, its list does.
             instance_id = answer.text or find_detached(session, method, tag, limit)
-            return Instance(self, session, instance_id, None)
+            return Instance(self._manager, session, instance_id, None)
         answer = session.call(
             method,
             encode,
             limit,
             kind=session.protocol.launch_answer,
-            on_granted=lambda answer: session.add_instance(answer.text),
+            on_success=lambda answer: session.router.add_instance(answer.text),
             refused=LaunchError,
         )
-        return Instance(self, session, answer.text, session.claim(answer.text))
+        return Instance(self._manager, session, answer.text, session.router.claim(answer.text))
 
     def attach_instance(self, instance_id: str, *, timeout: Timeout = DEFAULT) -> Instance:
         """Attach to an instance that is detached, or has finished while it was. Blocks until the server answers.
@@ -472,24 +440,17 @@ class PieClient:
             PieConnectionError: the connection is lost.
         """
         check_text(instance_id, "instance_id", "instances have it in .id")
-        limit = self._limit(timeout)
-        session = self._lifecycle.authenticated("attach_instance", limit).session
-        unclaimed = session.claim(instance_id)
+        limit = self._manager.limit(timeout)
+        session = self._manager.authenticated("attach_instance", limit).session
+        unclaimed = session.router.claim(instance_id)
         if unclaimed is not None:
-            return Instance(self, session, instance_id, unclaimed)
-        if session.has_instance(instance_id):
+            return Instance(self._manager, session, instance_id, unclaimed)
+        if session.router.has_instance(instance_id):
             # The server would say the same. But Pie 0.5.2 also ends an instance when a connection closes that it
             # had refused to attach, so it's better not asked.
             raise AttachError("attach_instance", "Instance already attached (to this very client)")
-        session.call(
-            "attach_instance",
-            lambda corr_id: session.protocol.attach(corr_id, instance_id),
-            limit,
-            kind=session.protocol.attach_answer,
-            on_granted=lambda _: session.add_instance(instance_id),
-            refused=AttachError,
-        )
-        return Instance(self, session, instance_id, session.claim(instance_id))
+        attach(session, instance_id, limit)
+        return Instance(self._manager, session, instance_id, session.router.claim(instance_id))
 
     def list_instances(self, *, timeout: Timeout = DEFAULT) -> list[InstanceInfo]:
         """Return what the server knows of your instances: the running ones, and those that finished detached.
@@ -505,8 +466,8 @@ class PieClient:
             PieTimeoutError: no answer in time.
             PieConnectionError: the connection is lost.
         """
-        limit = self._limit(timeout)
-        return list_instances(self._lifecycle.authenticated("list_instances", limit).session, limit)
+        limit = self._manager.limit(timeout)
+        return list_instances(self._manager.authenticated("list_instances", limit).session, limit)
 
     def terminate_instance(self, instance_id: str, *, timeout: Timeout = DEFAULT) -> None:
         """Ask the server to end an instance, attached or not: its last event will be :attr:`Event.Aborted`.
@@ -524,8 +485,8 @@ class PieClient:
             PieConnectionError: the connection is lost.
         """
         check_text(instance_id, "instance_id", "instances have it in .id")
-        limit = self._limit(timeout)
-        self._terminate(self._lifecycle.authenticated("terminate_instance", limit).session, instance_id, limit)
+        limit = self._manager.limit(timeout)
+        terminate(self._manager.authenticated("terminate_instance", limit).session, instance_id, limit)
 
     # --- batches ------------------------------------------------------------------------------------------
 
@@ -573,7 +534,7 @@ class PieClient:
             PieConnectionError: the connection is lost. The instance may run on.
             OSError: the file can't be read.
         """
-        return run(self, program, args, input=input, timeout=timeout, check=check, on_event=on_event)
+        return run(self._manager, program, args, input=input, timeout=timeout, check=check, on_event=on_event)
 
     @overload
     def map(
@@ -645,7 +606,7 @@ class PieClient:
             OSError: the file can't be read.
         """
         return map_(
-            self,
+            self._manager,
             program,
             inputs,
             concurrency=concurrency,
@@ -653,51 +614,6 @@ class PieClient:
             retries=retries,
             return_exceptions=return_exceptions,
         )
-
-    # --- called by Instance: on the session that it belongs to, which may not be the client's any more ------
-
-    def _terminate_instance(self, instance: Instance, timeout: Timeout) -> None:
-        limit = self._limit(timeout)
-        self._terminate(self._lifecycle.session_of(instance, "terminate", limit), instance.id, limit)
-
-    def _terminate(self, session: Session, instance_id: str, limit: Limit) -> None:
-        session.call(
-            "terminate_instance",
-            lambda corr_id: session.protocol.terminate(corr_id, instance_id),
-            limit,
-            refused=TerminateError,
-        )
-
-    def _send_to_instance(self, instance: Instance, message: str, timeout: Timeout) -> None:
-        check_text(message, "message", "bytes go through upload_blob()")
-        limit = self._limit(timeout)
-        session = self._lifecycle.session_of(instance, "send", limit)
-        encoded = session.protocol.signal(instance.id, message)
-        if session.endpoint.is_gateway and len(encoded) > _GATEWAY_MESSAGE_LIMIT:
-            raise ValueError(
-                f"a message of {len(encoded)} bytes is too long: Pie 0.5 drops what is longer than 7 MiB without a"
-                " word; send it in parts, or as a blob"
-            )
-        session.send(encoded, deadline=limit.deadline())
-
-    def _upload_blob(self, instance: Instance, blob: PayloadSource, progress: Progress, timeout: Timeout) -> None:
-        limit = self._limit(timeout, for_upload=True)
-        session = self._lifecycle.session_of(instance, "upload_blob", limit)
-        with open_payload(blob) as payload:
-
-            def head(corr_id: int, index: int, total: int, size: int) -> bytes:
-                return session.protocol.blob_chunk(corr_id, instance.id, payload.hash, index, total, size)
-
-            session.uploader.upload(
-                "upload_blob",
-                payload,
-                head,
-                # Servers keep blobs apart by their hash alone: the same bytes twice at once break each other.
-                turn=f"blob {payload.hash}",
-                limit=limit,
-                progress=progress,
-                confirmed=session.protocol.confirms_blobs,
-            )
 
     # --- the server -------------------------------------------------------------------------------------
 
@@ -715,8 +631,8 @@ class PieClient:
             PieTimeoutError: no answer in time.
             PieConnectionError: the connection is lost.
         """
-        limit = self._limit(timeout)
-        session = self._lifecycle.authenticated("ping", limit).session
+        limit = self._manager.limit(timeout)
+        session = self._manager.authenticated("ping", limit).session
         begin = perf_counter()
         session.call("ping", session.protocol.ping, limit)
         taken = session.counters.last_round_trip = perf_counter() - begin
@@ -728,7 +644,7 @@ class PieClient:
         Never blocks, and asks nothing of the server. The counters begin anew with :meth:`connect`, but not with a
         reconnection. All zero while the client is not connected.
         """
-        connection = self._lifecycle.connection
+        connection = self._manager.connection
         return ClientStats() if connection is None else connection.session.stats()
 
     def query(self, subject: str, record: str, *, timeout: Timeout = DEFAULT) -> QueryResult:
@@ -750,8 +666,8 @@ class PieClient:
         """
         check_text(subject, "subject")
         check_text(record, "record")
-        limit = self._limit(timeout)
-        session = self._lifecycle.authenticated("query", limit).session
+        limit = self._manager.limit(timeout)
+        session = self._manager.authenticated("query", limit).session
         try:
             answer = session.call("query", lambda corr_id: session.protocol.query(corr_id, subject, record), limit)
         except RequestError as error:

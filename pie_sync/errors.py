@@ -22,14 +22,19 @@
 Two roots, so that ``except PieError`` and ``except ConnectionError`` each catch their own kind: the first
 says that the conversation went wrong, the second that there is none. Whatever a library underneath raised is
 the ``__cause__``.
+
+What a server says is part of many texts. ``str()`` of an error is one line that can't control a terminal, of 2,000
+characters at the most; attributes such as ``reason`` are as the server said them.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ._printable import printable
+
 if TYPE_CHECKING:
-    from .instance import CompletedInstance
+    from .events import CompletedInstance
 
 __all__ = [
     "AttachError",
@@ -49,8 +54,18 @@ __all__ = [
 ]
 
 
+#: The most characters of an error's text.
+_MAX_TEXT = 2000
+
+
 class PieError(Exception):
     """The root of everything the server refuses or breaks. A lost connection is not one: see the module."""
+
+    def __str__(self) -> str:
+        return printable(self._text(), _MAX_TEXT)
+
+    def _text(self) -> str:
+        return super().__str__()
 
 
 class AuthenticationError(PieError):
@@ -70,7 +85,7 @@ class RequestError(PieError):
         self.request = request
         self.reason = reason
 
-    def __str__(self) -> str:
+    def _text(self) -> str:
         return f"{self.request} failed: {self.reason}"
 
 
@@ -111,7 +126,7 @@ class InstanceFailed(PieError):  # noqa: N818 - the name is part of the API
         self.instance_id = instance_id
         self.completed = completed
 
-    def __str__(self) -> str:
+    def _text(self) -> str:
         return f"instance {self.instance_id} ended with {self.completed.event.name}: {self.completed.message}"
 
 
@@ -131,6 +146,9 @@ class PieTimeoutError(PieError, TimeoutError):
 
 class PieConnectionError(ConnectionError):
     """The connection can't be made, or is lost, or was closed. Not a :class:`PieError`, on purpose."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__(), _MAX_TEXT)
 
 
 class PieConnectTimeoutError(PieConnectionError, TimeoutError):

@@ -6,9 +6,15 @@ import os
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Union
 
-__all__ = ["Blob", "Event", "InstanceInfo", "QueryResult"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["Blob", "CompletedInstance", "Data", "Event", "InstanceInfo", "QueryResult"]
+
+#: What comes with an event: bytes for :attr:`Event.Blob`, else text.
+Data = Union[str, bytes]
 
 
 class Event(Enum):
@@ -106,6 +112,52 @@ def _harmless(name: str) -> str:
     if device in {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(10))}:
         return "_" + cut
     return cut
+
+
+@dataclass(frozen=True)
+class CompletedInstance:
+    """All that an instance sent, after its end: what :meth:`Instance.wait` returns.
+
+    Attributes:
+        event: how it ended: a terminal :class:`Event`.
+        message: the text of that event: the program's result, or the reason why there is none.
+        stdout: everything that it printed.
+        stderr: everything that it printed to its standard error.
+        messages: the texts that it sent, in order.
+        blobs: the bytes that it sent, in order.
+    """
+
+    event: Event
+    message: str
+    stdout: str = ""
+    stderr: str = ""
+    messages: tuple[str, ...] = ()
+    blobs: tuple[bytes, ...] = ()
+
+    @classmethod
+    def from_events(cls, events: Iterable[tuple[Event, Data]]) -> CompletedInstance:
+        """Collect the events of one instance, its terminal event included.
+
+        One pass over all of them: a batch of short instances does little else.
+        """
+        stdout: list[str] = []
+        stderr: list[str] = []
+        messages: list[str] = []
+        blobs: list[bytes] = []
+        terminal = None
+        for event, data in events:
+            if isinstance(data, bytes):
+                blobs.append(data)
+            elif event is Event.Message:
+                messages.append(data)
+            elif event is Event.Stdout:
+                stdout.append(data)
+            elif event is Event.Stderr:
+                stderr.append(data)
+            else:
+                terminal = event, data
+        assert terminal is not None
+        return cls(*terminal, "".join(stdout), "".join(stderr), tuple(messages), tuple(blobs))
 
 
 @dataclass(frozen=True)

@@ -6,47 +6,32 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Callable, Union
+from itertools import chain
+from typing import TYPE_CHECKING, Callable
 
+from ._connection.instances import terminate
+from ._connection.validation import check_text
 from ._protocol import ProcessProtocol
 from ._session.event_queue import MESSAGE
+from ._session.payloads import open_payload
 from ._support.time_limits import DEFAULT, Timeout, acquire, check_timeout, deadline_after, time_left
 from .errors import AttachError, InstanceEnded, InstanceFailed, PieTimeoutError, TerminateError
-from .events import Event
+from .events import CompletedInstance, Event
 
 if TYPE_CHECKING:
+    from ._connection.manager import ConnectionManager
     from ._session.event_queue import Entry, EventQueue
+    from ._session.payloads import PayloadSource
     from ._session.session import Session
-    from ._session.transfers import PayloadSource
     from ._session.uploads import Progress
-    from .client import PieClient
+    from ._support.time_limits import TimeLimit
+    from .events import Data
 
-__all__ = ["CompletedInstance", "Instance"]
+__all__ = ["Instance"]
 
-#: What comes with an event: bytes for :attr:`Event.Blob`, else text.
-Data = Union[str, bytes]
-
-
-@dataclass(frozen=True)
-class CompletedInstance:
-    """All that an instance sent, after its end: what :meth:`Instance.wait` returns.
-
-    Attributes:
-        event: how it ended: a terminal :class:`Event`.
-        message: the text of that event: the program's result, or the reason why there is none.
-        stdout: everything that it printed.
-        stderr: everything that it printed to its standard error.
-        messages: the texts that it sent, in order.
-        blobs: the bytes that it sent, in order.
-    """
-
-    event: Event
-    message: str
-    stdout: str = ""
-    stderr: str = ""
-    messages: tuple[str, ...] = ()
-    blobs: tuple[bytes, ...] = ()
+#: The longest message that pie-server 0.5.2 takes. (Measured: it drops a longer one, and from 8 MiB on it ends the
+#: connection.)
+_GATEWAY_MESSAGE_LIMIT = 7 * 1024 * 1024
 
 
 class Instance:
@@ -69,8 +54,10 @@ class Instance:
     # For __del__, in case that __init__ is interrupted.
     _events: EventQueue | None = None
 
-    def __init__(self, client: PieClient, session: Session, instance_id: str, events: EventQueue | None) -> None:
-        self._client = client
+    def __init__(
+        self, manager: ConnectionManager, session: Session, instance_id: str, events: EventQueue | None
+    ) -> None:
+        self._manager = manager
         self._session = session
         self._id = instance_id
         self._events = events
@@ -84,7 +71,7 @@ class Instance:
     def __del__(self) -> None:
         # Nobody can receive its events any more: without this they'd be kept until the connection ends.
         if self._events is not None:
-            self._client._forget(self._id, self._events)
+            self._manager.forget(self._id, self._events)
 
     def __repr__(self) -> str:
         state = "detached" if self._events is None else "finished" if self.finished else "attached"
@@ -197,7 +184,8 @@ class Instance:
             while True:
                 self._collected.append(self._recv_slowly(events, time_left(deadline)))
         except InstanceEnded:
-            completed = self._completed(events)
+            assert events.terminal is not None
+            completed = CompletedInstance.from_events(chain(self._collected or (), [events.terminal]))
         except PieTimeoutError:
             raise PieTimeoutError(f"instance {self._id}: not ended within {timeout} s") from None
         finally:
@@ -206,22 +194,6 @@ class Instance:
         if check and completed.event is not Event.Completed:
             raise InstanceFailed(self._id, completed)
         return completed
-
-    def _completed(self, events: EventQueue) -> CompletedInstance:
-        assert events.terminal is not None
-        event, message = events.terminal
-
-        def all_of(kind: Event) -> Iterator[Data]:
-            return (data for event, data in self._collected or () if event is kind)
-
-        return CompletedInstance(
-            event,
-            message,
-            stdout="".join(map(str, all_of(Event.Stdout))),
-            stderr="".join(map(str, all_of(Event.Stderr))),
-            messages=tuple(map(str, all_of(Event.Message))),
-            blobs=tuple(data for data in all_of(Event.Blob) if isinstance(data, bytes)),
-        )
 
     def send(self, message: str, *, timeout: Timeout = DEFAULT) -> None:
         """Send a text to the program. Blocks only while the server does not read.
@@ -244,7 +216,16 @@ class Instance:
         self._attached("send")
         if self.finished:
             self._check_running("send")
-        self._client._send_to_instance(self, message, timeout)
+        check_text(message, "message", "bytes go through upload_blob()")
+        limit = self._manager.limit(timeout)
+        session = self._current_session("send", limit)
+        encoded = session.protocol.signal(self._id, message)
+        if session.endpoint.is_gateway and len(encoded) > _GATEWAY_MESSAGE_LIMIT:
+            raise ValueError(
+                f"a message of {len(encoded)} bytes is too long: Pie 0.5 drops what is longer than 7 MiB without a"
+                " word; send it in parts, or as a blob"
+            )
+        session.send(encoded, deadline=limit.deadline())
 
     def upload_blob(self, blob: PayloadSource, *, progress: Progress = None, timeout: Timeout = DEFAULT) -> None:
         """Send bytes to the program. Blocks until the server has them all.
@@ -269,7 +250,23 @@ class Instance:
             OSError: the file can't be read.
         """
         self._check_running("upload_blob")
-        self._client._upload_blob(self, blob, progress, timeout)
+        limit = self._manager.limit(timeout, for_upload=True)
+        session = self._current_session("upload_blob", limit)
+        with open_payload(blob) as payload:
+
+            def head(corr_id: int, index: int, total: int, size: int) -> bytes:
+                return session.protocol.blob_chunk(corr_id, self._id, payload.hash, index, total, size)
+
+            session.uploads.upload(
+                "upload_blob",
+                payload,
+                head,
+                # Servers keep blobs apart by their hash alone: the same bytes twice at once break each other.
+                slot=f"blob {payload.hash}",
+                limit=limit,
+                progress=progress,
+                confirmed=session.protocol.confirms_blobs,
+            )
 
     def terminate(self, *, timeout: Timeout = DEFAULT) -> None:
         """Ask the server to end the program: its last event will be :attr:`Event.Aborted`.
@@ -287,11 +284,41 @@ class Instance:
         if self._events is not None and self._events.terminal is not None:
             return
         try:
-            self._client._terminate_instance(self, timeout)
+            limit = self._manager.limit(timeout)
+            terminate(self._current_session("terminate", limit), self._id, limit)
         except TerminateError as error:
             # It has ended meanwhile: the process protocol says so, the instance protocol doesn't care.
             if error.reason != ProcessProtocol.NO_SUCH_PROCESS:
                 raise
+
+    def _current_session(self, method: str, limit: TimeLimit) -> Session:
+        """Return the session that the instance is attached to. Blocks while it is being restored."""
+        self._session = self._manager.session_of(self._id, self._session, method, limit)
+        return self._session
+
+    # --- for run and map ----------------------------------------------------------------------------------
+
+    @property
+    def _is_running(self) -> bool:
+        """Whether the instance is attached, and its end has not arrived."""
+        return self._events is not None and self._events.terminal is None
+
+    def _call_at_end(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` at the instance's end, or at an error before it; see :class:`EventQueue`."""
+        assert self._events is not None
+        self._events.call_at_end(callback)
+
+    def _drain(self) -> CompletedInstance:
+        """Return everything that the instance sent. Only when its end has arrived; raises what recv() raises."""
+        assert self._events is not None
+        items = []
+        try:
+            while True:
+                items.append(self._events.get(block=False))
+        except InstanceEnded:
+            return CompletedInstance.from_events(items)
+
+    # ------------------------------------------------------------------------------------------------------
 
     def _attached(self, method: str) -> EventQueue:
         if self._events is None:

@@ -9,14 +9,14 @@ from time import monotonic
 import pytest
 
 from pie_sync import PieConnectionError
-from pie_sync._session.pending_request import Call
-from pie_sync._session.pending_requests import Calls
+from pie_sync._session.pending_request import PendingRequest
+from pie_sync._session.pending_requests import PendingRequests
 
 LOST = PieConnectionError("the connection is lost")
 
 
 def call():
-    return Call("ping", ("response",))
+    return PendingRequest("ping", ("response",))
 
 
 class LosesIt(dict):
@@ -28,15 +28,15 @@ class LosesIt(dict):
 
     def __setitem__(self, corr_id, call):
         if self.before:
-            self.calls.lose(LOST)
+            self.calls.fail_all(LOST)
         super().__setitem__(corr_id, call)
         if not self.before:
-            self.calls.lose(LOST)
+            self.calls.fail_all(LOST)
 
 
 @pytest.mark.parametrize("before", [True, False])
 def test_lost_while_it_is_registered(before):
-    calls = Calls()
+    calls = PendingRequests()
     calls._pending = LosesIt(calls, before=before)
     with pytest.raises(PieConnectionError, match="the connection is lost"):
         calls.add(call())
@@ -45,8 +45,8 @@ def test_lost_while_it_is_registered(before):
 
 def test_lost_while_many_threads_register():
     for _ in range(20):
-        calls = Calls()
-        registered: list[list[Call]] = [[] for _ in range(4)]
+        calls = PendingRequests()
+        registered: list[list[PendingRequest]] = [[] for _ in range(4)]
         under_way = threading.Barrier(5)
 
         def register(mine, calls=calls, under_way=under_way):
@@ -61,7 +61,7 @@ def test_lost_while_many_threads_register():
         for thread in threads:
             thread.start()
         under_way.wait()
-        calls.lose(LOST)
+        calls.fail_all(LOST)
         for thread in threads:
             thread.join()
         # The last one of each was refused by add().
@@ -73,7 +73,7 @@ def test_lost_while_many_threads_register():
 @pytest.mark.parametrize("what_comes", ["the end", "a message that makes no sense"])
 def test_a_finalizer_that_gives_up_a_call_meanwhile(what_comes):
     """The garbage collector runs where it likes to, and in it whatever other threads do."""
-    calls = Calls()
+    calls = PendingRequests()
     waiting = {calls.add(one): one for one in [call() for _ in range(50)]}
     given_up = []
 
@@ -95,7 +95,7 @@ def test_a_finalizer_that_gives_up_a_call_meanwhile(what_comes):
     gc.set_threshold(1)
     try:
         if what_comes == "the end":
-            calls.lose(LOST)
+            calls.fail_all(LOST)
         else:
             calls.refuse("what?")
     finally:
@@ -104,12 +104,12 @@ def test_a_finalizer_that_gives_up_a_call_meanwhile(what_comes):
         gc.collect()
     assert kept
     if what_comes == "the end":
-        assert all(one.finished for one in left.values())
+        assert all(one.settled for one in left.values())
         assert len(calls) == 0
 
 
 def test_every_thread_gets_ids_of_its_own():
-    calls = Calls()
+    calls = PendingRequests()
     ids: list[list[int]] = [[] for _ in range(4)]
     threads = [
         threading.Thread(target=lambda mine=mine: mine.extend(calls.add(call()) for _ in range(5000)))

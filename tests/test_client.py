@@ -496,12 +496,12 @@ class TestInstances:
 
     def test_events_of_a_dropped_instance_are_not_kept(self, client):
         instance = client.launch_instance_from_registry("echo")
-        session, instance_id = client._lifecycle.connection.session, instance.id
-        assert instance_id in session._queues
+        session, instance_id = client._manager.connection.session, instance.id
+        assert instance_id in session.router._queues
         events = weakref.ref(instance._events)
         del instance
         gc.collect()
-        assert instance_id not in session._queues
+        assert instance_id not in session.router._queues
         assert events() is None  # before anything else has come
 
     @pytest.mark.parametrize("how", ["it ends", "the connection is lost", "the client is closed"])
@@ -509,7 +509,7 @@ class TestInstances:
         instance = client.launch_instance_from_registry("echo")
         instance.send("hello")
         assert instance.recv(timeout=10) == (Event.Message, "hello")
-        session, events = client._lifecycle.connection.session, weakref.ref(instance._events)
+        session, events = client._manager.connection.session, weakref.ref(instance._events)
         if how == "it ends":
             instance.send("stop")
             assert instance.recv(timeout=10) == (Event.Completed, "stopped")
@@ -524,7 +524,7 @@ class TestInstances:
         del instance
         gc.collect()
         assert events() is None
-        assert session._queues == {}
+        assert session.router._queues == {}
 
 
 class TestServer:

@@ -10,6 +10,7 @@ import importlib.util
 import re
 import subprocess
 import sys
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,8 @@ from tests.testing.official import official_python
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("**/*.md"))
+PICTURES = sorted(DOCS.glob("pictures/*.svg"))
+SVG = "{http://www.w3.org/2000/svg}"
 
 CODE = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 #: What a page says that its code prints: "That prints:", and a block.
@@ -195,3 +198,71 @@ def test_the_local_server_is_independent():
         # The plugin has a fixture that is a client.
         allowed = {"client.py"} if file.name == "pytest_plugin.py" else set()
         assert outside <= {"events.py", "errors.py"} | allowed, file
+
+
+@pytest.mark.parametrize("picture", PICTURES, ids=name)
+def test_a_picture_can_be_read_on_a_phone_and_aloud(picture):
+    svg = ElementTree.parse(picture).getroot()
+    assert (svg.findtext(f"{SVG}title") or "").strip()
+    assert (svg.findtext(f"{SVG}desc") or "").strip()
+    _, _, width, _ = map(float, svg.attrib["viewBox"].split())
+    assert width <= 480
+    assert "font-size=" not in picture.read_text()  # all sizes are in the style
+    fonts = re.findall(r"\bfont(?:-size)?:([^;]*)", picture.read_text())
+    sizes = [float(size) for font in fonts for size in re.findall(r"([\d.]+)px", font)]
+    assert len(sizes) == len(fonts) > 0
+    assert min(sizes) >= 11
+    # The text of a page is 358 px wide on a phone of 390 px.
+    assert min(sizes) * 358 / width >= 11
+
+
+@pytest.mark.parametrize("picture", PICTURES, ids=name)
+def test_a_picture_is_on_a_page_with_a_text_in_its_place(picture):
+    (text,) = re.findall(rf"!\[([^\]]*)\]\(pictures/{picture.name}\)", (DOCS / "architecture.md").read_text())
+    assert len(text) > 50
+
+
+class Box:
+    """A box of the picture of the rooms."""
+
+    def __init__(self, rect: ElementTree.Element) -> None:
+        self.left, self.top, width, height = (float(rect.attrib[name]) for name in ("x", "y", "width", "height"))
+        self.right, self.bottom = self.left + width, self.top + height
+
+
+def drawn_rooms() -> tuple[dict[str, Box], list[tuple[str, str]]]:
+    """The rooms in docs/pictures/rooms.svg, and its arrows: from which room to which."""
+    svg = ElementTree.parse(DOCS / "pictures" / "rooms.svg").getroot()
+    boxes = {}
+    for group in svg.iter(f"{SVG}g"):
+        rect, label = group.find(f"{SVG}rect"), group.find(f"{SVG}text[@class='name']")
+        if rect is not None and label is not None:
+            boxes[str(label.text)] = Box(rect)
+    arrows = []
+    for path in svg.iter(f"{SVG}path"):
+        if path.get("class") == "arrow":
+            x, begin, end = map(float, re.findall(r"[\d.]+", path.attrib["d"]))
+            touched = {room: box for room, box in boxes.items() if box.left < x < box.right}
+            (source,) = [room for room, box in touched.items() if box.bottom == begin]
+            (target,) = [room for room, box in touched.items() if box.top == end]
+            arrows.append((source, target))
+    return boxes, arrows
+
+
+def test_the_picture_of_the_rooms_shows_what_the_table_says():
+    listed, (boxes, arrows) = rooms(), drawn_rooms()
+    assert set(boxes) == set(listed)
+    assert [arrow for arrow in arrows if arrow[1] not in listed[arrow[0]]] == []
+    assert {room for room, allowed in listed.items() if allowed} == {source for source, _ in arrows}
+
+
+def test_in_the_picture_of_the_rooms_every_import_leads_down():
+    boxes, _ = drawn_rooms()
+    upwards = [
+        (room, imported)
+        for room, allowed in rooms().items()
+        if room != "testing/"  # beside the others: one of its modules imports the client
+        for imported in allowed
+        if boxes[room].bottom > boxes[imported].top
+    ]
+    assert not upwards

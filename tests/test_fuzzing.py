@@ -9,11 +9,11 @@ import pytest
 
 from fuzzing import harness
 from pie_sync._protocol import messages
-from pie_sync._session import transfers as _transfer
+from pie_sync._session import blobs
 from pie_sync._session.early_events import EarlyEvents
 from pie_sync._session.event_queue import EventQueue
-from pie_sync._session.pending_requests import Calls
-from pie_sync._session.session import Session
+from pie_sync._session.pending_requests import PendingRequests
+from pie_sync._session.router import Router
 from pie_sync._transport import frames as _frames
 
 every_target = pytest.mark.parametrize("target", harness.TARGETS)
@@ -85,12 +85,12 @@ def forget_to_give_back(remove):
     [
         ("frames", _frames.FrameReader, "_check_start", lambda check_start: lambda self, first, length: None),
         ("messages", messages, "_explain", lambda explain: lambda decoders, message: KeyError("type")),
-        ("blobs", _transfer.BlobAssembler, "_remove", forget_to_give_back),
+        ("blobs", blobs.BlobAssembler, "_remove", forget_to_give_back),
         ("session", EventQueue, "put_batch", lose_the_last),
         ("session", EarlyEvents, "take", forget_what_is_early),
-        ("session", Session, "_handle_text", ignore_text),
-        ("session", Calls, "refuse", lambda refuse: lambda self, text: None),
-        ("session", Calls, "_settle", lambda settle: lambda self, call: None),
+        ("session", Router, "_handle_text", ignore_text),
+        ("session", PendingRequests, "refuse", lambda refuse: lambda self, text: None),
+        ("session", PendingRequests, "_settled", lambda settled: lambda self, request: None),
     ],
 )
 def test_a_defect_is_noticed(monkeypatch, target, where, name, broken):

@@ -25,9 +25,9 @@ from pie_sync import (
 )
 from pie_sync._runs.launch import Launch
 from pie_sync._runs.map import LOOK_AHEAD
-from pie_sync._runs.program_reference import Runnable
-from pie_sync._support.signal_safe_queue import Inbox
-from pie_sync._support.time_limits import Limit
+from pie_sync._runs.program_reference import ProgramReference
+from pie_sync._support.signal_safe_queue import SignalSafeQueue
+from pie_sync._support.time_limits import TimeLimit
 from tests.programs import HELLO
 from tests.scripted import scripted_server, wait_for_close
 
@@ -251,8 +251,8 @@ def test_memory_does_not_grow(client, gauge):
     gc.collect()
     assert process.memory_info().rss - before < 8 * 1024 * 1024
     results.close()
-    assert not client._lifecycle.connection.session._queues
-    assert not client._lifecycle.connection.session._unclaimed
+    assert not client._manager.connection.session.router._queues
+    assert not client._manager.connection.session.router._unclaimed
 
 
 # --- failures ---------------------------------------------------------------------------------------------
@@ -393,7 +393,7 @@ def test_nonsense_from_an_instance_ends_it():
 def nothing_is_kept(client, gauge):
     gauge.wait_for(lambda: gauge.running == 0)
     assert client.list_instances() == [] or all(info.status == "Finished" for info in client.list_instances())
-    return not client._lifecycle.connection.session._queues
+    return not client._manager.connection.session.router._queues
 
 
 @pytest.mark.parametrize("way", ["close", "exception", "dropped"])
@@ -485,23 +485,25 @@ def test_a_generator_in_a_cycle_is_collected_wherever_it_may_be(client, gauge):
     cycle = [results]
     cycle.append(cycle)
     del results, cycle
-    session = client._lifecycle.connection.session
-    with session.calls._lock:
+    session = client._manager.connection.session
+    with session.router.pending._lock:
         gc.collect()
     assert client.ping() > 0  # is answered after the launches that were under way
-    assert not session._queues
+    assert not session.router._queues
 
 
 def test_an_instance_that_comes_when_its_launch_was_dropped_is_let_go(server, client, gauge):
     """Nobody could receive its events, nor forget them."""
     server.delay(math.inf)
-    launch = Launch(client, "map", Runnable("odd-ones-wait", None), ["1"], Limit(20), Inbox())
+    launch = Launch(
+        client._manager, "map", ProgramReference("odd-ones-wait", None), ["1"], TimeLimit(20), SignalSafeQueue()
+    )
     launch.send()
     launch.drop()
     server.delay(0)
     assert client.ping() > 0  # is answered after the launch
-    assert launch.finished
-    assert not client._lifecycle.connection.session._queues
+    assert launch.settled
+    assert not client._manager.connection.session.router._queues
 
 
 def test_after_the_client_was_closed(server, gauge):

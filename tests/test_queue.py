@@ -107,7 +107,7 @@ def put_directly(events: EventQueue, items):
         events.queue.append(text if event is Event.Message else (event, text))
         wanted = wanted or bool(events.waiting)
     if wanted:
-        events.wake()
+        events.notify()
 
 
 @pytest.mark.parametrize("put", [EventQueue.put_batch, put_directly])

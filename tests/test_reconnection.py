@@ -9,7 +9,8 @@ import time
 import pytest
 
 from pie_sync import Event, PieClient, PieConnectionError, PieTimeoutError
-from pie_sync._connection.reconnection import Restoration
+from pie_sync._connection import reconnection
+from pie_sync._session.session import State
 from pie_sync.testing import LocalServer, ProgramContext
 from tests.programs import add_programs
 
@@ -196,16 +197,16 @@ def test_a_new_request_waits_no_longer_than_its_time_limit():
 
 def test_an_attempt_that_fails_half_way_ends_no_instance(server, client, monkeypatch):
     instances = [client.launch_instance_from_registry("echo") for _ in range(3)]
-    attach_one = Restoration._attach_one
+    attach = reconnection.attach
     attempts = []
 
-    def fail_once(self, session, instance_id, events, deadline):
+    def fail_once(session, instance_id, limit, events):
         attempts.append(instance_id)
         if len(attempts) == 2:  # the first instance is attached by then
             raise PieTimeoutError("no answer")
-        attach_one(self, session, instance_id, events, deadline)
+        attach(session, instance_id, limit, events)
 
-    monkeypatch.setattr(Restoration, "_attach_one", fail_once)
+    monkeypatch.setattr(reconnection, "attach", fail_once)
     drop_connections(server, client)
     for instance in instances:
         instance.send("hello")
@@ -299,8 +300,9 @@ def test_an_unclosed_client_is_collected_while_it_reconnects():
         client.authenticate("alice")
         [reader] = [thread for thread in set(threading.enumerate()) - before if "reader" in thread.name]
     # A request that is on its way when the connection is lost fails with it: begin when that is noticed.
-    with client._lifecycle.connection.session._reading:
-        pass
+    session = client._manager.connection.session
+    while session.state is State.OPEN:
+        session.wait_until_closed(0.01)
     with pytest.raises(PieTimeoutError, match="not restored"):
         client.ping(timeout=0.2)
     with pytest.warns(ResourceWarning, match="unclosed <PieClient"):

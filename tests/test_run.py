@@ -16,6 +16,7 @@ from pie_sync import (
     PieError,
     PieTimeoutError,
 )
+from pie_sync._connection.programs import Programs
 from tests.programs import HELLO
 from tests.scripted import scripted_server, wait_for_close
 
@@ -101,9 +102,9 @@ def test_a_hash(client):
 @pytest.mark.parametrize("kind", [str, lambda path: path], ids=["str", "PathLike"])
 def test_a_file_is_uploaded_once(client, wasm, kind, monkeypatch):
     uploads = []
-    upload_program = client.upload_program
+    upload = Programs.upload
     monkeypatch.setattr(
-        client, "upload_program", lambda *args, **options: uploads.append(args) or upload_program(*args, **options)
+        Programs, "upload", lambda *args, **options: uploads.append(args) or upload(*args, **options)
     )
     for _ in range(2):
         assert client.run(kind(wasm), ["world"], timeout=20).stdout.startswith("Hello, world!")

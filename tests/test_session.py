@@ -25,7 +25,7 @@ from pie_sync import (
     UploadError,
 )
 from pie_sync import PieClient as Client
-from pie_sync._session.session import Session
+from pie_sync._session.router import Router
 from tests.scripted import Peer, scripted_server, wait_for_close
 
 
@@ -179,7 +179,7 @@ class TestAnswers:
             wait_for_close(peer)
 
         def use(client):
-            monkeypatch.setattr(Session, "add_instance", lambda self, instance_id, events=None: {}[instance_id])
+            monkeypatch.setattr(Router, "add_instance", lambda self, instance_id, events=None: {}[instance_id])
             with pytest.raises(PieConnectionError, match="the reader thread failed: KeyError"):
                 client.launch_instance_from_registry("x")
             assert client.closed
@@ -275,6 +275,7 @@ class TestInstances:
 
         with scripted_server(whole_script) as uri, connect(uri, **options) as client:
             client.authenticate("alice")
+            self.client = client
             return use(client.launch_instance_from_registry("x"))
 
     def test_senseless_events_are_errors_in_their_place(self):
@@ -305,7 +306,7 @@ class TestInstances:
 
         def use(instance):
             assert instance.recv(10) == (Event.Completed, "done")
-            instance._client.ping()
+            self.client.ping()
             with pytest.raises(InstanceEnded, match="Completed: done"):
                 instance.recv(10)
 
@@ -383,7 +384,7 @@ class TestInstances:
                 instance.wait()
             with pytest.raises(PieConnectionError, match=reasons[how]):
                 instance.send("hello?")
-            assert instance._client.closed
+            assert self.client.closed
 
         self.run(script, use)
 
@@ -397,7 +398,7 @@ class TestInstances:
             peer.connection.socket.shutdown(2)
 
         def use(instance):
-            client = instance._client
+            client = self.client
             outcomes = []
             calls = [
                 instance.recv,
@@ -671,7 +672,7 @@ def test_correlation_ids_wrap_before_2_to_the_32(monkeypatch):
 
     with scripted_server(script) as uri, connect(uri) as client:
         client.authenticate("alice")
-        client._lifecycle.connection.session.calls._corr_ids = itertools.count(2**32 - 1)
+        client._manager.connection.session.router.pending._corr_ids = itertools.count(2**32 - 1)
         for _ in range(3):
             client.ping()
     assert seen == [2**32 - 1, 0, 1]

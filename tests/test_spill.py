@@ -14,7 +14,7 @@ import pytest
 from pie_sync import Blob, Event, PieError
 from pie_sync._session import event_queue as queue_module
 from pie_sync._session.event_queue import EventQueue
-from pie_sync._session.memory_limit import Backlog
+from pie_sync._session.memory_limit import MemoryLimit
 from pie_sync._session.spill_file import SpillFile, SpillSpace
 
 
@@ -88,7 +88,7 @@ def test_everything_keeps_its_order():
     events.put_batch(messages(10, 20))
     events.spill()
     assert events.memory_size() == 0
-    assert not events.direct, "what comes next must not overtake what is on disk"
+    assert not events.fast_path, "what comes next must not overtake what is on disk"
     events.put_batch(messages(20, 30))
     assert events.memory_size() == 0, "what comes behind something on disk goes there too"
     events.put_error(errors[1])
@@ -102,7 +102,7 @@ def test_everything_keeps_its_order():
     expected = [*messages(1, 10), errors[0], *messages(10, 30), errors[1], *messages(30, 50), errors[2]]
     assert drain(events) == expected
     assert events.exhausted
-    assert not any(isinstance(part, SpillFile) for part in events._behind)
+    assert not any(isinstance(part, SpillFile) for part in events._overflow)
 
 
 def test_memory_again_once_the_disk_is_read():
@@ -111,7 +111,7 @@ def test_memory_again_once_the_disk_is_read():
     events.spill()
     assert [events.get() for _ in range(10)] == messages(0, 10)
     events.put_batch(messages(10, 20))
-    assert events.direct
+    assert events.fast_path
     assert events.memory_size() > 0
     assert [events.get() for _ in range(10)] == messages(10, 20)
     assert events.memory_size() == 0
@@ -173,11 +173,11 @@ def test_what_is_being_moved_to_disk_is_not_gone():
 FULL_DISK = """
 import resource
 from pie_sync import Event, PieError
-from pie_sync._session.memory_limit import Backlog
+from pie_sync._session.memory_limit import MemoryLimit
 from pie_sync._session.event_queue import EventQueue
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
-backlog, events = Backlog(100_000), EventQueue()
+backlog, events = MemoryLimit(100_000), EventQueue()
 backlog.watch(events)
 for number in range(2000):
     backlog.put(events, [(Event.Message, f"{number:06}" + 1000 * "x")])
@@ -241,7 +241,7 @@ def test_queues_share_a_space_and_give_it_back():
 
 class TestBacklog:
     def test_many_queues_take_few_files(self):
-        backlog = Backlog(100_000)
+        backlog = MemoryLimit(100_000)
         queues = [EventQueue() for _ in range(2000)]
         for events in queues:
             backlog.watch(events)
@@ -257,7 +257,7 @@ class TestBacklog:
             assert temporary_files() == before
 
     def test_counting_while_instances_come(self):
-        backlog = Backlog(100_000)
+        backlog = MemoryLimit(100_000)
         kept = []
 
         def add():
@@ -272,7 +272,7 @@ class TestBacklog:
         thread.join()
 
     def test_the_fullest_goes_first(self):
-        backlog = Backlog(100_000)
+        backlog = MemoryLimit(100_000)
         small, large = EventQueue(), EventQueue()
         for events in (small, large):
             backlog.watch(events)
@@ -287,7 +287,7 @@ class TestBacklog:
             assert drain(events) == messages(0, count)
 
     def test_what_is_consumed_does_not_count(self):
-        backlog = Backlog(100_000)
+        backlog = MemoryLimit(100_000)
         events = EventQueue()
         backlog.watch(events)
         for start in range(0, 20_000, 100):
@@ -296,7 +296,7 @@ class TestBacklog:
         assert backlog.spills == 0
 
     def test_what_somebody_waits_for_takes_no_detour(self):
-        backlog = Backlog(100_000)
+        backlog = MemoryLimit(100_000)
         events = EventQueue()
         backlog.watch(events)
         received = []
@@ -310,7 +310,7 @@ class TestBacklog:
         assert backlog.spills == 0
 
     def test_what_nobody_holds_does_not_count(self):
-        backlog = Backlog(100_000)
+        backlog = MemoryLimit(100_000)
         for _ in range(200):
             events = EventQueue()
             backlog.watch(events)
@@ -327,15 +327,15 @@ class TestBacklog:
                 super().write(items)
 
         monkeypatch.setattr(queue_module, "SpillFile", Disk)
-        backlog = Backlog(10_000)
+        backlog = MemoryLimit(10_000)
         events = EventQueue()
         backlog.watch(events)
         backlog.put(events, messages(0, 10))
         backlog.put(events, messages(10, 200))  # too much, but it is in memory, and stays there
         late = EventQueue()
         backlog.watch(late)
-        assert not events.direct, "the reader thread must not fill the memory past the backlog"
-        assert not late.direct
+        assert not events.fast_path, "the reader thread must not fill the memory past the limit"
+        assert not late.fast_path
         backlog.put(events, messages(200, 250))
         assert [events.get() for _ in range(200)] == messages(0, 200)
         with pytest.raises(PieError, match="50 events are lost: .*No space left on device"):
@@ -345,6 +345,6 @@ class TestBacklog:
         backlog.put(events, messages(450, 500))
         assert backlog.spills == 1
         backlog.put(late, messages(0, 1))
-        assert late.direct, "there is room again"
+        assert late.fast_path, "there is room again"
         events.end(lambda: EOFError())
         assert drain(events) == messages(250, 500)

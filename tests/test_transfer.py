@@ -1,18 +1,13 @@
 import array
 import io
 import os
-import threading
 
 import pytest
 from blake3 import blake3
 
-from pie_sync._session.transfers import (
-    CHUNK_SIZE,
-    BlobAssembler,
-    TransferError,
-    count_chunks,
-    open_payload,
-)
+from pie_sync._protocol.chunks import CHUNK_SIZE, count_chunks
+from pie_sync._session.blobs import BlobAssembler, BlobError
+from pie_sync._session.payloads import open_payload
 from pie_sync._support.large_pages import LARGE
 
 SIZES = [0, 1, CHUNK_SIZE - 1, CHUNK_SIZE, CHUNK_SIZE + 1, 3 * CHUNK_SIZE]
@@ -113,7 +108,7 @@ def feed(assembler, instance_id, chunks):
     for chunk in chunks:
         try:
             blob = assembler.add(instance_id, *chunk)
-        except TransferError as error:
+        except BlobError as error:
             outcome.append(str(error))
         else:
             if blob is not None:
@@ -131,26 +126,13 @@ def test_blobs_of_two_instances_interleaved():
     assert not assembler._downloads
 
 
-@pytest.mark.parametrize("more_threads", [True, False])
-def test_a_large_blob_is_hashed_with_or_without_a_thread(more_threads, monkeypatch):
-    started = []
-
-    def start(thread):
-        started.append(thread)
-        if not more_threads:
-            raise RuntimeError("can't start new thread")
-        original(thread)
-
-    original = threading.Thread.start
-    monkeypatch.setattr(threading.Thread, "start", start)
+def test_a_large_blob_with_a_wrong_chunk():
     assembler = BlobAssembler(2**30)
     good, bad = (chunks_of(os.urandom(5 * 2**20), CHUNK_SIZE) for _ in range(2))
     assert feed(assembler, "one", good) == [b"".join(piece for *_, piece in good)]
     bad[7] = (*bad[7][:3], bytes(CHUNK_SIZE))
     [error] = feed(assembler, "one", bad)
     assert "5242880 bytes do not match" in error
-    assert len(started) == 2
-    assert not any(thread.is_alive() for thread in started)
 
 
 @pytest.mark.parametrize(

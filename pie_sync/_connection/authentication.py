@@ -11,8 +11,10 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Callable
 
+from .._printable import SHORT, printable
+from .._protocol.generation import AUTHENTICATION_DISABLED
 from .._protocol.messages import Answer
-from .._session.pending_request import Call
+from .._session.pending_request import PendingRequest
 from .._support.time_limits import acquire
 from ..errors import AuthenticationError, RequestError
 from .validation import check_challenge
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
     from .._protocol import Protocol
     from .._session.session import Session
-    from .._support.time_limits import Limit
+    from .._support.time_limits import TimeLimit
     from ..keys import ParsedPrivateKey
 
 __all__ = ["Authentication"]
@@ -40,9 +42,9 @@ class Authentication:
         self._lock = threading.Lock()
         self._username: str | None = None
         # How to do the same on another connection.
-        self._repeat: Callable[[Authentication, Limit], None] | None = None
+        self._repeat: Callable[[Authentication, TimeLimit], None] | None = None
 
-    def repeat_on(self, other: Authentication, limit: Limit) -> None:
+    def repeat_on(self, other: Authentication, limit: TimeLimit) -> None:
         """Authenticate another session in the same way. Does nothing if this one was not authenticated."""
         if self._repeat is not None:
             self._repeat(other, limit)
@@ -52,23 +54,23 @@ class Authentication:
         """Whether other requests may be sent. Pie 0.5 demands no authentication."""
         return self._username is not None or self._session.endpoint.is_gateway
 
-    def identify(self, username: str, private_key: ParsedPrivateKey | None, limit: Limit) -> None:
+    def identify(self, username: str, private_key: ParsedPrivateKey | None, limit: TimeLimit) -> None:
         """Do what :meth:`PieClient.authenticate` says."""
-        with self._turn("authenticate", limit):
+        with self._exclusively("authenticate", limit):
             if self._username == username:
                 return
             self._refuse_another(f"use another PieClient for {username!r}")
             answer = self._ask("authenticate", lambda protocol: protocol.identify, username, limit)
             if not answer.ok:
-                raise AuthenticationError(f"the server refuses {username!r}: {answer.text}")
+                raise AuthenticationError(f"the server refuses {username!r}: {printable(answer.text, SHORT)}")
             if answer.kind == "challenge" or not self._is_let_in(answer.text):
                 self._prove(username, private_key, answer.text, limit)
             self._username = username
             self._repeat = lambda other, limit: other.identify(username, private_key, limit)
 
-    def by_token(self, token: str, limit: Limit) -> None:
+    def by_token(self, token: str, limit: TimeLimit) -> None:
         """Do what :meth:`PieClient.internal_authenticate` says."""
-        with self._turn("internal_authenticate", limit):
+        with self._exclusively("internal_authenticate", limit):
             self._refuse_another("use another PieClient")
             if self._session.endpoint.is_gateway:
                 raise AuthenticationError(
@@ -90,7 +92,7 @@ class Authentication:
             self._repeat = lambda other, limit: other.by_token(token, limit)
 
     @contextmanager
-    def _turn(self, name: str, limit: Limit) -> Iterator[None]:
+    def _exclusively(self, name: str, limit: TimeLimit) -> Iterator[None]:
         """Wait until no other thread is authenticating."""
         acquired: list[bool] = []
         try:
@@ -107,38 +109,39 @@ class Authentication:
 
     def _is_let_in(self, text: str) -> bool:
         protocol = self._session.protocol
-        return text == protocol.AUTHENTICATION_DISABLED or (
-            protocol.name == "process" and text == _ALREADY_AUTHENTICATED
-        )
+        return text == AUTHENTICATION_DISABLED or (protocol.name == "process" and text == _ALREADY_AUTHENTICATED)
 
     def _ask(
         self,
         name: str,
         method: Callable[[Protocol], Callable[[int, str], bytes]],
         argument: str,
-        limit: Limit,
+        limit: TimeLimit,
     ) -> Answer:
         """Send the first message of every generation that the server may speak; the answer tells which it is."""
         session = self._session
         candidates = (session.protocol,) if session.protocol_name else session.endpoint.candidates
-        call = Call(name, ("response", "challenge"))
+        request = PendingRequest(name, ("response", "challenge"))
+        pending = session.router.pending
         by_corr_id: dict[int, Protocol] = {}
         try:
             for candidate in candidates:
-                by_corr_id[session.calls.add(call)] = candidate
+                by_corr_id[pending.add(request)] = candidate
             messages = {corr_id: method(by_corr_id[corr_id])(corr_id, argument) for corr_id in by_corr_id}
             session.request_by_any(messages, name, deadline=limit.deadline())
-            if not call.wait(limit.deadline()):
+            if not request.wait(limit.deadline()):
                 raise limit.expired(name, "no answer from the server")
         finally:
             for corr_id in by_corr_id:
-                session.calls.remove(corr_id, call)
-        answer = call.result()
+                pending.remove(corr_id, request)
+        answer = request.result()
         assert isinstance(answer, Answer)
-        session.protocol = by_corr_id[answer.corr_id]
+        session.router.protocol = by_corr_id[answer.corr_id]
         return answer
 
-    def _prove(self, username: str, private_key: ParsedPrivateKey | None, challenge: str, limit: Limit) -> None:
+    def _prove(
+        self, username: str, private_key: ParsedPrivateKey | None, challenge: str, limit: TimeLimit
+    ) -> None:
         if challenge == _ALREADY_AUTHENTICATED:
             raise AuthenticationError("the server says that this connection is authenticated already")
         if private_key is None:
@@ -155,10 +158,10 @@ class Authentication:
             )
         except RequestError as error:
             raise AuthenticationError(
-                f"the server refuses the signature for {username!r}: {error.reason}"
+                f"the server refuses the signature for {username!r}: {printable(error.reason, SHORT)}"
             ) from None
 
 
 def _without(secret: str, text: str) -> str:
     """Return what a server says, without what it was told in confidence: it may repeat that."""
-    return text.replace(secret, "...") if secret else text
+    return printable(text.replace(secret, "...") if secret else text, SHORT)

@@ -69,17 +69,17 @@ class Endpoint:
         self._connector: Connector | None = None
         self._aborted = False
 
-    def connect(self, meanwhile: Callable[[], None]) -> socket.socket | TlsSocket:
+    def connect(self, on_request_sent: Callable[[], None]) -> socket.socket | TlsSocket:
         """Connect, and return the socket with the handshake behind it.
 
         Args:
-            meanwhile: called at least once, while a server makes up its answer.
+            on_request_sent: called at least once, while a server makes up its answer.
 
         Raises:
             PieConnectionError: it can't be connected.
             PieConnectTimeoutError: not in time.
         """
-        attempt = partial(self._attempt, deadline=deadline_after(self._timeout), meanwhile=meanwhile)
+        attempt = partial(self._attempt, deadline=deadline_after(self._timeout), on_request_sent=on_request_sent)
         parts = urlsplit(self.uri)
         is_bare = parts.path in ("", "/")
         if self._protocol == "instance":
@@ -96,7 +96,7 @@ class Endpoint:
         return attempt(gateway_uri, gateway=True)
 
     def _attempt(
-        self, uri: str, *, gateway: bool, deadline: float | None, meanwhile: Callable[[], None]
+        self, uri: str, *, gateway: bool, deadline: float | None, on_request_sent: Callable[[], None]
     ) -> socket.socket | TlsSocket:
         headers = dict(self._headers)
         if gateway and _IDENTITY_HEADER not in (name.lower() for name in headers):
@@ -107,7 +107,7 @@ class Endpoint:
         self._connector = connector
         if self._aborted:
             raise PieConnectionError("connecting was given up")
-        sock = connector.connect(meanwhile)
+        sock = connector.connect(on_request_sent)
         if self._protocol != "auto":
             self.candidates = (PROTOCOLS[self._protocol],)
         else:

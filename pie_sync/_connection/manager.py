@@ -1,27 +1,28 @@
-"""The connection of a client over its life: made, lost, made again, closed."""
+"""The connection manager: the connections of one client, one after the other: made, lost, made again, closed."""
 
 from __future__ import annotations
 
 import threading
+import warnings
 import weakref
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
-from .._session.session import Session
-from .._support.time_limits import Limit
+from .._session.session import Session, State
+from .._support.time_limits import Default, TimeLimit, check_timeout
 from ..errors import AuthenticationError, PieConnectionError
 from .authentication import Authentication
 from .endpoint import Endpoint
 from .programs import Programs
-from .reconnection import OrphanedError, Restoration
+from .reconnection import Reconnector, UnwantedError
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Mapping
 
-    from ..instance import Instance
-    from .reconnection import RestoredConnection
+    from .._session.event_queue import EventQueue
+    from .._support.time_limits import Timeout
 
-__all__ = ["Connection", "Lifecycle"]
+__all__ = ["Connection", "ConnectionManager"]
 
 
 class Connection(NamedTuple):
@@ -32,18 +33,11 @@ class Connection(NamedTuple):
     programs: Programs
 
 
-def _wait_until_restored(session: Session, method: str, limit: Limit) -> bool:
-    """If a session is lost but is going to be replaced, wait for that; say whether it was."""
-    restoration = session.restoration
-    if session.lost is None or restoration is None:
-        return False
-    if not restoration.wait(limit.left()):
-        raise limit.expired(method, "the connection was lost, and not restored")
-    return True
+class ConnectionManager:
+    """Makes the connections of one client. Everything may be called from any thread.
 
-
-class Lifecycle:
-    """Makes the connections of one client, one after the other. Everything may be called from any thread.
+    The client, its instances and its runs hold the manager. Nothing that a thread of the library holds does: when
+    nobody uses the client any more, the manager is collected as garbage and ends the connection.
 
     The arguments are those of :class:`PieClient`, checked.
 
@@ -55,6 +49,7 @@ class Lifecycle:
         self,
         server_uri: str,
         *,
+        timeout: float | None,
         connect_timeout: float | None,
         ssl_context: ssl.SSLContext | None,
         headers: Mapping[str, str],
@@ -68,6 +63,7 @@ class Lifecycle:
     ) -> None:
         self.connection: Connection | None = None
         self._server_uri = server_uri
+        self._timeout = timeout
         self._connect_timeout = connect_timeout
         self._ssl_context = ssl_context
         self._headers = headers
@@ -80,19 +76,41 @@ class Lifecycle:
         self._identity = identity
         # Serialises connect().
         self._connect_lock = threading.Lock()
-        # Guards connection, _opening and _closings. Never held while anything is waited for.
-        self._life_lock = threading.Lock()
+        # Guards connection, _reconnector, _opening and _closings. Never held while anything is waited for.
+        self._lock = threading.Lock()
+        self._reconnector: Reconnector | None = None
         self._opening: Session | None = None
         self._closings = 0
         self._is_abandoned = False
+
+    def __repr__(self) -> str:
+        return f"<PieClient {self._server_uri} {'closed' if self.closed else 'connected'}>"
+
+    def __del__(self) -> None:
+        if not hasattr(self, "_is_abandoned") or self.closed:
+            return  # (__init__ was interrupted)
+        text = f"unclosed {self!r}: use 'with' or close()"
+        self._abandon()  # first: the warning may be raised
+        warnings.warn(text, ResourceWarning, source=self, stacklevel=2)
+
+    def limit(self, timeout: Timeout, *, for_upload: bool = False) -> TimeLimit:
+        """Return the time limit of one call.
+
+        Args:
+            timeout: seconds; None is without limit; the default is the client's.
+            for_upload: whether the client's is for the time without progress.
+        """
+        if isinstance(timeout, Default):
+            return TimeLimit(self._timeout, stall=for_upload)
+        return TimeLimit(check_timeout(timeout))
 
     @property
     def closed(self) -> bool:
         """Whether there is no connection: not yet, not any more, or lost (and not being restored)."""
         connection = self.connection
-        return connection is None or (
-            connection.session.lost is not None and not connection.session.is_being_restored
-        )
+        return connection is None or connection.session.state is State.CLOSED
+
+    # --- connecting ---------------------------------------------------------------------------------------
 
     def connect(self) -> None:
         """Do what :meth:`PieClient.connect` says."""
@@ -106,37 +124,35 @@ class Lifecycle:
             try:
                 connection = self._open(self._connect_timeout, announce=self._set_opening)
             except BaseException:
-                # Ctrl-C may have come when the connection was there already, and nobody knew of it yet.
+                # A signal may have come when there was a connection already, which nobody knew of yet.
                 if self._opening is not None:
                     self._opening.abort()
                 raise
-            with self._life_lock:
+            with self._lock:
                 self._opening = None
                 if self._closings == closings:
                     self.connection = connection
-                    if self._reconnect:
-                        connection.session.restore_with(self._restoration_of(connection))
                     return
         connection.session.close()
         raise PieConnectionError("the client was closed while it was connecting")
 
     def _set_opening(self, session: Session) -> None:
-        """Take note of the session that is being opened, so that close() can end that."""
-        with self._life_lock:
+        """Remember the session that is being opened, so that close() can end it."""
+        with self._lock:
             self._opening = session
 
     def _open(
         self,
         timeout: float | None,
-        before: Connection | None = None,
+        predecessor: Connection | None = None,
         announce: Callable[[Session], None] = lambda session: None,
     ) -> Connection:
         """Make a connection.
 
         Args:
             timeout: seconds.
-            before: the connection that this one is to replace.
-            announce: told the session before it is opened.
+            predecessor: the connection that this one is to replace.
+            announce: called with the session before it is opened.
         """
         endpoint = Endpoint(
             self._server_uri,
@@ -146,86 +162,97 @@ class Lifecycle:
             headers=self._headers,
             ssl_context=self._ssl_context,
         )
+        # Weakly, since the reader thread holds on to it.
+        reference = weakref.ref(self)
+
+        def on_lost(session: Session, error: PieConnectionError) -> None:
+            _connection_lost(reference, session, error)
+
         session = Session(
             endpoint,
             websocket_options=self._websocket_options,
             max_blob_size=self._max_blob_size,
             max_buffered_bytes=self._max_buffered_bytes,
-            before=None if before is None else before.session,
+            predecessor=None if predecessor is None else predecessor.session,
+            on_lost=on_lost if self._reconnect else None,
         )
         connection = Connection(
-            session, Authentication(session), Programs(session, None if before is None else before.programs)
+            session,
+            Authentication(session),
+            Programs(session, None if predecessor is None else predecessor.programs),
         )
         announce(session)
         session.open()
         return connection
 
-    def _restoration_of(self, connection: Connection) -> Restoration:
-        """Return what is to happen when a connection is lost.
+    # --- reconnecting -------------------------------------------------------------------------------------
 
-        It refers to this object weakly: the reader thread holds on to it, and must not keep alive what belongs to
-        a client that nobody holds any more.
-        """
+    def begin_reconnecting(self, session: Session) -> Reconnector | None:
+        """Return a reconnector for a session that was lost, if it is the one that the client uses."""
         reference = weakref.ref(self)
+        with self._lock:
+            connection = self.connection
+            if connection is None or connection.session is not session:
+                return None
+            self._reconnector = Reconnector(
+                self._reconnect_timeout,
+                connect=lambda timeout, announce: _connect_again(reference, connection, timeout, announce),
+                adopt=lambda new: _adopt(reference, connection, new),
+            )
+            return self._reconnector
 
-        def connect(timeout: float | None, announce: Callable[[Session], None]) -> Connection:
-            lifecycle = reference()
-            if lifecycle is None:
-                raise OrphanedError("the client is gone")
-            limits = [limit for limit in (timeout, lifecycle._connect_timeout) if limit is not None]
-            new = lifecycle._open(min(limits, default=None), connection, announce)
-            new.session.keep_instances()
-            connection.authentication.repeat_on(new.authentication, Limit(timeout))
-            return new
+    def connect_again(
+        self, lost: Connection, timeout: float | None, announce: Callable[[Session], None]
+    ) -> Connection:
+        """Make a connection that is to replace ``lost``, and authenticate as that one was."""
+        limits = [limit for limit in (timeout, self._connect_timeout) if limit is not None]
+        new = self._open(min(limits, default=None), lost, announce)
+        lost.authentication.repeat_on(new.authentication, TimeLimit(timeout))
+        return new
 
-        def restored(new: RestoredConnection) -> bool:
-            lifecycle = reference()
-            assert isinstance(new, Connection)
-            return lifecycle is None or lifecycle._replace(connection, new)
+    def adopt(self, lost: Connection, new: Connection) -> bool:
+        """Use a new connection in place of one that was lost. False if the new one is lost as well.
 
-        return Restoration(self._reconnect_timeout, connect, restored)
-
-    def _replace(self, connection: Connection, new: Connection) -> bool:
-        """Use a new connection in place of one that was lost. False if the new one is lost as well."""
-        with self._life_lock:
-            is_wanted = self.connection is connection  # the user may have closed the client, or connected anew
-            if is_wanted:
-                self.connection = new
-            if not is_wanted or self._is_abandoned:
-                new.session.keep_instances(False)
-                new.session.abort()
-                return True
-            if not new.session.restore_with(self._restoration_of(new)):
-                self.connection = connection
+        Raises:
+            UnwantedError: nobody wants it any more.
+        """
+        with self._lock:
+            if self.connection is not lost or self._is_abandoned:
+                raise UnwantedError("the client was closed")
+            if not new.session.own_instances():
                 return False
-            new.session.counters.reconnects += 1
-            return True
+            self.connection = new
+            self._reconnector = None
+        new.session.counters.reconnects += 1
+        return True
+
+    # --- closing ------------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Do what :meth:`PieClient.close` says."""
-        with self._life_lock:
+        with self._lock:
             connection, self.connection = self.connection, None
+            reconnector, self._reconnector = self._reconnector, None
             opening, self._opening = self._opening, None
             self._closings += 1
+        if reconnector is not None:
+            reconnector.stop()
         if opening is not None:
             opening.abort()
         if connection is not None:
             connection.session.close()
 
-    def abandon(self) -> None:
-        """End the connection without the closing handshake.
-
-        For finalizers, which run anywhere: so it neither waits nor takes a lock.
-        """
-        self._is_abandoned = True  # first, for _replace()
+    def _abandon(self) -> None:
+        """End the connection without the closing handshake. For the finalizer: neither waits nor takes a lock."""
+        self._is_abandoned = True  # first, for adopt()
         connection = self.connection
         if connection is not None:
             connection.session.abort()
 
-    # --- the connection, for whoever wants to use it ----------------------------------------------------
+    # --- the connection, for whoever wants to use it ------------------------------------------------------
 
     def connected(self, method: str) -> Connection:
-        """The connection, if there is one, lost or not.
+        """Return the connection, if there is one, lost or not.
 
         Raises:
             PieConnectionError: there is none, or it was made before a fork.
@@ -238,8 +265,10 @@ class Lifecycle:
         connection.session.check_process()
         return connection
 
-    def authenticated(self, method: str, limit: Limit) -> Connection:
-        """The connection, once it may be used: before, the server would hang up without a word.
+    def authenticated(self, method: str, limit: TimeLimit) -> Connection:
+        """Return the authenticated connection. Servers drop unauthenticated ones without an error.
+
+        Blocks while a lost connection is being restored.
 
         Raises:
             AuthenticationError: nobody has authenticated.
@@ -258,11 +287,68 @@ class Lifecycle:
             raise AuthenticationError(f"{method}: authenticate first: client.authenticate(username, private_key)")
         return connection
 
-    def session_of(self, instance: Instance, method: str, limit: Limit) -> Session:
-        """The session that an instance is attached to, once it may be used; raises as :meth:`authenticated`."""
-        if _wait_until_restored(instance._session, method, limit):
-            connection = self.connected(method)
-            if connection.session.has_instance(instance.id):
-                instance._session = connection.session
-        instance._session.check()
-        return instance._session
+    def session_of(self, instance_id: str, session: Session, method: str, limit: TimeLimit) -> Session:
+        """Return the session that an instance is attached to, once it may be used.
+
+        Args:
+            instance_id: which instance.
+            session: the one that it was attached to before.
+            method: the client's method, for error messages.
+            limit: for how long to wait for a reconnection.
+
+        Raises:
+            PieTimeoutError, PieConnectionError: as :meth:`authenticated`.
+        """
+        if _wait_until_restored(session, method, limit):
+            restored = self.connected(method).session
+            if restored.router.has_instance(instance_id):
+                session = restored
+        session.check()
+        return session
+
+    def forget(self, instance_id: str, events: EventQueue) -> None:
+        """Drop the events of an instance that is being collected. Takes no lock: finalizers run anywhere."""
+        connection = self.connection
+        if connection is not None:
+            connection.session.router.forget(instance_id, events)
+
+
+def _wait_until_restored(session: Session, method: str, limit: TimeLimit) -> bool:
+    """If a session is lost but being restored, wait for the end of that. Return whether it was."""
+    if session.error is None or not session.may_be_restored:
+        return False
+    if not session.wait_until_closed(limit.left()):
+        raise limit.expired(method, "the connection was lost, and not restored")
+    return True
+
+
+# The reader thread and the reconnector call these. They hold the manager weakly, and only for a moment.
+
+_Reference = weakref.ReferenceType[ConnectionManager]
+
+
+def _connection_lost(reference: _Reference, session: Session, error: PieConnectionError) -> None:
+    manager = reference()
+    reconnector = None if manager is None else manager.begin_reconnecting(session)
+    del manager
+    if reconnector is not None:
+        reconnector.run(session, error)
+
+
+def _connect_again(
+    reference: _Reference,
+    lost: Connection,
+    timeout: float | None,
+    announce: Callable[[Session], None],
+) -> Connection:
+    manager = reference()
+    if manager is None:
+        raise UnwantedError("the client is gone")
+    return manager.connect_again(lost, timeout, announce)
+
+
+def _adopt(reference: _Reference, lost: Connection, new: Connection) -> bool:
+    manager = reference()
+    if manager is None:
+        raise UnwantedError("the client is gone")
+    return manager.adopt(lost, new)

@@ -9,14 +9,14 @@ from blake3 import blake3
 
 from .._protocol import ProcessProtocol
 from .._protocol.program_names import ProgramName, manifest_of, parse_name
-from .._session.transfers import open_payload
-from ..errors import RequestError, UploadError
+from .._session.payloads import open_payload
+from ..errors import PieConnectionError, RequestError, UploadError
 
 if TYPE_CHECKING:
+    from .._session.payloads import Payload
     from .._session.session import Session
-    from .._session.transfers import Payload
     from .._session.uploads import Progress
-    from .._support.time_limits import Limit
+    from .._support.time_limits import TimeLimit
     from .manifest import Manifest
 
 __all__ = ["Programs"]
@@ -70,9 +70,19 @@ class Programs:
         return None if isinstance(self._session.protocol, ProcessProtocol) else self._hashes.get(name)
 
     def upload(
-        self, payload: Payload, manifest: Manifest | None, *, overwrite: bool, limit: Limit, progress: Progress
+        self, payload: Payload, manifest: Manifest | None, *, overwrite: bool, limit: TimeLimit, progress: Progress
     ) -> None:
         """Upload a program; see :meth:`PieClient.upload_program`."""
+        try:
+            self._upload(payload, manifest, overwrite=overwrite, limit=limit, progress=progress)
+        except PieConnectionError as error:
+            raise PieConnectionError(
+                f"{error}, during upload_program: a server also does this when it can't compile the program"
+            ) from error
+
+    def _upload(
+        self, payload: Payload, manifest: Manifest | None, *, overwrite: bool, limit: TimeLimit, progress: Progress
+    ) -> None:
         if not isinstance(self._session.protocol, ProcessProtocol):
             self._send(payload, None if manifest is None else manifest.text, limit, progress)
         elif manifest is None:
@@ -86,7 +96,7 @@ class Programs:
             self._hashes[str(manifest.program)] = payload.hash
 
     def _install_by_hash(
-        self, payload: Payload, manifest: str | None, limit: Limit, progress: Progress, *, overwrite: bool
+        self, payload: Payload, manifest: str | None, limit: TimeLimit, progress: Progress, *, overwrite: bool
     ) -> None:
         name = self._session.protocol.content_name(payload.hash)
         if not overwrite and self._is_installed(_marker(name, 1, payload.hash), limit):
@@ -98,7 +108,7 @@ class Programs:
         self._leave(_marker(name, 1, payload.hash), limit)
 
     def _install_by_name(
-        self, payload: Payload, manifest: Manifest, limit: Limit, progress: Progress, *, overwrite: bool
+        self, payload: Payload, manifest: Manifest, limit: TimeLimit, progress: Progress, *, overwrite: bool
     ) -> None:
         program = manifest.program
         generation = 0
@@ -130,16 +140,16 @@ class Programs:
             raise
         self._put_on_record(program, generation + 1, payload.hash, limit)
 
-    def _put_on_record(self, program: ProgramName, generation: int, content: str, limit: Limit) -> None:
+    def _put_on_record(self, program: ProgramName, generation: int, content: str, limit: TimeLimit) -> None:
         # The count last: whoever sees it must find what it counts.
         self._leave(_marker(program, generation, content), limit)
         self._leave(_marker(program, generation), limit)
 
-    def _leave(self, marker: ProgramName, limit: Limit) -> None:
+    def _leave(self, marker: ProgramName, limit: TimeLimit) -> None:
         with open_payload(_EMPTY_COMPONENT) as empty:
             self._send(empty, manifest_of(marker), limit, None)
 
-    def _generation(self, program: ProgramName, limit: Limit) -> int:
+    def _generation(self, program: ProgramName, limit: TimeLimit) -> int:
         """Return how often a name was installed by pie-sync, by asking for the markers that it left."""
         generation = 0
         while self._is_installed(_marker(program, generation + 1), limit):
@@ -147,7 +157,13 @@ class Programs:
         return generation
 
     def _send(
-        self, payload: Payload, manifest: str | None, limit: Limit, progress: Progress, *, overwrite: bool = False
+        self,
+        payload: Payload,
+        manifest: str | None,
+        limit: TimeLimit,
+        progress: Progress,
+        *,
+        overwrite: bool = False,
     ) -> None:
         protocol = self._session.protocol
         options = {"overwrite": overwrite} if isinstance(protocol, ProcessProtocol) else {}
@@ -155,16 +171,16 @@ class Programs:
         def head(corr_id: int, index: int, total: int, size: int) -> bytes:
             return protocol.program_chunk(corr_id, payload.hash, index, total, size, manifest=manifest, **options)
 
-        self._session.uploader.upload(
-            "upload_program", payload, head, turn="program", limit=limit, progress=progress
+        self._session.uploads.upload(
+            "upload_program", payload, head, slot="program", limit=limit, progress=progress
         )
 
-    def _is_installed(self, program: ProgramName, limit: Limit) -> bool:
+    def _is_installed(self, program: ProgramName, limit: TimeLimit) -> bool:
         encode = partial(self._session.protocol.named_program_exists, program=program)
         answer = self._session.call("upload_program", encode, limit, refused=UploadError)
         return bool(answer.text == "true")
 
-    def exists(self, program_hash: str, limit: Limit) -> bool:
+    def exists(self, program_hash: str, limit: TimeLimit) -> bool:
         """Say whether the server has a program, by its hash.
 
         Raises:

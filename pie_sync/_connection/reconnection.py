@@ -1,7 +1,7 @@
-"""Reconnection: a lost connection is made again, and its instances are attached to the new one.
+"""Reconnection: makes a lost connection again, and attaches its instances to the new one.
 
-The thread that does it is the reader thread of the lost session, which has nothing else to do any more: so there
-is one thread for a client also while it reconnects.
+The reconnector runs in the reader thread of the lost session, which has nothing else to do any more. So a client
+has one thread also while it reconnects.
 """
 
 from __future__ import annotations
@@ -10,16 +10,17 @@ import logging
 import random
 import threading
 from time import monotonic
-from typing import TYPE_CHECKING, Callable, Protocol
+from typing import TYPE_CHECKING, Callable, Protocol, TypeVar
 
-from .._support.time_limits import Limit, deadline_after, time_left
+from .._support.time_limits import TimeLimit, deadline_after, time_left
 from ..errors import AttachError, AuthenticationError, PieConnectionError, PieError
+from .instances import attach
 
 if TYPE_CHECKING:
     from .._session.event_queue import EventQueue
     from .._session.session import Session
 
-__all__ = ["OrphanedError", "Restoration", "RestoredConnection"]
+__all__ = ["Reconnector", "UnwantedError"]
 
 logger = logging.getLogger("pie_sync.connection")
 
@@ -28,79 +29,74 @@ _FIRST_DELAY = 0.05
 _LONGEST_DELAY = 5.0
 
 #: For how many seconds an instance that is attached to another connection may yet be ours: until the server has
-#: noticed that our old connection is gone. After that somebody else has taken it over.
+#: noticed that our old connection is gone. After that somebody else has attached to it.
 _PATIENCE = 10.0
 
 #: How many seconds the answer to an attach may take at least.
 _ATTACH_TIMEOUT = 1.0
 
 
-class OrphanedError(PieConnectionError):
-    """Nobody wants the connection any more: the client has been collected as garbage."""
+class UnwantedError(PieConnectionError):
+    """Nobody wants the connection any more: the client was closed, or collected as garbage."""
 
 
-class RestoredConnection(Protocol):
-    """What the caller makes: a new connection, authenticated."""
-
+class _HasSession(Protocol):
     @property
     def session(self) -> Session:
-        """Its session."""
+        """The session of the connection."""
 
 
-class Restoration:
-    """What happens when one particular session loses its connection.
+_Connection = TypeVar("_Connection", bound=_HasSession)
+
+
+class Reconnector:
+    """Replaces one session that has lost its connection.
+
+    From :meth:`run` on the instances belong to the reconnector, until a new session is adopted or they are ended.
 
     Args:
         timeout: for how many seconds to try; None is without limit.
-        connect: makes a new, authenticated connection within so many seconds (None: its own limit). Tells of
-            the session before it's opened, by the function that it is given. Raises :exc:`OrphanedError` when
-            there's no need to try again.
-        restored: called with the new connection once its instances are attached. False if it is lost again.
+        connect: makes a new, authenticated connection within so many seconds (None: its own limit). Tells of the
+            session before it is opened, by the function that it is given. Raises :exc:`UnwantedError` when there
+            is no need to try again.
+        adopt: called with the new connection once its instances are attached. False if it is lost again. Raises
+            :exc:`UnwantedError` as well.
     """
 
     def __init__(
         self,
         timeout: float | None,
-        connect: Callable[[float | None, Callable[[Session], None]], RestoredConnection],
-        restored: Callable[[RestoredConnection], bool],
+        connect: Callable[[float | None, Callable[[Session], None]], _Connection],
+        adopt: Callable[[_Connection], bool],
     ) -> None:
         self._timeout = timeout
         self._connect = connect
-        self._restored = restored
+        self._adopt = adopt
         self._stopped = threading.Event()
-        self._finished = threading.Event()
-        self._session: Session | None = None
-
-    @property
-    def finished(self) -> bool:
-        """Whether it has succeeded, or failed for good."""
-        return self._finished.is_set()
-
-    def wait(self, timeout: float | None) -> bool:
-        """Block until it has succeeded or failed, or ``timeout`` seconds are over; say which."""
-        return self._finished.wait(timeout)
+        # The session that is to replace the lost one, once there is one.
+        self._candidate: Session | None = None
 
     def stop(self) -> None:
         """Give up, from another thread. Never waits."""
         self._stopped.set()
-        session = self._session
-        if session is not None:
-            session.abort()
+        candidate = self._candidate
+        if candidate is not None:
+            candidate.abort()
 
     def run(self, lost: Session, error: PieConnectionError) -> None:
-        """Restore what ``lost`` had. Blocks until that is done, or given up."""
-        queues = lost.take_instances()
+        """Replace ``lost``. Blocks until that is done, or given up: then all instances have ended."""
+        queues = lost.router.take_instances()
         try:
             failure = self._try(queues, error)
+        except UnwantedError as unwanted:
+            failure = unwanted
         except BaseException as unexpected:
             logger.exception("reconnecting failed")
             failure = PieConnectionError(f"reconnecting failed: {unexpected!r}")
         if failure is not None:
-            if self._session is not None:
-                self._session.abort()
+            self._drop_candidate()
             for events in queues.values():
                 _end(events, str(failure), failure)
-        self._finished.set()
 
     def _try(self, queues: dict[str, EventQueue], error: PieConnectionError) -> PieConnectionError | None:
         """Try until it works; ``queues`` loses what needs no more restoring. Returns why it was given up."""
@@ -114,10 +110,10 @@ class Restoration:
                 return PieConnectionError(f"{error}; not reconnected within {self._timeout} s (reconnect_timeout)")
             logger.info("reconnecting")
             try:
-                connection = self._connect(time_left(deadline), self._set_session)
-                self._attach(connection.session, queues, deadline)
-            except OrphanedError as orphaned:
-                return orphaned
+                connection = self._connect(time_left(deadline), self._set_candidate)
+                self._attach_all(connection.session, queues, deadline)
+            except UnwantedError:
+                raise
             except AuthenticationError as refused:
                 return PieConnectionError(f"{error}; reconnected, but {refused}")
             except (PieConnectionError, PieError) as again:
@@ -125,32 +121,38 @@ class Restoration:
                 if isinstance(again, PieConnectionError):
                     error = _without_frames(again)
             else:
-                if self._restored(connection):
-                    connection.session.drop_forgotten()
+                if self._adopt(connection):
+                    connection.session.router.drop_forgotten()
                     return None
-            if self._session is not None:
-                self._session.abort()
-                queues.update(self._session.take_instances())
+            self._drop_candidate()
 
-    def _set_session(self, session: Session) -> None:
-        self._session = session
+    def _set_candidate(self, session: Session) -> None:
+        self._candidate = session
         if self._stopped.is_set():
             session.abort()
 
-    def _attach(self, session: Session, queues: dict[str, EventQueue], deadline: float | None) -> None:
+    def _drop_candidate(self) -> None:
+        """End the session that was not adopted. Blocks until its reader thread puts no more events."""
+        if self._candidate is not None:
+            self._candidate.abort()
+            self._candidate.wait_until_closed(None)
+
+    def _attach_all(self, session: Session, queues: dict[str, EventQueue], deadline: float | None) -> None:
         """Attach every instance; end the queues of those that aren't there any more."""
         waiting = list(queues)
         delay = _FIRST_DELAY
         patience = monotonic() + _PATIENCE if deadline is None else min(monotonic() + _PATIENCE, deadline)
         while waiting:
             for instance_id in list(waiting):
-                if queues[instance_id].forgotten:
+                if queues[instance_id].forgotten or queues[instance_id].terminal is not None:
                     queues.pop(instance_id)
                     waiting.remove(instance_id)
                     continue
                 is_last_try = monotonic() >= patience
                 try:
-                    self._attach_one(session, instance_id, queues[instance_id], deadline)
+                    # Also past the deadline, which is for connecting: a server that is there gets time to answer.
+                    left = time_left(None if deadline is None else max(deadline, monotonic() + _ATTACH_TIMEOUT))
+                    attach(session, instance_id, TimeLimit(left), queues[instance_id])
                 except AttachError as error:
                     if "already attached" in error.reason and not is_last_try:
                         continue
@@ -163,18 +165,6 @@ class Restoration:
             if waiting and self._stopped.wait(delay):
                 raise PieConnectionError("the client was closed")
             delay = min(2 * delay, _LONGEST_DELAY, max(0.0, patience - monotonic()))
-
-    def _attach_one(self, session: Session, instance_id: str, events: EventQueue, deadline: float | None) -> None:
-        # Also past the deadline, which is for connecting: a server that is there deserves a moment for its answer.
-        left = time_left(None if deadline is None else max(deadline, monotonic() + _ATTACH_TIMEOUT))
-        session.call(
-            "attach_instance",
-            lambda corr_id: session.protocol.attach(corr_id, instance_id),
-            Limit(left),
-            kind=session.protocol.attach_answer,
-            on_granted=lambda _: session.add_instance(instance_id, events),
-            refused=AttachError,
-        )
 
 
 def _without_frames(error: PieConnectionError) -> PieConnectionError:

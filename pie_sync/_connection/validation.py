@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import base64
 import binascii
-import ipaddress
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, Union
 
+from .._transport.uri import is_loopback, parse_uri
 from ..errors import ProtocolError
 
 __all__ = [
+    "Arguments",
     "check_args",
     "check_challenge",
+    "check_count",
     "check_hash",
     "check_headers",
     "check_identity",
@@ -25,36 +26,40 @@ __all__ = [
     "is_confidential",
 ]
 
+#: What a program is given: command-line arguments, or the names and values of its parameters.
+Arguments = Union[Sequence[str], Mapping[str, Any]]
+
 #: Challenges of any other length are not signed. The server chooses the bytes: a hostile one could have an SSH
 #: login or a TLS handshake signed, which are both longer than 100 bytes. (Protocol: "Challenge and signature".)
 _CHALLENGE_SIZES = range(16, 65)
+
+#: RFC 9110 section 5.6.2.
+_HEADER_NAME = re.compile("[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+
+#: Sent by the handshake itself, so that the request would have each of them twice.
+_HANDSHAKE_HEADERS = {"upgrade", "connection", "host", "sec-websocket-key", "sec-websocket-version"}
 
 _HASH = re.compile("[0-9a-fA-F]{64}")
 
 
 def check_uri(uri: str) -> str:
-    """Return the URI of a WebSocket server."""
+    """Return the URI of a WebSocket server to which a connection may work."""
     if not isinstance(uri, str):
         raise TypeError(f"server_uri must be a str, not {type(uri).__name__}")
-    parts = urlsplit(uri)
-    if parts.scheme not in ("ws", "wss") or not parts.hostname:
-        raise ValueError(f"server_uri must look like ws://host:port or wss://host:port, got {uri!r}")
-    if "@" in parts.netloc:
-        raise ValueError(
-            "server_uri must not contain a user name or a password: Pie takes neither from there;"
-            " authenticate with client.authenticate(username, private_key)"
-        )
+    try:
+        parse_uri(uri)
+    except ValueError as error:
+        raise ValueError(f"server_uri {error}") from None
     return uri
 
 
 def is_confidential(uri: str) -> bool:
-    """Whether nobody else can read what is sent to a server: it's encrypted, or doesn't leave this machine."""
-    parts = urlsplit(uri)
-    host = parts.hostname or ""
-    try:
-        return parts.scheme == "wss" or ipaddress.ip_address(host).is_loopback
-    except ValueError:  # a name
-        return host == "localhost" or host.endswith(".localhost")  # RFC 6761: always this machine
+    """Whether nobody else can read what is sent to a server: it's encrypted, or doesn't leave this machine.
+
+    Loopback does not: :class:`Dialer` takes no proxy to it, and follows no look-up that leads elsewhere.
+    """
+    address = parse_uri(uri)
+    return address.is_secure or is_loopback(address.host)
 
 
 def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
@@ -62,8 +67,12 @@ def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
     for name, value in headers.items():
         if not isinstance(name, str) or not isinstance(value, str):
             raise TypeError("headers must map str to str")
-        if any(char in name + value for char in "\r\n\0"):
+        if not _HEADER_NAME.fullmatch(name):
+            raise ValueError(f"{name!r} can't be the name of a header")
+        if any(char in value for char in "\r\n\0"):
             raise ValueError(f"the header {name!r} contains a line break")
+        if name.lower() in _HANDSHAKE_HEADERS:
+            raise ValueError(f"the header {name!r} is the WebSocket handshake's own")
     return dict(headers)
 
 
@@ -106,6 +115,15 @@ def check_text(text: str, name: str, cure: str = "") -> str:
     if not isinstance(text, str):
         raise TypeError(f"{name} must be a str, not {type(text).__name__}{': ' if cure else ''}{cure}")
     return text
+
+
+def check_count(count: int, name: str, *, least: int) -> int:
+    """Return ``count`` if it is a number that is big enough."""
+    if isinstance(count, bool) or not isinstance(count, int):
+        raise TypeError(f"{name} must be an int, not {type(count).__name__}")
+    if count < least:
+        raise ValueError(f"{name} must be at least {least}, got {count}")
+    return count
 
 
 def check_protocol(protocol: str) -> str:

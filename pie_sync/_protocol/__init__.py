@@ -1,27 +1,26 @@
 """The wire protocols: messages of each generation <-> common dataclasses. Pure: no sockets, threads or clock.
 
-``messages.py`` holds what both generations have in common, ``programs.py`` how programs are named. ``instance.py``
-speaks the instance protocol (Pie up to 0.2), ``process.py`` the process protocol (Pie 0.3 to 0.5), and
-``undetected.py`` understands the first answer of a server that may speak either. ``repeats.py`` is for speed.
+``instance.py`` speaks the instance protocol (Pie up to 0.2), ``process.py`` the process protocol (Pie 0.3 to 0.5);
+``detection.py`` finds out which one a server speaks. ``prefix_cache.py`` is for speed.
 """
 
 from __future__ import annotations
 
 from typing import Union
 
-from .detection import UndetectedProtocol
+from .detection import ProtocolDetector
 from .instance import InstanceProtocol
-from .prefix_cache import Addressed, Repeats
+from .prefix_cache import Addressed, PrefixCache
 from .process import ProcessProtocol
 
 __all__ = [
     "PROTOCOLS",
     "Addressed",
     "InstanceProtocol",
+    "PrefixCache",
     "ProcessProtocol",
     "Protocol",
-    "Repeats",
-    "UndetectedProtocol",
+    "ProtocolDetector",
 ]
 
 #: One generation of the protocol.

@@ -1,4 +1,4 @@
-"""The first answer of a server that may speak either generation of the protocol."""
+"""Protocol detection: decodes the first answer of a server that may speak either generation."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from . import instance, process
 from .messages import Abort, Decoded, Notice, Refusal, decode
 
-__all__ = ["UndetectedProtocol"]
+__all__ = ["ProtocolDetector"]
 
 
 def _response(message: dict[str, Any]) -> Decoded:
@@ -19,7 +19,7 @@ def _response(message: dict[str, Any]) -> Decoded:
 _DECODERS = {**instance.DECODERS, **process.DECODERS, "response": _response}
 
 
-class UndetectedProtocol:
+class ProtocolDetector:
     """Decodes what either generation says. Requests are encoded by the generations themselves."""
 
     name = None

@@ -11,18 +11,15 @@ from typing import Any
 
 from ..events import Event, InstanceInfo
 from . import arguments
+from .generation import Generation, Names, chunk_decoder
 from .messages import (
     Answer,
-    BlobChunk,
     Decoded,
     Decoder,
     InstanceList,
     Notice,
     answer_decoder,
     around_id,
-    blob_hash,
-    chunk_data,
-    decode,
     optional,
     pack,
     pack_chunk_head,
@@ -35,7 +32,7 @@ __all__ = ["DECODERS", "InstanceProtocol"]
 _EVENTS = {event.value: event for event in Event if event.value <= Event.OutOfResources.value}
 
 #: The messages of events up to their texts, around the id of the instance. Not of the end: there's only one.
-_AROUND_ID = {
+_PREFIXES = {
     Event.Message: around_id(
         {"type": "instance_event", "instance_id": "", "event": Event.Message.value, "message": ""}, "instance_id"
     ),
@@ -48,43 +45,33 @@ _AROUND_ID = {
 }
 
 
-class InstanceProtocol:
+#: What this generation calls things.
+NAMES = Names(
+    identify="identification",
+    prove="signature",
+    internal="internal_authenticate",
+    attach="attach_instance",
+    list="list_instances",
+    terminate="terminate_instance",
+    signal="signal_instance",
+    blob_chunk="upload_blob",
+    instance_id="instance_id",
+    blob_hash="blob_hash",
+)
+
+
+class InstanceProtocol(Generation):
     """Encodes requests and decodes what the server says. Stateless."""
 
     name = "instance"
-
-    #: The types of messages that answer a launch, an attach and a list.
+    names = NAMES
     launch_answer = "instance_launch_result"
     attach_answer = "instance_attach_result"
     list_answer = "live_instances"
-
-    #: Whether the server confirms the blobs that it gets.
     confirms_blobs = True
-
-    #: What the result of identification says when the server takes everybody at his word.
-    AUTHENTICATION_DISABLED = "Authenticated (Engine disabled authentication)"
+    prefixes = _PREFIXES
 
     # --- requests ---------------------------------------------------------------------------------------
-
-    def identify(self, corr_id: int, username: str) -> bytes:
-        """Say who we are."""
-        return pack({"type": "identification", "corr_id": corr_id, "username": username})
-
-    def prove(self, corr_id: int, signature: str) -> bytes:
-        """Answer the challenge, with a signature in base64."""
-        return pack({"type": "signature", "corr_id": corr_id, "signature": signature})
-
-    def authenticate_by_token(self, corr_id: int, token: str) -> bytes:
-        """Authenticate as a part of the server itself."""
-        return pack({"type": "internal_authenticate", "corr_id": corr_id, "token": token})
-
-    def ping(self, corr_id: int) -> bytes:
-        """Ask for an answer."""
-        return pack({"type": "ping", "corr_id": corr_id})
-
-    def query(self, corr_id: int, subject: str, record: str) -> bytes:
-        """Ask for something by its name."""
-        return pack({"type": "query", "corr_id": corr_id, "subject": subject, "record": record})
 
     def content_name(self, program_hash: str) -> ProgramName:
         """Return the name under which a program without a manifest is known to servers that want one."""
@@ -117,22 +104,6 @@ class InstanceProtocol:
                 "corr_id": corr_id,
                 "program_hash": program_hash,
                 "manifest": manifest_of(self.content_name(program_hash)) if manifest is None else manifest,
-                "chunk_index": index,
-                "total_chunks": total,
-            },
-            size,
-        )
-
-    def blob_chunk(
-        self, corr_id: int, instance_id: str, blob_hash: str, index: int, total: int, size: int
-    ) -> bytes:
-        """Return the head of one chunk of a blob; its ``size`` bytes follow."""
-        return pack_chunk_head(
-            {
-                "type": "upload_blob",
-                "corr_id": corr_id,
-                "instance_id": instance_id,
-                "blob_hash": blob_hash,
                 "chunk_index": index,
                 "total_chunks": total,
             },
@@ -173,32 +144,7 @@ class InstanceProtocol:
             }
         )
 
-    def attach(self, corr_id: int, instance_id: str) -> bytes:
-        """Attach to an instance."""
-        return pack({"type": "attach_instance", "corr_id": corr_id, "instance_id": instance_id})
-
-    def list(self, corr_id: int) -> bytes:
-        """Ask for the list of the user's instances."""
-        return pack({"type": "list_instances", "corr_id": corr_id})
-
-    def terminate(self, corr_id: int, instance_id: str) -> bytes:
-        """Terminate an instance."""
-        return pack({"type": "terminate_instance", "corr_id": corr_id, "instance_id": instance_id})
-
-    def signal(self, instance_id: str, message: str) -> bytes:
-        """Send a message to an instance. It is not answered."""
-        return pack({"type": "signal_instance", "instance_id": instance_id, "message": message})
-
     # --- what the server says ---------------------------------------------------------------------------
-
-    def decode(self, payload: Any) -> Decoded:
-        """Decode one binary message; see :func:`messages.decode`."""
-        return decode(DECODERS, payload)
-
-    def before_text(self, instance_id: str, event: Event) -> bytes | None:
-        """Return how servers begin the message of an event; see :class:`Repeats`."""
-        around = _AROUND_ID.get(event)
-        return None if around is None else pack(instance_id).join(around)
 
     def decode_text(self, text: str) -> Notice:
         """Decode one text message: servers of this generation send none."""
@@ -257,16 +203,6 @@ def _text(value: Any) -> str:
     return value
 
 
-def _blob_chunk(message: dict[str, Any]) -> Decoded:
-    return BlobChunk(
-        typed(message, "instance_id", str),
-        blob_hash(message, "blob_hash"),
-        typed(message, "chunk_index", int),
-        typed(message, "total_chunks", int),
-        chunk_data(message),
-    )
-
-
 def _server_event(message: dict[str, Any]) -> Decoded:
     return Notice(typed(message, "message", str))
 
@@ -279,6 +215,8 @@ DECODERS: dict[str, Decoder] = {
     "live_instances": _live_instances,
     "instance_event": _event,
     "streaming_output": _output,
-    "download_blob": _blob_chunk,
+    "download_blob": chunk_decoder(NAMES),
     "server_event": _server_event,
 }
+
+InstanceProtocol.decoders = DECODERS

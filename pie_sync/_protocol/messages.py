@@ -24,8 +24,6 @@ __all__ = [
     "StreamEvent",
     "answer_decoder",
     "around_id",
-    "blob_hash",
-    "chunk_data",
     "decode",
     "optional",
     "pack",
@@ -112,9 +110,6 @@ Decoded = Union[StreamEvent, Other]
 #: Makes something of a message's fields. Raises KeyError, TypeError or IndexError if they are wrong.
 Decoder = Callable[[dict[str, Any]], Decoded]
 
-
-#: The digits of a BLAKE3 hash.
-_HASH_LENGTH = 64
 
 #: Messages up to this size are unpacked whatever is in them.
 _SMALL = 64 * 1024
@@ -230,22 +225,6 @@ def answer_decoder(granted: str, text: str) -> Decoder:
         return Answer(corr_id, message["type"], ok, result)
 
     return decode_answer
-
-
-def chunk_data(message: dict[str, Any]) -> bytes | memoryview:
-    """Return the bytes of a chunk: a view if they are many."""
-    value: bytes | memoryview = message["chunk_data"]
-    if type(value) not in (bytes, memoryview):
-        raise TypeError
-    return value
-
-
-def blob_hash(message: dict[str, Any], field: str) -> str:
-    """Return the hash of a blob, in hex. It is kept while the blob comes in, so its length counts."""
-    value: str = typed(message, field, str)
-    if len(value) != _HASH_LENGTH:
-        raise TypeError
-    return value
 
 
 def optional(message: dict[str, Any], field: str, kinds: type | tuple[type, ...]) -> Any:

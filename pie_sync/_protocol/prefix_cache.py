@@ -1,9 +1,11 @@
-"""Events whose beginning is known: nearly all of them, and much of the work.
+"""Prefix cache: decodes text events without unpacking them when their first bytes were seen before.
 
-Two texts of one instance come in two messages that differ in nothing but the text, which is their last field. So
-what comes before it is remembered together with what it means, and need not be unpacked: of messages from the
-first one of an instance on, of what it prints from the second one on. For an event of 100 bytes that takes 0.4 us
-instead of 0.75 us, which is a third of all that happens to it in the client.
+Two texts of one instance come in two messages that differ in nothing but the text, which is their last field. The
+cache remembers what comes before the text, and what that means. It knows the prefix of an instance's messages from
+the first one on, of what it prints from the second one on.
+
+Measured by taking it out: a stream of 100-byte events takes 1.25 times as long without it, and 1.5 times as long
+when 10 000 instances send in turn.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from .messages import Other
 if TYPE_CHECKING:
     from .messages import Decoded
 
-__all__ = ["Addressed", "Repeats"]
+__all__ = ["Addressed", "PrefixCache"]
 
 #: Looked up once: that takes a quarter of the time that is won here.
 _MESSAGE = Event.Message
@@ -50,7 +52,7 @@ class Generation(Protocol):
         """Return how servers begin the message of an event, up to its text. None if the text has its say in it."""
 
 
-class Repeats(Generic[Receiver]):
+class PrefixCache(Generic[Receiver]):
     """Decodes messages like the generation that it is given, but quicker. For one thread; see :meth:`forget`."""
 
     def __init__(self, generation: Generation) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 
 from ..events import Event, InstanceInfo
 from . import arguments
+from .generation import Generation, Names, chunk_decoder
 from .messages import (
     Abort,
     Answer,
     BadMessage,
-    BlobChunk,
     Decoded,
     Decoder,
     InstanceList,
@@ -20,9 +20,6 @@ from .messages import (
     Refusal,
     answer_decoder,
     around_id,
-    blob_hash,
-    chunk_data,
-    decode,
     optional,
     pack,
     pack_chunk_head,
@@ -42,7 +39,7 @@ _EVENTS = {
 
 #: The messages of events up to their texts, around the id of the process. Not of the end: there's only one, and
 #: its text may change what it is.
-_AROUND_ID = {
+_PREFIXES = {
     event: around_id({"type": "process_event", "process_id": "", "event": kind, "value": ""}, "process_id")
     for kind, event in _EVENTS.items()
     if not event.terminal
@@ -57,44 +54,34 @@ _TERMINATED = "Signal"
 _STREAM_ABORTED = "stream aborted"
 
 
-class ProcessProtocol:
+#: What this generation calls things.
+NAMES = Names(
+    identify="auth_identify",
+    prove="auth_prove",
+    internal="auth_by_token",
+    attach="attach_process",
+    list="list_processes",
+    terminate="terminate_process",
+    signal="signal_process",
+    blob_chunk="transfer_file",
+    instance_id="process_id",
+    blob_hash="file_hash",
+)
+
+
+class ProcessProtocol(Generation):
     """Encodes requests and decodes what the server says. Stateless."""
 
     name = "process"
-
-    #: The types of messages that answer a launch, an attach and a list.
+    names = NAMES
     launch_answer = attach_answer = list_answer = "response"
-
-    #: Whether the server confirms the blobs that it gets.
     confirms_blobs = False
-
-    #: What the result of identification says when the server takes everybody at his word.
-    AUTHENTICATION_DISABLED = "Authenticated (Engine disabled authentication)"
+    prefixes = _PREFIXES
 
     #: The refusal to terminate, or to attach to, a process that has ended.
     NO_SUCH_PROCESS = "Process not found"
 
     # --- requests ---------------------------------------------------------------------------------------
-
-    def identify(self, corr_id: int, username: str) -> bytes:
-        """Say who we are."""
-        return pack({"type": "auth_identify", "corr_id": corr_id, "username": username})
-
-    def prove(self, corr_id: int, signature: str) -> bytes:
-        """Answer the challenge, with a signature in base64."""
-        return pack({"type": "auth_prove", "corr_id": corr_id, "signature": signature})
-
-    def authenticate_by_token(self, corr_id: int, token: str) -> bytes:
-        """Authenticate as a part of the server itself."""
-        return pack({"type": "auth_by_token", "corr_id": corr_id, "token": token})
-
-    def ping(self, corr_id: int) -> bytes:
-        """Ask for an answer."""
-        return pack({"type": "ping", "corr_id": corr_id})
-
-    def query(self, corr_id: int, subject: str, record: str) -> bytes:
-        """Ask for something by its name."""
-        return pack({"type": "query", "corr_id": corr_id, "subject": subject, "record": record})
 
     def content_name(self, program_hash: str) -> ProgramName:
         """Return the name of a program that was uploaded without a manifest."""
@@ -136,21 +123,6 @@ class ProcessProtocol:
                 "program_hash": program_hash,
                 "manifest": manifest_of(self.content_name(program_hash)) if manifest is None else manifest,
                 "force_overwrite": overwrite,
-                "chunk_index": index,
-                "total_chunks": total,
-            },
-            size,
-        )
-
-    def blob_chunk(
-        self, corr_id: int, instance_id: str, blob_hash: str, index: int, total: int, size: int
-    ) -> bytes:
-        """Return the head of one chunk of a blob; its ``size`` bytes follow. It is not answered."""
-        return pack_chunk_head(
-            {
-                "type": "transfer_file",
-                "process_id": instance_id,
-                "file_hash": blob_hash,
                 "chunk_index": index,
                 "total_chunks": total,
             },
@@ -199,32 +171,7 @@ class ProcessProtocol:
             }
         )
 
-    def attach(self, corr_id: int, instance_id: str) -> bytes:
-        """Attach to a process."""
-        return pack({"type": "attach_process", "corr_id": corr_id, "process_id": instance_id})
-
-    def list(self, corr_id: int) -> bytes:
-        """Ask for the list of processes."""
-        return pack({"type": "list_processes", "corr_id": corr_id})
-
-    def terminate(self, corr_id: int, instance_id: str) -> bytes:
-        """Terminate a process."""
-        return pack({"type": "terminate_process", "corr_id": corr_id, "process_id": instance_id})
-
-    def signal(self, instance_id: str, message: str) -> bytes:
-        """Send a message to a process. It is not answered."""
-        return pack({"type": "signal_process", "process_id": instance_id, "message": message})
-
     # --- what the server says ---------------------------------------------------------------------------
-
-    def decode(self, payload: Any) -> Decoded:
-        """Decode one binary message; see :func:`messages.decode`."""
-        return decode(DECODERS, payload)
-
-    def before_text(self, instance_id: str, event: Event) -> bytes | None:
-        """Return how servers begin the message of an event; see :class:`Repeats`."""
-        around = _AROUND_ID.get(event)
-        return None if around is None else pack(instance_id).join(around)
 
     def decode_text(self, text: str) -> Notice | Refusal | Abort | None:
         """Decode one text message; see :func:`decode_text`."""
@@ -274,17 +221,6 @@ def _process_event(message: dict[str, Any]) -> Decoded:
     return message["process_id"], event, text
 
 
-def _file(message: dict[str, Any]) -> Decoded:
-    return BlobChunk(
-        typed(message, "process_id", str),
-        blob_hash(message, "file_hash"),
-        typed(message, "chunk_index", int),
-        typed(message, "total_chunks", int),
-        chunk_data(message),
-        optional(message, "name", str),
-    )
-
-
 def _instance_info(fields: Any) -> InstanceInfo:
     if not isinstance(fields, dict):
         raise TypeError
@@ -305,5 +241,7 @@ def _instance_info(fields: Any) -> InstanceInfo:
 DECODERS: dict[str, Decoder] = {
     "response": answer_decoder("ok", "result"),
     "process_event": _process_event,
-    "file": _file,
+    "file": chunk_decoder(NAMES),
 }
+
+ProcessProtocol.decoders = DECODERS

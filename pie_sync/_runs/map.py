@@ -12,8 +12,8 @@ from collections import deque
 from queue import Empty
 from typing import TYPE_CHECKING, Any, Union
 
-from .._connection.validation import check_args
-from .._support.signal_safe_queue import Inbox
+from .._connection.validation import check_args, check_count
+from .._support.signal_safe_queue import SignalSafeQueue
 from .._support.time_limits import DEFAULT
 from ..errors import (
     InstanceFailed,
@@ -23,17 +23,19 @@ from ..errors import (
     PieTimeoutError,
     ProtocolError,
 )
-from ..instance import CompletedInstance
-from .launch import Launch, terminate_all
-from .program_reference import Runnable
+from ..events import CompletedInstance
+from .launch import Launch
+from .program_reference import ProgramReference
+from .termination import terminate_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
 
-    from ..client import Arguments, PieClient
+    from .._connection.manager import ConnectionManager
+    from .._connection.validation import Arguments
     from .program_reference import Program
 
-__all__ = ["LOOK_AHEAD", "Outcome", "check_count", "map_"]
+__all__ = ["LOOK_AHEAD", "Outcome", "map_"]
 
 logger = logging.getLogger("pie_sync.protocol")
 
@@ -52,7 +54,7 @@ Outcome = Union[CompletedInstance, Exception]
 
 
 def map_(
-    client: PieClient,
+    manager: ConnectionManager,
     program: Program,
     inputs: Iterable[Arguments],
     *,
@@ -69,11 +71,11 @@ def map_(
     check_count(concurrency, "concurrency", least=1)
     check_count(retries, "retries", least=0)
     iterator = iter(inputs)
-    client._lifecycle.authenticated("map", client._limit(DEFAULT))
-    runnable = Runnable.find(client, program)
+    manager.authenticated("map", manager.limit(DEFAULT))
+    reference = ProgramReference.find(manager, program)
     return _Batch(
-        client,
-        runnable,
+        manager,
+        reference,
         iterator,
         concurrency=concurrency,
         ordered=ordered,
@@ -81,15 +83,6 @@ def map_(
         return_exceptions=return_exceptions,
         check=check,
     ).results()
-
-
-def check_count(count: int, name: str, *, least: int) -> int:
-    """Return ``count`` if it is a number that is big enough."""
-    if isinstance(count, bool) or not isinstance(count, int):
-        raise TypeError(f"{name} must be an int, not {type(count).__name__}")
-    if count < least:
-        raise ValueError(f"{name} must be at least {least}, got {count}")
-    return count
 
 
 class _Job:
@@ -108,8 +101,8 @@ class _Batch:
 
     def __init__(
         self,
-        client: PieClient,
-        runnable: Runnable,
+        manager: ConnectionManager,
+        reference: ProgramReference,
         inputs: Iterator[Any],
         *,
         concurrency: int,
@@ -118,8 +111,8 @@ class _Batch:
         return_exceptions: bool,
         check: Callable[[], None] | None,
     ) -> None:
-        self._client = client
-        self._runnable = runnable
+        self._manager = manager
+        self._reference = reference
         self._inputs: Iterator[Any] | None = inputs
         self._concurrency = concurrency
         self._ordered = ordered
@@ -127,7 +120,7 @@ class _Batch:
         self._return_exceptions = return_exceptions
         self._check = check
         # The reader thread puts a launch in here when it's over.
-        self._over: Inbox[Launch] = Inbox()
+        self._ended: SignalSafeQueue[Launch] = SignalSafeQueue()
         self._running: dict[Launch, _Job] = {}
         # Those of them that the server may not have answered yet, the oldest first.
         self._unanswered: deque[Launch] = deque()
@@ -193,8 +186,8 @@ class _Batch:
     def _launch(self, job: _Job) -> None:
         launch = None
         try:
-            limit = self._client._limit(DEFAULT)
-            launch = Launch(self._client, "map", self._runnable, job.args, limit, self._over)
+            limit = self._manager.limit(DEFAULT)
+            launch = Launch(self._manager, "map", self._reference, job.args, limit, self._ended)
             self._running[launch] = job  # before it's sent, so that Ctrl-C overlooks nothing
             launch.send()
         except Exception as error:
@@ -213,10 +206,10 @@ class _Batch:
             if self._check is not None:
                 self._check()
         try:
-            launch = self._over.get(_NAP if block else 0)
+            launch = self._ended.get(_NAP if block else 0)
             while True:
                 self._take(launch)
-                launch = self._over.get(0)
+                launch = self._ended.get(0)
         except Empty:
             self._give_up_unanswered()
 
@@ -237,9 +230,9 @@ class _Batch:
 
     def _give_up_unanswered(self) -> None:
         unanswered = self._unanswered
-        while unanswered and (unanswered[0].finished or unanswered[0].limit.left() == 0):
+        while unanswered and (unanswered[0].settled or unanswered[0].limit.left() == 0):
             launch = unanswered.popleft()
-            if not launch.finished:
+            if not launch.settled:
                 launch.give_up()
                 if launch.is_running:
                     terminate_all([launch])  # it was answered just now

@@ -1,4 +1,4 @@
-"""What ``run`` and ``map`` can run: a program's name, its hash, or a file that holds it."""
+"""Program references: what ``run`` and ``map`` can run: a program's name, its hash, or a file that holds it."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import os
 import re
 from typing import TYPE_CHECKING, NamedTuple, Union
 
-from .._session.transfers import open_payload
+from .._session.payloads import open_payload
 from .._support.time_limits import DEFAULT, Timeout
 
 if TYPE_CHECKING:
     from typing import Callable
 
-    from ..client import PieClient
+    from .._connection.manager import ConnectionManager
 
-__all__ = ["Program", "Runnable", "is_program_file"]
+__all__ = ["Program", "ProgramReference", "is_program_file"]
 
 #: A registry name, a program hash (64 hexadecimal digits), or the path of a file.
 Program = Union[str, "os.PathLike[str]"]
@@ -22,7 +22,7 @@ Program = Union[str, "os.PathLike[str]"]
 _HASH = re.compile("[0-9a-fA-F]{64}")
 
 
-class Runnable(NamedTuple):
+class ProgramReference(NamedTuple):
     """A program as the server knows it.
 
     Attributes:
@@ -34,13 +34,15 @@ class Runnable(NamedTuple):
     hash: str | None
 
     @classmethod
-    def find(cls, client: PieClient, program: Program, left: Callable[[], Timeout] = lambda: DEFAULT) -> Runnable:
-        """Return what ``program`` means. The program in a file is uploaded, unless the server has it.
+    def find(
+        cls, manager: ConnectionManager, program: Program, left: Callable[[], Timeout] = lambda: DEFAULT
+    ) -> ProgramReference:
+        """Return what ``program`` refers to. A program in a file is uploaded, unless the server has it.
 
         Args:
-            client: where to upload it.
+            manager: where to upload it.
             program: see :data:`Program`.
-            left: tells the time limit of a request that is sent now.
+            left: returns the time limit of a request that is sent now.
 
         Raises:
             TypeError, ValueError: it can't be a program.
@@ -49,10 +51,13 @@ class Runnable(NamedTuple):
         """
         if is_program_file(program):
             with open_payload(program) as payload:
-                program_hash = payload.hash
-            if not client.program_exists(program_hash, timeout=left()):
-                program_hash = client.upload_program(program, timeout=left())
-            return cls(None, program_hash)
+                limit = manager.limit(left())
+                programs = manager.authenticated("program_exists", limit).programs
+                if not programs.exists(payload.hash, limit):
+                    limit = manager.limit(left(), for_upload=True)
+                    programs = manager.authenticated("upload_program", limit).programs
+                    programs.upload(payload, None, overwrite=False, limit=limit, progress=None)
+                return cls(None, payload.hash)
         assert isinstance(program, str)
         if _HASH.fullmatch(program):
             return cls(None, program.lower())
@@ -60,7 +65,7 @@ class Runnable(NamedTuple):
 
 
 def is_program_file(program: Program) -> bool:
-    """Say whether ``program`` names a file, rather than something that the server knows.
+    """Return whether ``program`` names a file, rather than something that the server knows.
 
     A registry name may contain a slash. So a text without the ending ``.wasm`` is a file only if there is one.
 

@@ -7,16 +7,18 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
 from .._connection.validation import check_args
-from .._support.time_limits import DEFAULT, Limit, Timeout, check_timeout, time_left
+from .._support.time_limits import DEFAULT, TimeLimit, Timeout, check_timeout, time_left
 from ..errors import InstanceEnded, InstanceFailed, PieConnectionError, PieError, PieTimeoutError
-from ..events import Event
-from .completion import complete
-from .launch import Launch, terminate_all
-from .program_reference import Runnable
+from ..events import CompletedInstance, Event
+from .launch import Launch
+from .program_reference import ProgramReference
+from .termination import terminate_all
 
 if TYPE_CHECKING:
-    from ..client import Arguments, PieClient
-    from ..instance import CompletedInstance, Data, Instance
+    from .._connection.manager import ConnectionManager
+    from .._connection.validation import Arguments
+    from ..events import Data
+    from ..instance import Instance
     from .program_reference import Program
 
 __all__ = ["Input", "OnEvent", "run"]
@@ -29,11 +31,11 @@ Input = Union[_Item, Iterable[_Item], None]
 OnEvent = Optional[Callable[[Event, "Data"], object]]
 
 #: For how many seconds to wait for the end of an instance that was terminated because its time was over.
-_REST_TIMEOUT = 1.0
+_DRAIN_TIMEOUT = 1.0
 
 
 def run(
-    client: PieClient,
+    manager: ConnectionManager,
     program: Program,
     args: Arguments = (),
     *,
@@ -44,14 +46,14 @@ def run(
 ) -> CompletedInstance:
     """Do what :meth:`PieClient.run` says."""
     arguments, items = check_args(args), _items(input)
-    limit = Limit(check_timeout(timeout))
+    limit = TimeLimit(check_timeout(timeout))
 
     def left() -> Timeout:
         """The time limit of a request: what is left of the whole call's, else the client's own."""
         return DEFAULT if timeout is None else limit.left()
 
-    runnable = Runnable.find(client, program, left)
-    launch = Launch(client, "run", runnable, arguments, client._limit(DEFAULT) if timeout is None else limit)
+    reference = ProgramReference.find(manager, program, left)
+    launch = Launch(manager, "run", reference, arguments, manager.limit(DEFAULT) if timeout is None else limit)
     conversation = None
     try:
         launch.send()
@@ -60,11 +62,11 @@ def run(
         launch.check()
         assert launch.instance is not None
         conversation = _Conversation(launch.instance, limit, on_event)
-        conversation.say(items, left)
-        completed = conversation.listen()
+        conversation.send_input(items, left)
+        completed = conversation.receive_all()
     except PieTimeoutError as error:
         terminate_all([launch])
-        error.completed = None if conversation is None else conversation.rest()
+        error.completed = None if conversation is None else conversation.drain()
         raise
     except BaseException:  # Ctrl-C, what on_event raises
         terminate_all([launch])
@@ -77,14 +79,14 @@ def run(
 class _Conversation:
     """What is said to an instance and what it says, up to its end."""
 
-    def __init__(self, instance: Instance, limit: Limit, on_event: OnEvent) -> None:
+    def __init__(self, instance: Instance, limit: TimeLimit, on_event: OnEvent) -> None:
         self._instance = instance
         self._limit = limit
         self._deadline = limit.deadline()
         self._on_event = on_event
         self._received: list[tuple[Event, Data]] = []
 
-    def say(self, items: Iterable[_Item], left: Callable[[], Timeout]) -> None:
+    def send_input(self, items: Iterable[_Item], left: Callable[[], Timeout]) -> None:
         """Send everything, unless the instance ends before: then the rest is nobody's any more."""
         try:
             for item in items:
@@ -99,22 +101,22 @@ class _Conversation:
         except InstanceEnded:
             pass
 
-    def listen(self) -> CompletedInstance:
+    def receive_all(self) -> CompletedInstance:
         """Receive everything up to the end."""
         try:
             while True:
                 self._receive(time_left(self._deadline))
         except InstanceEnded:
-            return complete(self._received)
+            return CompletedInstance.from_events(self._received)
 
-    def rest(self) -> CompletedInstance | None:
+    def drain(self) -> CompletedInstance | None:
         """Return everything, of an instance that was terminated; None if its end does not come soon."""
-        deadline = monotonic() + _REST_TIMEOUT
+        deadline = monotonic() + _DRAIN_TIMEOUT
         try:
             while True:
                 self._received.append(self._instance.recv(time_left(deadline)))
         except InstanceEnded:
-            return complete(self._received)
+            return CompletedInstance.from_events(self._received)
         except (PieError, PieConnectionError):
             return None
 

@@ -1,4 +1,4 @@
-"""Events that arrive before it is known whose they are."""
+"""Buffers events whose launch or attach has not been answered yet."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from typing import Any
 
 __all__ = ["EarlyEvents"]
 
-#: The most bytes that are kept, counting something for each event.
+#: The most bytes that are kept, with _EVENT_SIZE added for each event.
 _LIMIT = 16 * 1024 * 1024
 _EVENT_SIZE = 200
 
-#: Of how many instances something is kept, and remembered that something was lost.
+#: Of how many instances events are kept, or counted as lost.
 _MAX_INSTANCES = 10_000
 
-#: The longest text of an end that is kept in any case.
+#: The longest text of a terminal event that is kept in any case.
 _MAX_END = 1000
 
 
 class EarlyEvents:
-    """Keeps what comes of instances that are not known yet, up to a limit.
+    """Keeps the events of instances that are not known yet, up to a limit.
 
-    Not thread-safe: the lock of :class:`Calls` guards it.
+    Not thread-safe: the lock of :class:`PendingRequests` guards it.
     """
 
     def __init__(self) -> None:
@@ -29,9 +29,9 @@ class EarlyEvents:
         self._size = 0
 
     def add(self, instance_id: str, decoded: Any) -> None:
-        """Keep an event or a chunk; beyond the limit, only count it. An end is kept in any case, if need be alone.
+        """Keep an event or a chunk; beyond the limit, only count it.
 
-        Nothing comes behind an end: what a server sends there is ignored.
+        A terminal event is always kept, if need be without its text. Events behind it are ignored.
         """
         kept = self._events.get(instance_id, ())
         if kept and _is_end(kept[-1]):
@@ -43,7 +43,7 @@ class EarlyEvents:
                 self._lose(instance_id)
                 decoded = instance_id, event, ""
         elif is_full or instance_id in self._lost:
-            # From the first one on that is lost, all are: so that there is one gap, and it's behind what is kept.
+            # Once an event is lost, all later ones are: so there is one gap, and it is behind what is kept.
             self._lose(instance_id)
             return
         if kept or len(self._events) < _MAX_INSTANCES:
@@ -55,7 +55,7 @@ class EarlyEvents:
             self._lost[instance_id] = self._lost.get(instance_id, 0) + 1
 
     def take(self, instance_id: str) -> tuple[list[Any], int]:
-        """Return what was kept of an instance, in order, and how much was lost behind that, but before the end."""
+        """Return the kept events of an instance, in order, and how many were lost between them and the end."""
         events = self._events.pop(instance_id, [])
         self._size -= sum(map(_size, events))
         return events, self._lost.pop(instance_id, 0)

@@ -7,11 +7,12 @@ import threading
 from collections import deque
 from itertools import chain, repeat
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Callable, Union
+from typing import TYPE_CHECKING, Any, Callable, NoReturn, Union
 
 from ..errors import PieError
 from ..events import Event
 from .spill_file import SpillFile, SpillSpace
+from .waiters import Waiters
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,53 +35,51 @@ ITEM_SIZE = 120
 #: About how many bytes of events come back from the disk at a time.
 _PIECE_SIZE = 256 * 1024
 
-#: Who waits for a queue for which nobody has waited yet. Always empty.
+#: The waiters of a queue for which nobody has waited yet. Always empty.
 _NOBODY: set[threading.Lock] = set()
 
 
 class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at run time before Python 3.9.2
     """A ``queue.Queue`` of events that takes them in batches, and that ends.
 
-    Differences to its base class, each for the sake of speed or of order:
+    Its methods are those of a ``queue.Queue``, but for ``join``, ``task_done`` and ``shutdown``, which do not
+    apply. Inside, it differs for the sake of speed and of order:
 
-    - The reader thread appends events to the deque itself, without the lock, as long as :attr:`direct` says that
-      their place is there, and then wakes whoever waits, once for all of them (:meth:`wake`).
-    - :meth:`get` takes an event that is there without the lock. ``deque.popleft`` is atomic, so every event
-      still goes to exactly one consumer; only a consumer that finds nothing takes the lock and waits. This is
-      0.1 us for an event instead of 1.2 us.
-    - A message is in the deque as its text alone; :meth:`get` makes an event of it. The garbage collector looks
-      again and again at every tuple that there is, but never at a str: with 200 000 events waiting it took a fifth
-      of all the time.
-    - Behind the events in memory there may be other things (``_behind``): errors, which have their place in the
-      order of events, and events on disk (:meth:`spill`). They are met only by a consumer that finds the deque
-      empty, so they cost nothing while events come. So is the end, behind everything else (:meth:`end`).
-    - Each consumer that waits has a lock of its own, which is released to wake it. ``threading.Condition`` does
-      the same with three times the Python, 6 us for an event that is waited for.
-    - It is not bounded, and ``join``/``task_done`` are not kept up.
+    - The reader thread appends events to the deque itself, without the lock, as long as :attr:`fast_path` says so,
+      and then wakes the waiting consumers, once for all events of one read (:meth:`notify`).
+    - :meth:`get` takes an event that is there without the lock. ``deque.popleft`` is atomic, so every event goes
+    to
+      exactly one consumer; only a consumer that finds nothing takes the lock and waits. An event takes 0.1 us
+      instead of 1.2 us.
+    - A message lies in the deque as its text alone; :meth:`get` makes an event of it. The garbage collector looks
+      again and again at every tuple, but never at a str: with 200 000 waiting events it took a fifth of the time.
+    - Behind the events in memory there may be an overflow: errors, which have their place in the order of events,
+      and events on disk (:meth:`spill`). Only a consumer that finds the deque empty looks there, so the overflow
+      costs nothing while events come. The end is behind everything else (:meth:`end`).
+    - It is not bounded: the reader thread never waits for a consumer. :class:`MemoryLimit` bounds the memory.
     - It is small, and made quickly: a client may have ten thousand of them.
 
-    Events, errors and the end are put by one thread only, the reader thread. That, and that a waiting consumer
-    looks again after it has said that it waits, is why no wake-up is lost without the lock.
+    One thread only puts events, errors and the end: the reader thread. It puts first and notifies then, and a
+    consumer gets in line first and looks then (:class:`Waiters`). So no wake-up is lost without a lock.
 
     Attributes:
         terminal: the terminal event once it has *arrived*, which may be long before it is consumed.
-        direct: whether the place of the next event is at the end of the deque. Only the thread that puts touches
-            it: a consumer that has got to what was behind the deque does not set it again.
-        forgotten: whether nobody can receive from it any more.
-        waiting: the bells of the consumers that wait for what comes, or have been woken just now. Empty if there
-            are none; not to be changed from outside.
+        fast_path: whether the next event belongs at the end of the deque. Only the thread that puts sets it:
+            a consumer that has emptied the overflow does not set it again.
+        forgotten: whether nobody can receive from the queue any more.
+        waiting: true while consumers wait for the next event, or have been woken just now. To be looked at only.
     """
 
     # The base class has a dict, which stays empty: with ten thousand queues, whatever lies in another place of the
     # memory has left the processor's cache when it's its turn again.
     __slots__ = (
-        "_behind",
-        "_bells",
+        "_callback",
         "_ending",
         "_errors",
         "_loss",
-        "_wake",
-        "direct",
+        "_overflow",
+        "_waiters",
+        "fast_path",
         "forgotten",
         "maxsize",
         "mutex",
@@ -101,20 +100,20 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
         self.mutex = threading.Lock()
         self.unfinished_tasks = 0
         self.terminal: tuple[Event, str] | None = None
-        self.direct = True
+        self.fast_path = True
         self.forgotten = False
         self.waiting: set[threading.Lock] = _NOBODY
-        self._bells: deque[threading.Lock] | None = None
+        self._waiters: Waiters | None = None
         # Replaced, never changed: the queues that have nothing here, nearly all, have the same nothing.
-        self._behind: Sequence[Exception | deque[Entry] | SpillFile] = ()
+        self._overflow: Sequence[Exception | deque[Entry] | SpillFile] = ()
         self._errors = 0
         # The last error about lost events, and how many it tells.
         self._loss: tuple[PieError | None, int] = None, 0
         self._ending: Callable[[], Exception] | None = None
-        self._wake: Callable[[], None] | None = None  # see when_ended()
+        self._callback: Callable[[], None] | None = None  # see call_at_end()
 
     def __del__(self) -> None:
-        for part in self._behind:
+        for part in self._overflow:
             if isinstance(part, SpillFile):
                 part.close()
 
@@ -124,7 +123,7 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
         if self._ending is None:
             return False
         with self.mutex:  # spill() takes everything out of the deque for a moment
-            return not self.queue and not self._behind
+            return not self.queue and not self._overflow
 
     def put_batch(self, items: Sequence[Item]) -> None:
         """Add events, wherever their place is, and wake consumers. Never waits for a consumer.
@@ -133,53 +132,67 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
             OSError: they belong on the disk, and it is full. They are lost.
         """
         with self.mutex:
-            if self._behind:
-                self._put_behind(items)
+            if self._overflow:
+                self._put_into_overflow(items)
             else:
                 self.queue.extend(items)
-                self.direct = True
-        self._ring(len(items))
+                self.fast_path = True
+        self._notify(len(items))
 
-    def _put_behind(self, items: Sequence[Item]) -> None:
+    def _put_into_overflow(self, items: Sequence[Item]) -> None:
         """Add events behind what is not in the deque, with the lock held."""
-        last = self._behind[-1]
+        last = self._overflow[-1]
         if isinstance(last, SpillFile):
             last.write(items)
             return
         if isinstance(last, Exception):
             last = deque()
-            self._behind = [*self._behind, last]
+            self._overflow = [*self._overflow, last]
         last.extend(items)
 
-    def wake(self) -> None:
-        """Wake as many consumers as there are events for: after the deque was appended to directly."""
-        self._ring(len(self.queue))
+    def notify(self) -> None:
+        """Wake as many consumers as there are events: after the deque was appended to on the fast path."""
+        self._notify(len(self.queue))
 
-    def _ring(self, count: int) -> None:
-        """Wake ``count`` of those who wait; and one more, since Ctrl-C may have left the bell of one who is gone.
-
-        Whoever is woken takes what there is and rings for the rest, so that nothing lies there while others sleep.
-        """
-        bells = self._bells
-        if bells is None:
-            return
-        for _ in range(min(count + 1, len(bells))):
-            try:
-                bells.popleft().release()
-            except IndexError:  # another thread has rung, too
-                return
+    def _notify(self, count: int) -> None:
+        """Wake ``count`` consumers. Each takes an event and wakes the next if more are there."""
+        waiters = self._waiters
+        if waiters is not None:
+            waiters.notify(count)
 
     def put(self, item: Item, block: bool = True, timeout: float | None = None) -> None:
         """Add one event; see :meth:`put_batch`. There is always room."""
         self.put_batch([item])
+
+    def qsize(self) -> int:
+        """Return how many events are in memory. Never waits: a consumer that reads the disk holds the lock."""
+        return len(self.queue)
+
+    def empty(self) -> bool:
+        """Return whether :meth:`get` would find nothing now, neither in memory nor in the overflow."""
+        return not self.queue and not self._overflow
+
+    def join(self) -> NoReturn:
+        """Refuse: there are no tasks to wait for."""
+        raise NotImplementedError("a queue of events counts no tasks: wait for the instance's end instead")
+
+    def task_done(self) -> NoReturn:
+        """Refuse: there are no tasks to be done with."""
+        raise NotImplementedError("a queue of events counts no tasks: receiving an event is all there is to do")
+
+    def shutdown(self, immediate: bool = False) -> NoReturn:
+        """Refuse: only the reader thread ends a queue."""
+        raise NotImplementedError(
+            "a queue of events ends with its instance or its connection: see terminate(), close()"
+        )
 
     def put_error(self, error: Exception) -> None:
         """Add an error: the consumer that reaches it gets it raised, once; the events behind it follow."""
         with self.mutex:
             if self._errors < self.MAX_ERRORS:
                 self._errors += 1
-                self._behind = [*self._behind, error]
-                self.direct = False
+                self._overflow = [*self._overflow, error]
+                self.fast_path = False
         self._error_was_put()
 
     def put_loss(self, count: int, reason: str) -> bool:
@@ -189,48 +202,48 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
             Whether it is a new one.
         """
         with self.mutex:
-            is_new = not self._behind or self._behind[-1] is not self._loss[0]
+            is_new = not self._overflow or self._overflow[-1] is not self._loss[0]
             if is_new:
                 self._errors += 1
             else:
                 count += self._loss[1]
-                self._behind = self._behind[:-1]
+                self._overflow = self._overflow[:-1]
             error = PieError(f"{count} events are lost: {reason}")
             self._loss = error, count
-            self._behind = [*self._behind, error]
-            self.direct = False
+            self._overflow = [*self._overflow, error]
+            self.fast_path = False
         self._error_was_put()
         return is_new
 
     def _error_was_put(self) -> None:
         with self.mutex:
-            wake, self._wake = self._wake, None
-        self._ring(1)
-        if wake is not None:
-            wake()
+            callback, self._callback = self._callback, None
+        self._notify(1)
+        if callback is not None:
+            callback()
 
     def end(self, ending: Callable[[], Exception]) -> None:
         """Put the end: from here on every consumer gets ``ending()`` raised. The first end stays."""
         with self.mutex:
             if self._ending is None:
                 self._ending = ending
-            wake, self._wake = self._wake, None
+            callback, self._callback = self._callback, None
         if self.waiting:
-            self._ring(len(self.waiting))
-        if wake is not None:
-            wake()
+            self._notify(len(self.waiting))
+        if callback is not None:
+            callback()
 
-    def when_ended(self, wake: Callable[[], None]) -> None:
-        """Have ``wake`` called, once: at the end, or at an error before it. At once if that is there already.
+    def call_at_end(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` once: at the end, or at an error before it; at once if that is there already.
 
-        So one thread can wait for the end of any of many instances. Events don't concern it, and cost nothing
-        more. It is called without the lock, by the reader thread as a rule, and must not wait.
+        So one thread can wait for the end of any of many instances, and events cost nothing more. The callback is
+        called without the lock, by the reader thread as a rule, and must not wait.
         """
         with self.mutex:
             ended = self._ending is not None or self._errors > 0
-            self._wake = None if ended else wake
+            self._callback = None if ended else callback
         if ended:
-            wake()
+            callback()
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
         """Take the next event.
@@ -258,7 +271,7 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
                     raise self._ending()
             if entry is not None:
                 if self.queue:
-                    self._ring(1)
+                    self._notify(1)
                 return entry
             left = -1 if deadline is None else deadline - monotonic()
             if not block or (deadline is not None and left <= 0):
@@ -272,60 +285,46 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
                 # Not "if self.queue": a consumer without the lock may be quicker between test and take.
                 entry: Entry = self.queue.popleft()
             except IndexError:
-                if not self._behind:
+                if not self._overflow:
                     return None
                 self._advance()
             else:
                 return entry
 
     def _wait(self, seconds: float) -> None:
-        """Wait until somebody rings, or for so many seconds; -1 is without limit."""
-        bell = threading.Lock()
-        bell.acquire()
+        """Wait until somebody notifies, or for so many seconds; -1 is without limit."""
         with self.mutex:
-            if self._bells is None:
-                self._bells, self.waiting = deque(), set()
-        try:
-            self.waiting.add(bell)
-            self._bells.append(bell)
-            # Again: for what was put before the bell was there, nobody has rung.
-            if not (self.queue or self._behind or self._ending):
-                bell.acquire(timeout=min(seconds, threading.TIMEOUT_MAX))
-        except BaseException:
-            self._ring(1)  # Ctrl-C, perhaps just after this thread was chosen to take an event: choose another
-            raise
-        finally:
-            self.waiting.discard(bell)
-            try:
-                self._bells.remove(bell)
-            except ValueError:
-                pass  # it was rung
+            if self._waiters is None:
+                waiters = Waiters()
+                self._waiters, self.waiting = waiters, waiters.waiting
+        assert self._waiters is not None
+        self._waiters.wait(seconds, lambda: self.queue or self._overflow or self._ending)
 
     def _advance(self) -> None:
         """Bring the next of what is behind into the empty deque, with the lock held; raise it if it's an error."""
-        part = self._behind[0]
+        part = self._overflow[0]
         if isinstance(part, Exception):
-            self._behind = self._behind[1:]
+            self._overflow = self._overflow[1:]
             self._errors -= 1
             # Another consumer may have been woken for what comes behind the error: that's still there.
-            self._ring(1)
+            self._notify(1)
             raise part
         batch: deque[Any] = part.read() if isinstance(part, SpillFile) else part
         # In one step, without one of Python's in between in which Ctrl-C could come: each event is in one of both.
         self.queue.extend(map(deque.popleft, repeat(batch, len(batch))))
         # What was behind goes only when it is in the deque: until then put_batch() puts nothing in before it.
         if not isinstance(part, SpillFile):
-            self._behind = self._behind[1:]
+            self._overflow = self._overflow[1:]
         elif part.size == 0:
-            self._behind = self._behind[1:]
+            self._overflow = self._overflow[1:]
             part.close()
-        self._ring(len(self.queue))
+        self._notify(len(self.queue))
 
     # --- memory -----------------------------------------------------------------------------------------
 
     def memory_size(self) -> int:
         """Return about how many bytes the events in memory take. Costs some 0.04 us for each of them."""
-        parts = [self.queue, *(part for part in self._behind if isinstance(part, deque))]
+        parts = [self.queue, *(part for part in self._overflow if isinstance(part, deque))]
         # A copy: that's one step, where a loop over the deque would fail when a consumer takes from it meanwhile.
         entries = chain.from_iterable(part.copy() for part in parts)
         return sum(ITEM_SIZE + len(entry[1] if isinstance(entry, tuple) else entry) for entry in entries)
@@ -333,7 +332,7 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
     def spilled_size(self) -> int:
         """Return how many bytes of events are on disk."""
         with self.mutex:
-            return sum(part.size for part in self._behind if isinstance(part, SpillFile))
+            return sum(part.size for part in self._overflow if isinstance(part, SpillFile))
 
     def spill(self, space: SpillSpace | None = None) -> None:
         """Move everything that is in memory to the disk. What comes later goes there too, until it is consumed.
@@ -348,16 +347,18 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
             taken = self._take_all()
             try:
                 front = _on_disk(taken, space)
-                parts = [_on_disk(list(part), space) if isinstance(part, deque) else part for part in self._behind]
+                parts = [
+                    _on_disk(list(part), space) if isinstance(part, deque) else part for part in self._overflow
+                ]
             except OSError:
                 self.queue.extend(taken)
-                self._ring(len(taken))
+                self._notify(len(taken))
                 raise
-            self._behind = [part for part in (front, *parts) if part is not None]
-            self.direct = not self._behind
+            self._overflow = [part for part in (front, *parts) if part is not None]
+            self.fast_path = not self._overflow
         if self.waiting:
             # Somebody may have looked for events while they were in neither place, and gone to sleep over it.
-            self._ring(len(self.waiting))
+            self._notify(len(self.waiting))
 
     def _take_all(self) -> list[Entry]:
         """Empty the deque, while consumers without the lock may be taking from it as well.

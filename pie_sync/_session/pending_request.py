@@ -1,4 +1,4 @@
-"""One request on its way, between the thread that waits for it and the reader thread that finishes it."""
+"""One request on its way, between the thread that waits for its answer and the reader thread."""
 
 from __future__ import annotations
 
@@ -10,53 +10,62 @@ from .._support.time_limits import remaining
 if TYPE_CHECKING:
     from .._protocol.messages import Answer, InstanceList
 
-__all__ = ["Call"]
+__all__ = ["PendingRequest"]
 
 
-class Call:
-    """One request that waits for its answer. The reader thread finishes it, once.
+class PendingRequest:
+    """A request that waits for its answer. The reader thread settles it, once.
 
     Args:
         name: the client's method, for error messages.
         kinds: the types of messages that may answer it.
-        on_granted: called by the reader thread with a positive answer, before the caller wakes up and before
+        on_success: called by the reader thread with a positive answer, before the caller wakes up and before
             any later message is looked at: so an instance has its queue before its first event.
+        on_settled: called once by the thread that settles the request, as a rule the reader thread, right after
+            that. Must not wait.
     """
 
-    __slots__ = ("_unfinished", "answer", "error", "kinds", "name", "on_granted")
+    __slots__ = ("_unsettled", "answer", "error", "kinds", "name", "on_settled", "on_success")
 
     def __init__(
-        self, name: str, kinds: tuple[str, ...], on_granted: Callable[[Answer], None] | None = None
+        self,
+        name: str,
+        kinds: tuple[str, ...],
+        on_success: Callable[[Answer], None] | None = None,
+        on_settled: Callable[[], None] | None = None,
     ) -> None:
         self.name = name
         self.kinds = kinds
-        self.on_granted = on_granted
+        self.on_success = on_success
+        self.on_settled = on_settled
         self.answer: Answer | InstanceList | None = None
         self.error: Exception | None = None
-        # A lock that is released when the call is finished: a third of the cost of a threading.Event.
-        self._unfinished = threading.Lock()
-        self._unfinished.acquire()
+        # A lock that is released when the request is settled: a third of the cost of a threading.Event.
+        self._unsettled = threading.Lock()
+        self._unsettled.acquire()
 
     @property
-    def finished(self) -> bool:
+    def settled(self) -> bool:
         """Whether there is an answer, or an error."""
-        return not self._unfinished.locked()
+        return not self._unsettled.locked()
 
-    def finish(self, answer: Answer | InstanceList | None, error: Exception | None = None) -> None:
-        """Wake the caller. The first time counts: a call may be known under several correlation ids."""
+    def settle(self, answer: Answer | InstanceList | None, error: Exception | None = None) -> None:
+        """Wake the caller. Only the first call counts: a request may have several correlation ids."""
         if self.answer is None and self.error is None:
             self.answer, self.error = answer, error
-            self._unfinished.release()
+            self._unsettled.release()
+            if self.on_settled is not None:
+                self.on_settled()
 
     def wait(self, deadline: float | None) -> bool:
-        """Block until the call is finished, or the deadline; say which."""
-        if not self._unfinished.acquire(timeout=remaining(deadline)):
+        """Block until the request is settled, or the deadline. Return whether it is settled."""
+        if not self._unsettled.acquire(timeout=remaining(deadline)):
             return False
-        self._unfinished.release()
+        self._unsettled.release()
         return True
 
     def result(self) -> Answer | InstanceList:
-        """Return the answer of a finished call.
+        """Return the answer of a settled request.
 
         Raises:
             PieConnectionError: the connection was lost before the answer came.

@@ -1,49 +1,73 @@
-"""Uploads: cutting a payload into chunks and sending them, one upload at a time where the server wants that."""
+"""Uploads: sends a payload in chunks, one upload at a time where the server has one slot for them."""
 
 from __future__ import annotations
 
 import logging
 import threading
 from time import monotonic
-from typing import TYPE_CHECKING, Callable, Optional
+from typing import TYPE_CHECKING, Callable, Optional, Protocol
 
+from .._protocol.chunks import count_chunks
 from .._protocol.messages import Answer
 from .._transport.mask import expect
 from ..errors import UploadError
-from .pending_request import Call
-from .transfers import count_chunks
+from .pending_request import PendingRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .._support.time_limits import Limit
-    from .session import Session
-    from .transfers import Payload
+    from .._support.time_limits import TimeLimit
+    from .payloads import Payload
+    from .pending_requests import PendingRequests
 
-__all__ = ["ChunkHead", "Progress", "Uploader"]
+__all__ = ["ChunkHead", "Progress", "Uploads"]
 
 logger = logging.getLogger("pie_sync.transfer")
 
 #: Makes the head of a chunk from correlation id, index, number of chunks and size.
 ChunkHead = Callable[[int, int, int, int], bytes]
 
-#: Told the bytes sent so far and the bytes in all.
+#: Called with the bytes sent so far and the bytes in all.
 Progress = Optional[Callable[[int, int], None]]
 
 
-class Uploader:
-    """The uploads of one session. Thread-safe: uploads that would disturb each other take turns."""
+class Send(Protocol):
+    """Sends one message, made of parts; see :meth:`Session.send`."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        # Guards the three below. The condition is notified when a turn is over; the lock is always taken itself,
-        # since Ctrl-C could come between the condition's "with" and its block.
+    def __call__(self, *parts: bytes, deadline: float | None) -> None:
+        """Send it before the deadline."""
+
+
+class _Upload:
+    """One upload that has its slot.
+
+    Attributes:
+        last_progress: when it last sent a chunk, by ``time.monotonic``.
+    """
+
+    __slots__ = ("last_progress",)
+
+    def __init__(self) -> None:
+        self.last_progress = monotonic()
+
+
+class Uploads:
+    """The uploads of one session. Thread-safe: uploads of the same slot wait for each other.
+
+    Args:
+        send: sends one message.
+        pending: the session's pending requests.
+    """
+
+    def __init__(self, send: Send, pending: PendingRequests) -> None:
+        self._send_message = send
+        self._pending = pending
+        # Guards the two below. The condition is notified when a slot is free. Code takes the lock itself, never
+        # the condition: Ctrl-C could come between the condition's "with" and its block.
         self._lock = threading.Lock()
-        self._turns = threading.Condition(self._lock)
-        # Whose turn it is. An upload is known by its limit, so that it can tell whether it got its turn.
-        self._running: dict[str, Limit] = {}
-        self._last_progress = 0.0
-        # Uploads that were given up half-way, by turn: the server still waits for the rest of them.
+        self._slot_is_free = threading.Condition(self._lock)
+        self._slots: dict[str, _Upload] = {}
+        # Uploads that were given up half-way, by slot: the server still waits for the rest of them.
         self._half_done: dict[str, tuple[ChunkHead, int]] = {}
 
     def upload(
@@ -52,8 +76,8 @@ class Uploader:
         payload: Payload,
         head: ChunkHead,
         *,
-        turn: str,
-        limit: Limit,
+        slot: str,
+        limit: TimeLimit,
         progress: Progress,
         confirmed: bool = True,
     ) -> None:
@@ -63,8 +87,8 @@ class Uploader:
             name: the client's method, for error messages.
             payload: what to send.
             head: makes the heads of its chunks.
-            turn: uploads of the same turn wait for each other: the server has one place for them.
-            limit: how long it may take.
+            slot: uploads of the same slot wait for each other: the server has one place for them.
+            limit: how long the upload may take.
             progress: called after each chunk.
             confirmed: whether the server answers to this kind of upload at all.
 
@@ -73,51 +97,56 @@ class Uploader:
             PieTimeoutError: it was not done in time.
             PieConnectionError: the connection is lost.
         """
+        upload = _Upload()
         try:
-            # In here, since Ctrl-C may come at the very moment at which the turn is taken.
-            self._take_turn(name, turn, limit)
+            # Inside of "try": Ctrl-C may come at the very moment at which the slot is taken.
+            self._take_slot(upload, name, slot, limit)
             if confirmed:
-                self._clear_half_done(name, turn, limit)
-                self._send_and_wait(name, payload, head, turn, limit, progress)
+                self._clear_half_done(name, slot, limit)
+                self._send_and_wait(upload, name, payload, head, slot, limit, progress)
             else:
-                for _ in self._send(payload, lambda *place: head(0, *place), limit, progress):
+                for _ in self._send(upload, payload, lambda *place: head(0, *place), limit, progress):
                     pass
         finally:
             with self._lock:
-                # (Without a call before "del", since after a call Ctrl-C may come.)
-                if turn in self._running and self._running[turn] is limit:
-                    del self._running[turn]
-                    self._turns.notify_all()
+                # (Without a call before "del": Ctrl-C may come after a call.)
+                if slot in self._slots and self._slots[slot] is upload:
+                    del self._slots[slot]
+                    self._slot_is_free.notify_all()
 
-    def _take_turn(self, name: str, turn: str, limit: Limit) -> None:
+    def _take_slot(self, upload: _Upload, name: str, slot: str, limit: TimeLimit) -> None:
         with self._lock:
             deadline = limit.deadline()
-            while turn in self._running:
-                seen = self._last_progress
+            while slot in self._slots:
+                other, seen = self._slots[slot], self._slots[slot].last_progress
                 left = None if deadline is None else deadline - monotonic()
                 if left is not None and left <= 0:
                     raise limit.expired(name, "another upload has not ended")
-                self._turns.wait(left)
-                if self._last_progress != seen:
-                    deadline = limit.deadline()  # what we wait for goes on
-            self._running[turn] = limit
-            self._last_progress = monotonic()
+                self._slot_is_free.wait(left)
+                if other.last_progress != seen or self._slots.get(slot) is not other:
+                    deadline = limit.deadline()  # the other upload goes on, or it is another's turn
+            self._slots[slot] = upload
 
-    def _clear_half_done(self, name: str, turn: str, limit: Limit) -> None:
+    def _clear_half_done(self, name: str, slot: str, limit: TimeLimit) -> None:
         """Make the server forget an upload that was given up, by a chunk that it must refuse."""
-        half_done = self._half_done.get(turn)
+        half_done = self._half_done.get(slot)
         if half_done is None:
             return
         head, total = half_done
-        call = Call(name, ("response",))
-        with self._session.calls.waiting(call) as corr_id:
-            self._session.send(head(corr_id, total, total, 0), deadline=limit.deadline())
-            if not call.wait(limit.deadline()):
+        request = PendingRequest(name, ("response",))
+        with self._pending.waiting(request) as corr_id:
+            self._send_message(head(corr_id, total, total, 0), deadline=limit.deadline())
+            if not request.wait(limit.deadline()):
                 raise limit.expired(name, "an earlier upload could not be cleared away")
-        self._half_done.pop(turn, None)
+        self._half_done.pop(slot, None)
 
     def _send(
-        self, payload: Payload, head: Callable[[int, int, int], bytes], limit: Limit, progress: Progress
+        self,
+        upload: _Upload,
+        payload: Payload,
+        head: Callable[[int, int, int], bytes],
+        limit: TimeLimit,
+        progress: Progress,
     ) -> Iterator[None]:
         """Send chunk after chunk; yield before each, so that the caller may stop."""
         expect(payload.size)
@@ -125,34 +154,41 @@ class Uploader:
         sent = 0
         for index, chunk in enumerate(payload.chunks()):
             yield
-            self._session.send(head(index, total, len(chunk)), chunk, deadline=limit.deadline())
-            self._last_progress = monotonic()
+            self._send_message(head(index, total, len(chunk)), chunk, deadline=limit.deadline())
+            upload.last_progress = monotonic()
             sent += len(chunk)
             if progress is not None:
                 progress(sent, payload.size)
 
     def _send_and_wait(
-        self, name: str, payload: Payload, head: ChunkHead, turn: str, limit: Limit, progress: Progress
+        self,
+        upload: _Upload,
+        name: str,
+        payload: Payload,
+        head: ChunkHead,
+        slot: str,
+        limit: TimeLimit,
+        progress: Progress,
     ) -> None:
-        call = Call(name, ("response",))
-        with self._session.calls.waiting(call) as corr_id:
+        request = PendingRequest(name, ("response",))
+        with self._pending.waiting(request) as corr_id:
             logger.debug("request %d: %s, %d bytes with the hash %s", corr_id, name, payload.size, payload.hash)
             complete = False
             try:
-                for _ in self._send(payload, lambda *place: head(corr_id, *place), limit, progress):
+                for _ in self._send(upload, payload, lambda *place: head(corr_id, *place), limit, progress):
                     # The server answers early only to refuse; it would answer every further chunk as well.
-                    if call.finished:
+                    if request.settled:
                         break
                 else:
                     complete = True
                     logger.debug("request %d: all bytes are sent", corr_id)
-                if not call.wait(limit.deadline()):
+                if not request.wait(limit.deadline()):
                     raise limit.expired(name, "all bytes sent, but not confirmed")
             except BaseException:
-                if not call.finished and not complete:
-                    self._half_done[turn] = (head, count_chunks(payload.size))
+                if not request.settled and not complete:
+                    self._half_done[slot] = (head, count_chunks(payload.size))
                 raise
-            answer = call.result()
+            answer = request.result()
         assert isinstance(answer, Answer)
         if not answer.ok:
             raise UploadError(name, answer.text)

@@ -9,12 +9,12 @@ from typing import Generic, TypeVar
 
 from .time_limits import deadline_after, remaining
 
-__all__ = ["Inbox"]
+__all__ = ["SignalSafeQueue"]
 
 T = TypeVar("T")
 
 
-class Inbox(Generic[T]):
+class SignalSafeQueue(Generic[T]):
     """A queue for one consumer, with a time limit that holds also when signals are handled meanwhile.
 
     Neither of the standard library's does for that. ``SimpleQueue.get`` waits for ever if its time is over when

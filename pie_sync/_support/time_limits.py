@@ -11,7 +11,7 @@ from ..errors import PieTimeoutError
 __all__ = [
     "DEFAULT",
     "Default",
-    "Limit",
+    "TimeLimit",
     "Timeout",
     "acquire",
     "check_timeout",
@@ -85,7 +85,7 @@ def acquire(lock: threading.Lock | threading.RLock, deadline: float | None, acqu
     return acquired[-1]
 
 
-class Limit:
+class TimeLimit:
     """The time limit of one call of the user's, which may take several steps.
 
     Args:

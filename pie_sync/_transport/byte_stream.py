@@ -101,7 +101,13 @@ class Duplex:
             self._recv_limit = limit = timeout and timeout + _SLACK / 2
             microseconds = int((limit or 0) * 1_000_000)  # 0 is without limit
             option = struct.pack("@ll", *divmod(microseconds, 1_000_000))
-            self._blocking.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, option)
+            try:
+                self._blocking.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, option)
+            except OSError:  # this kernel does not know it, though it saves only a system call
+                self._blocking = None
+                self._socket.setblocking(False)
+                self.wait(read=True, write=False, timeout=timeout)
+                return self.recv_into(buffer)
         try:
             return self._blocking.recv_into(buffer)
         except BlockingIOError:
@@ -120,8 +126,9 @@ class Duplex:
             OSError: the connection is broken.
         """
         try:
-            if self._blocking is not None:
-                return self._blocking.send(data, socket.MSG_DONTWAIT)
+            blocking = self._blocking  # the reader may give it up meanwhile
+            if blocking is not None:
+                return blocking.send(data, socket.MSG_DONTWAIT)
             return self._socket.send(data)
         except BlockingIOError:
             raise WouldBlock(want_write=True) from None

@@ -8,21 +8,30 @@ all of it has one deadline, and :meth:`Dialer.abort` ends it at any moment.
 from __future__ import annotations
 
 import base64
+import ipaddress
+import os
 import queue
 import socket
 import ssl
 import threading
+from contextlib import suppress
 from time import monotonic
-from typing import Any, Callable
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, Callable
 
-from websocket._url import get_proxy_info  # which proxy is for which host: as websocket-client documents it
-
-from .._support.signal_safe_queue import Inbox
+from .._printable import SHORT, printable
+from .._support.signal_safe_queue import SignalSafeQueue
 from .._support.time_limits import time_left
+from .http_head import parse_head, read_head
+from .proxy import proxy_for
+from .racing import connect_first
 from .tls import TlsSocket
+from .uri import is_loopback
 
-__all__ = ["Dialer", "shut_down"]
+if TYPE_CHECKING:
+    from .proxy import Proxy
+    from .uri import Address
+
+__all__ = ["Dialer", "is_timeout", "shut_down"]
 
 #: What a proxy may say before it lets the bytes through.
 _MAX_PROXY_ANSWER = 64 * 1024
@@ -30,6 +39,7 @@ _MAX_PROXY_ANSWER = 64 * 1024
 #: What the system may hold unsent. More than a chunk or two would only keep pings and pongs waiting behind it.
 _UNSENT = 128 * 1024
 
+#: They make things better, and are no requirement: a kernel may know less than the one that Python was built for.
 _SOCKET_OPTIONS = [
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
     # A peer that vanished is noticed by the system, too, after about a minute.
@@ -42,7 +52,7 @@ _SOCKET_OPTIONS = [
             ("TCP_KEEPCNT", 3),
             ("TCP_NOTSENT_LOWAT", _UNSENT),
         )
-        if hasattr(socket, name)  # not every system has them
+        if hasattr(socket, name)
     ),
 ]
 
@@ -56,54 +66,45 @@ class Dialer:
 
     def __init__(self, deadline: float | None) -> None:
         self._deadline = deadline
-        self._socket: socket.socket | None = None
+        # While connecting several, behind it the one that is connected.
+        self._sockets: list[socket.socket] = []
         self._aborted = False
         # What a look-up of the host's name gives: addresses, or an error.
-        self._found: Inbox[list[Any] | Exception] = Inbox()
+        self._found: SignalSafeQueue[list[Any] | Exception] = SignalSafeQueue()
 
-    def dial(self, uri: str, *, ssl_context: ssl.SSLContext | None) -> socket.socket | TlsSocket:
+    def dial(self, address: Address, *, ssl_context: ssl.SSLContext | None) -> socket.socket | TlsSocket:
         """Connect, and return the socket, over which HTTP can begin.
 
         Args:
-            uri: ``ws://`` or ``wss://``.
+            address: where to.
             ssl_context: for ``wss://``; None verifies certificate and host name against the system's authorities.
 
         Raises:
             socket.timeout: the deadline came first.
             OSError: it can't be made, or was aborted.
-            ValueError: the URI makes no sense.
+            ValueError: the environment names a proxy that can't be used.
         """
-        parts = urlsplit(uri)
-        host = parts.hostname
-        if not host:
-            raise ValueError("there is no host in it")
-        is_secure = parts.scheme == "wss"
-        port = parts.port or (443 if is_secure else 80)
-        proxy_host, proxy_port, proxy_login = get_proxy_info(host, is_secure)
-        sock = self._connect(proxy_host or host, (proxy_port or 80) if proxy_host else port)
-        try:
-            if proxy_host:
-                self._ask_proxy(sock, host, port, proxy_login)
-            stream: socket.socket | TlsSocket = sock
-            if is_secure:
-                stream = TlsSocket(sock, ssl_context or ssl.create_default_context(), host)
-                stream.do_handshake(self.limit)
-        except BaseException:
-            self.close()
-            raise
+        proxy = proxy_for(address, os.environ)
+        sock = self._connect(address.host, address.port) if proxy is None else self._tunnel(proxy, address)
+        if not address.is_secure:
+            return sock
+        # Certificates are for names without the dot at the end (RFC 6066 section 3), and know no zones.
+        name = address.host.partition("%")[0].rstrip(".")
+        stream = TlsSocket(sock, ssl_context or ssl.create_default_context(), name)
+        stream.do_handshake(self.limit)
         return stream
 
     def abort(self) -> None:
         """Make :meth:`dial` fail at once, also when it is called later; end the connection that it made."""
         self._aborted = True
         self._found.put(_given_up())
-        if self._socket is not None:
-            shut_down(self._socket)
+        for sock in list(self._sockets):
+            shut_down(sock)
 
     def close(self) -> None:
         """Give back what :meth:`dial` made, or had begun to make. In its own thread, when nobody got it."""
-        if self._socket is not None:
-            self._socket.close()
+        for sock in self._sockets:
+            sock.close()
 
     def limit(self) -> None:
         """Before everything that waits on the socket: let it wait until the deadline at most.
@@ -112,35 +113,33 @@ class Dialer:
             socket.timeout: that is now.
             OSError: connecting was given up.
         """
-        # After the socket became known: either abort() shuts it down, or it was called before and this sees it.
-        if self._aborted:
-            raise _given_up()
-        assert self._socket is not None
+        self._check()
+        (sock,) = self._sockets
         if self._deadline is None:
-            self._socket.settimeout(None)
+            sock.settimeout(None)
             return
         left = self._deadline - monotonic()
         if left <= 0:
             raise _timed_out()
-        self._socket.settimeout(left)
+        sock.settimeout(left)
+
+    def _check(self) -> None:
+        # After a socket became known: either abort() shuts it down, or it was called before and this sees it.
+        if self._aborted:
+            raise _given_up()
 
     def _connect(self, host: str, port: int) -> socket.socket:
-        failure: OSError | None = None
-        for family, kind, protocol, _, address in self._look_up(host, port):
-            self._socket = sock = socket.socket(family, kind, protocol)
-            try:
-                self.limit()
-                sock.connect(address)
-                for option in _SOCKET_OPTIONS:  # behind connect(): the server is busy by then, too
-                    sock.setsockopt(*option)
-            except OSError as error:
-                sock.close()
-                if self._aborted or (self._deadline is not None and monotonic() >= self._deadline):
-                    raise
-                failure = failure or error  # of several addresses the first one is the one that should work
-            else:
-                return sock
-        raise failure or OSError(f"{host} has no address")
+        addresses = self._look_up(host, port)
+        if is_loopback(host):
+            # Wherever a name server sends us: what is taken for confidential must not leave this machine.
+            addresses = [found for found in addresses if ipaddress.ip_address(found[4][0]).is_loopback]
+        if not addresses:
+            raise OSError(f"{host} has no {'loopback ' if is_loopback(host) else ''}address")
+        sock = connect_first(addresses, self._deadline, self._sockets, self._check)
+        for option in _SOCKET_OPTIONS:  # behind connecting: the server is busy by then, too
+            with suppress(OSError):
+                sock.setsockopt(*option)
+        return sock
 
     def _look_up(self, host: str, port: int) -> list[Any]:
         """Return the addresses of a host, in the form of ``socket.getaddrinfo``."""
@@ -162,25 +161,50 @@ class Dialer:
             raise found
         return found
 
-    def _ask_proxy(self, sock: socket.socket, host: str, port: int, login: tuple[str, str] | None) -> None:
-        """Have an HTTP proxy pass everything on (RFC 9110 section 9.3.6)."""
-        target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    def _tunnel(self, proxy: Proxy, address: Address) -> socket.socket:
+        """Connect to a proxy, and have it pass everything on. Its errors say that they are the proxy's."""
+        try:
+            sock = self._connect(proxy.host, proxy.port)
+            self._ask_proxy(sock, proxy, address)
+        except OSError as error:
+            if self._aborted:
+                raise
+            if is_timeout(error):
+                raise socket.timeout(f"the HTTP proxy does not answer ({proxy})") from error
+            if isinstance(error, _ProxyRefusedError):
+                raise
+            raise OSError(f"the HTTP proxy can't be reached ({proxy}): {error}") from error
+        return sock
+
+    def _ask_proxy(self, sock: socket.socket, proxy: Proxy, address: Address) -> None:
+        """Send CONNECT (RFC 9110 section 9.3.6)."""
+        host = f"[{address.host}]" if ":" in address.host else address.host
+        target = f"{host}:{address.port}"
         request = f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n"
-        if login is not None:
-            request += f"Proxy-Authorization: Basic {base64.b64encode(':'.join(login).encode()).decode()}\r\n"
+        if proxy.login is not None:
+            request += (
+                f"Proxy-Authorization: Basic {base64.b64encode(':'.join(proxy.login).encode()).decode()}\r\n"
+            )
         self.limit()
         sock.sendall(f"{request}\r\n".encode())
-        answer = b""
-        while b"\r\n\r\n" not in answer:
-            self.limit()
-            data = sock.recv(4096)
-            answer += data
-            if not data or len(answer) > _MAX_PROXY_ANSWER:
-                raise OSError("the HTTP proxy gives no answer to CONNECT")
-        status_line = answer.split(b"\r\n", 1)[0].decode(errors="replace")
-        # Whoever is behind it speaks only when spoken to, so nothing can follow the answer yet.
-        if not status_line.startswith("HTTP/1.") or status_line.split()[1:2] != ["200"]:
-            raise OSError(f"the HTTP proxy refuses: {status_line[:200]}")
+        try:
+            head = parse_head(read_head(sock, self.limit, _MAX_PROXY_ANSWER))
+        except (EOFError, OverflowError):
+            raise _ProxyRefusedError(f"the HTTP proxy gives no answer to CONNECT ({proxy})") from None
+        except ValueError as error:
+            status_line = printable(str(error), SHORT)
+            raise _ProxyRefusedError(f"the HTTP proxy refuses: {status_line} ({proxy})") from None
+        if not 200 <= head.status < 300:
+            answer = f"{head.status} {printable(head.reason, SHORT)}".rstrip()
+            retry_after = head.headers.get("retry-after")
+            raise _ProxyRefusedError(
+                f"the HTTP proxy refuses: {answer} ({proxy})"
+                + (f" (Retry-After: {printable(retry_after, SHORT)})" if retry_after else "")
+            )
+
+
+class _ProxyRefusedError(OSError):
+    pass
 
 
 def _find(host: str, port: int, tell: Callable[[list[Any] | Exception], None]) -> None:
@@ -192,6 +216,11 @@ def _find(host: str, port: int, tell: Callable[[list[Any] | Exception], None]) -
 
 def _timed_out() -> OSError:
     return socket.timeout("timed out")  # TimeoutError, from Python 3.10 on
+
+
+def is_timeout(error: BaseException) -> bool:
+    """Whether our time limit is over. The system's own one (ETIMEDOUT: the host is not there) is another thing."""
+    return isinstance(error, (TimeoutError, socket.timeout)) and getattr(error, "errno", None) is None
 
 
 def _given_up() -> OSError:

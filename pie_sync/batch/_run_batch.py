@@ -9,9 +9,8 @@ import uuid
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .._connection.validation import check_text, check_uri
-from .._runs.map import check_count
-from .._runs.program_reference import Runnable, is_program_file
+from .._connection.validation import check_count, check_text, check_uri
+from .._runs.program_reference import ProgramReference, is_program_file
 from ._executors import ExecutorProvider, ExecutorSource
 from ._shards import BatchResults, ShardScheduler
 from ._worker import BatchOptions, connect
@@ -19,8 +18,8 @@ from ._worker import BatchOptions, connect
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
 
+    from .._connection.validation import Arguments
     from .._runs.program_reference import Program
-    from ..client import Arguments
 
 __all__ = ["run_batch"]
 
@@ -55,8 +54,8 @@ def run_batch(
     thread at a time.
 
     To stop early, close the generator: shards that no worker has begun are cancelled, those that are running go on
-    to their end, and an executor that was made here is waited for. A generator that is dropped does the same, but
-    waits for nothing.
+    to their end (in threads of this process they lose their connection), and an executor that was made here is
+    waited for. A generator that is dropped does the same, but waits for nothing.
 
     Args:
         uri: the address of the Pie server, as for :class:`PieClient`, at which the workers reach it.
@@ -112,7 +111,7 @@ def run_batch(
     iterator = iter(inputs)
     if is_program_file(program):
         with connect(options) as client:
-            program_hash = Runnable.find(client, program).hash
+            program_hash = ProgramReference.find(client._manager, program).hash
         assert program_hash is not None
         options = options.with_program(program_hash)
     return BatchResults(ShardScheduler(options, iterator, provider, shard_size, max_shards))

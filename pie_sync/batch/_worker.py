@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from multiprocessing import util
 from typing import TYPE_CHECKING, Any
 
-from .._runs.map import map_
 from ..client import PieClient
 from ..errors import PieConnectionError
 from ..keys import ParsedPrivateKey
@@ -94,8 +93,7 @@ def run_shard(options: BatchOptions, shard: Shard) -> ShardResult:
     result = ShardResult()
     try:
         with _clients.using(options) as client:
-            for outcome in map_(
-                client,
+            for outcome in client.map(
                 options.program,
                 shard.inputs,
                 concurrency=options.concurrency,
@@ -147,9 +145,8 @@ class _Clients:
     @contextmanager
     def using(self, options: BatchOptions) -> Iterator[PieClient]:
         """Lend the client of a batch. It is made if there is none, or if it has lost its connection."""
-        batch = options.batch
         with self._lock:
-            shared = self._clients.get(batch)
+            shared = self._clients.get(options.batch)
             if shared is None or shared.client.closed:
                 shared = self._connect(options)
             shared.users += 1
@@ -158,40 +155,44 @@ class _Clients:
         finally:
             with self._lock:
                 shared.users -= 1
-                is_unused = not shared.users and batch in self._ended and self._clients.get(batch) is shared
-                if is_unused:
-                    del self._clients[batch]
-            if is_unused:
-                shared.client.close()
 
     def _connect(self, options: BatchOptions) -> _SharedClient:
-        if options.batch in self._ended:
-            raise PieConnectionError("the batch has ended")
+        self._check_not_ended(options.batch)
         # No message tells a worker that a batch has ended, so clients are closed when the next batch begins.
         for batch, shared in list(self._clients.items()):
             if batch == options.batch or not shared.users:
                 self._clients.pop(batch).client.close()
         shared = self._clients[options.batch] = _SharedClient(connect(options))
+        # Again, after the client can be found: abandon() takes no lock, and may have looked for it before.
+        try:
+            self._check_not_ended(options.batch)
+        except PieConnectionError:
+            self._clients.pop(options.batch).client.close()
+            raise
         if not self._closes_at_exit:
             self._closes_at_exit = True
             # Processes of multiprocessing skip atexit.
             util.Finalize(None, self.close_all, exitpriority=10)
         return shared
 
+    def _check_not_ended(self, batch: str) -> None:
+        if batch in self._ended:
+            raise PieConnectionError("the batch has ended")
+
     def close(self, batch: str) -> None:
         """Close the client of a batch that has ended, if this process has it, also while shards use it."""
-        self.abandon(batch)
+        self._ended.append(batch)
         with self._lock:
             shared = self._clients.pop(batch, None)
         if shared is not None:
             shared.client.close()
 
     def abandon(self, batch: str) -> None:
-        """Let the last shard that uses the client of a batch close it. Safe in a finalizer: takes no lock.
-
-        A client that no shard uses is closed when the next batch begins, or when the process ends.
-        """
+        """End the connection of a batch's client, if this process has it. Safe in a finalizer: takes no lock."""
         self._ended.append(batch)
+        shared = self._clients.get(batch)
+        if shared is not None:
+            shared.client._manager._abandon()
 
     def close_all(self) -> None:
         """Close every client."""
@@ -211,7 +212,7 @@ def close_clients(batch: str) -> None:
 
 
 def abandon_clients(batch: str) -> None:
-    """Close the client that this process has of a batch later. Safe in a finalizer: takes no lock."""
+    """End the connection that this process has for a batch, without closing it properly. Takes no lock."""
     _clients.abandon(batch)
 
 

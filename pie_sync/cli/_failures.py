@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from .._printable import printable
 from ..errors import (
     AttachError,
     AuthenticationError,
@@ -81,9 +82,3 @@ def _text(error: BaseException) -> str:
         names = [str(name) for name in (error.filename, error.filename2) if name is not None]
         return printable(": ".join([*names, error.strerror]))
     return printable(str(error)) or type(error).__name__
-
-
-def printable(text: str) -> str:
-    """Return a text from elsewhere as one line that can't control a terminal."""
-    line = " ".join(text.split())
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in line)

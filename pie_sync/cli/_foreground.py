@@ -7,7 +7,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Callable
 
-from .._support.signal_safe_queue import Inbox
+from .._support.signal_safe_queue import SignalSafeQueue
 from ..errors import PieConnectionError, PieError
 from ..events import Blob, Event
 from ._failures import Failure, explain, printable
@@ -59,7 +59,7 @@ class Foreground:
         self._instance: Instance | None = None
         self._obtained = threading.Event()
         # What the main thread waits for: why there's nothing more to wait for.
-        self._news: Inbox[str] = Inbox()
+        self._news: SignalSafeQueue[str] = SignalSafeQueue()
         self._error: BaseException | None = None
         self._end: Event | None = None
         self._thread = threading.Thread(target=self._receive, name="events", daemon=True)

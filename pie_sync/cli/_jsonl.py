@@ -12,8 +12,7 @@ from types import TracebackType
 from typing import IO, Any, Union
 
 from ..errors import InstanceFailed
-from ..events import Blob, Event
-from ..instance import CompletedInstance
+from ..events import Blob, CompletedInstance, Event
 from ._failures import Failure, explain
 
 __all__ = ["Args", "ResultFile", "open_inputs", "read_inputs", "record"]

@@ -124,7 +124,7 @@ class _Batch:
         """Do it, and write the results."""
         results = self._results
         outcomes = map_(
-            client,
+            client._manager,
             program,
             self._take(),
             concurrency=concurrency,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .._runs.program_reference import is_program_file
-from .._session.transfers import open_payload
+from .._session.payloads import open_payload
 from ._failures import Failure, printable
 from ._progress import upload_bar
 

@@ -1,4 +1,7 @@
-"""A Pie server of any generation for demos and tests, inside the calling process. Needs the extra ``testing``."""
+"""LocalServer, a Pie server of any generation for demos and tests, inside the calling process.
+
+Needs the extra ``testing``. Not in here: the client, apart from the pytest fixture ``pie_client``.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,8 @@ __all__ = ["InstanceRecord", "LocalServer", "ProgramContext"]
 
 
 def __getattr__(name: str) -> object:
-    # Imported when they are asked for: pytest imports this package wherever it is installed, for the plugin in it,
-    # and the server needs what is slow to load, or not there without the extra.
+    # Imported on first use: every run of pytest imports this package for its plugin, and the server's imports are
+    # slow to load, or not installed without the extra.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from . import local_server  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""A Pie server inside the calling process."""
+"""LocalServer: a Pie server inside the calling process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Callable, TypeVar
 
-from ._dialects.profile import Flavour
+from ._dialects.profile import ServerProfile
 from ._network.websocket import Connection, Listener
 from ._programs.python_program import ProgramContext, PythonProgram
 from ._programs.records import InstanceRecord
@@ -39,44 +39,44 @@ class LocalServer:
 
             client = PieClient(server.uri)
 
-    It speaks its protocol with the inconvenient parts: what a real server leaves unanswered or drops, this one
-    leaves unanswered or drops too. Uploaded WebAssembly really runs (WASI preview 1 command modules, sandboxed);
-    registry programs are Python functions. All methods are safe to call from any thread.
+    The server behaves like a real one also where that is inconvenient: it ignores the messages that a real server
+    ignores, and drops what a real server drops. Uploaded WebAssembly really runs (WASI preview 1 command modules,
+    sandboxed); programs of the registry are Python functions. All methods are safe to call from any thread.
 
-    Everything is kept in memory, without a limit: uploads, programs, messages that no program has received, and
-    the output of detached instances as far as the protocol keeps it. What :attr:`instances` remembers is bounded.
-    So is the output for an attached client that does not read: its programs wait.
+    Everything is kept in memory. There is no limit for uploads, programs, messages that no program has received,
+    and output of detached instances that the protocol keeps. There is a limit for the records of
+    :attr:`instances`, and for the output that is queued for an attached client: if the client does not read, its
+    programs wait.
 
-    On the process protocol a core module stands in for a component, which is what a real server of that
-    generation wants. It gets the JSON text of its arguments as its one argument. The smallest component, an empty
-    one, can be uploaded but not run; other components, and scripts, are refused.
+    On the process protocol, upload a core module in place of a component, which a real server of that generation
+    expects. The program gets the JSON text of its arguments as its one argument. An empty component can be
+    uploaded but not run; other components, and scripts, are refused.
 
-    What clients send is told to the logger ``pie_sync.testing.requests`` at level DEBUG: each request for a
-    connection with its path and headers, and each message with its type.
+    The logger ``pie_sync.testing.requests`` gets a record at level DEBUG for each upgrade request, with its path
+    and headers, and for each message, with its type.
 
     Args:
-        users: OpenSSH public key lines (one text with one line or more, or several texts) by user name. Whoever
-            identifies as one of them has to sign a challenge, everybody else is refused. None, the default,
-            lets everybody in, under any name.
+        users: OpenSSH public key lines (one str with one line or more, or several str) by user name. These users
+            have to sign a challenge; all others are refused. None, the default, accepts every user name.
         internal_token: the token for internal authentication; None, the default, refuses every token.
         port: the TCP port; 0, the default, takes a free one.
         ssl_context: a server-side context makes this a ``wss://`` server.
         protocol: ``"instance"``, the default, for a server up to Pie 0.2; ``"process"`` for one of Pie 0.3 or
-            0.4; ``"process-0.5"`` for one of Pie 0.5, which is found at the path ``/v1/ws`` only, wants to be told
-            an identity but lets everybody in (so it takes neither ``users`` nor ``internal_token``), sends text
-            frames beside the rest, and ends the instances that are attached to a lost connection.
+            0.4; ``"process-0.5"`` for one of Pie 0.5. The latter has the path ``/v1/ws`` only, requires an
+            identity header but accepts every identity (so it takes neither ``users`` nor ``internal_token``),
+            sends text frames as well as binary ones, and ends the instances of a lost connection.
         variant: for the instance protocol: ``"hash"``, the default, for a server that names programs by their
             hash, ``"name"`` for one that names them by their manifest.
-        host: the address to listen on.
-        memory_limit: bytes of linear memory that one WebAssembly instance may have. A program that fails when
-            nothing more of it can be granted ends with ``OutOfResources``.
+        host: the address to listen on; ``127.0.0.1`` by default.
+        memory_limit: bytes of linear memory that one WebAssembly instance may have; 64 MiB by default. A program
+            that fails when its memory can't grow any more ends with ``OutOfResources``.
         challenge_message: for the instance protocol: send the challenge in a message of its own type, as some
             servers do.
-        early_events: for the process protocol: let what an instance sends in its first 50 ms arrive before the
-            answer to its launch, which a real server may do at any time.
+        early_events: for the process protocol: let the events of an instance's first 50 ms arrive before the
+            answer to its launch, as can happen with a real server.
 
     Raises:
-        ValueError: a key line or an option can't be used, or not with this protocol.
+        ValueError: a key line or an option is invalid, or does not fit the protocol.
     """
 
     def __init__(
@@ -93,51 +93,51 @@ class LocalServer:
         challenge_message: bool = False,
         early_events: bool = False,
     ) -> None:
-        self._flavour = Flavour.of(
+        self._profile = ServerProfile.of(
             protocol, variant=variant, challenge_message=challenge_message, early_events=early_events
         )
         if protocol == "process-0.5" and (users is not None or internal_token is not None):
-            raise ValueError("a server of Pie 0.5 authenticates nobody: users and internal_token have no meaning")
+            raise ValueError("a server of Pie 0.5 authenticates nobody: leave out users and internal_token")
         self._host = host
         self._wanted_port = port
         self._ssl_context = ssl_context
-        self._core = Core(Users(users, internal_token), memory_limit, keeps_output=self._flavour.keeps_output)
+        self._core = Core(Users(users, internal_token), memory_limit, keeps_output=self._profile.keeps_output)
         self._listener: Listener | None = None
         self._clients: set[Client] = set()
         self._delay = 0.0
         # Guards the three above.
         self._lock = threading.Lock()
         self._closed = False
-        # Guards the flag; held during the whole of the first close(), for which another one waits.
+        # Guards _closed. The first close() holds it to its end, so that a second one waits for the first.
         self._close_lock = threading.Lock()
 
     def start(self) -> None:
-        """Listen for clients; without effect when the server does so already.
+        """Start to listen for clients. Does nothing if the server is listening already.
 
         Raises:
-            OSError: the address is not free.
-            RuntimeError: the server was closed. Make a new one, on the same port if need be.
+            OSError: the address is not available.
+            RuntimeError: the server was closed. Make a new one; it can have the same port.
         """
         with self._lock:
             if self._core.closing.is_set():
                 raise RuntimeError("a closed server can't be started again")
             if self._listener is None:
                 self._listener = Listener(
-                    self._host, self._wanted_port, self._ssl_context, self._serve, self._flavour.admit
+                    self._host, self._wanted_port, self._ssl_context, self._serve, self._profile.check_upgrade
                 )
 
     def close(self) -> None:
         """Drop all connections, terminate all instances and wait for their threads. Idempotent.
 
-        Takes 3 seconds at most. A Python program that neither returns nor uses its context by then goes on in
-        a daemon thread.
+        Blocks for 3 seconds at most. A Python program that has neither returned nor used its context by then
+        continues in a daemon thread.
         """
         deadline = time.monotonic() + CLOSE_TIMEOUT
         with self._lock:
             self._core.closing.set()
             listener = self._listener
             for client in self._clients:
-                client.give_up()
+                client.stop_sending()
         with self._close_lock:
             if self._closed:
                 return
@@ -163,7 +163,7 @@ class LocalServer:
         """The TCP port that the server listens on.
 
         Raises:
-            RuntimeError: it was not started.
+            RuntimeError: the server was not started.
         """
         listener = self._listener
         if listener is None:
@@ -172,7 +172,7 @@ class LocalServer:
 
     @property
     def uri(self) -> str:
-        """What to connect to, such as ``ws://127.0.0.1:40001``: without a path, whatever the protocol.
+        """The URI for clients, such as ``ws://127.0.0.1:40001``: without a path, whatever the protocol.
 
         Raises:
             RuntimeError: the server was not started.
@@ -183,38 +183,38 @@ class LocalServer:
 
     @property
     def instances(self) -> list[InstanceRecord]:
-        """What is known of each instance, in the order of their launches, also of those that have ended.
+        """The records of all instances, ended ones included, in the order of their launches.
 
-        What an instance's program has received is there before the program goes on, and its end before a client
-        is told of it: after :meth:`pie_sync.Instance.wait`, or another way to receive the last event, its record
-        is complete. A message that no program has taken by then is not part of it.
+        A message is recorded before the program that receives it continues, and the end before the terminal event
+        is sent. So a record is complete once a client has received the terminal event, for example when
+        :meth:`pie_sync.Instance.wait` has returned. A message that no program has received is not recorded.
 
-        Each use of the property makes a new list, which does not change any more. The last 1000 instances are
-        remembered, also after :meth:`close`, or fewer: when their arguments and what they received take more than
-        64 MiB, the oldest are forgotten, each as a whole.
+        Each use of the property makes a new list, which does not change. The last 1000 instances are kept, also
+        after :meth:`close`. If their arguments and messages take more than 64 MiB, the oldest records are dropped,
+        each as a whole.
         """
         return self._core.records.snapshot()
 
     def program(self, name: str) -> Callable[[Function], Function]:
         """Make a Python function a program of the registry.
 
-        The function is called in a thread of its own for every instance, with a :class:`ProgramContext`. What
-        it returns, a str or None, completes the instance; on the process protocol something else does so as its
-        JSON text. What it raises is the instance's ``Exception`` event, with the last line of the traceback as its
-        text.
+        For each instance, the function is called in a thread of its own with a :class:`ProgramContext`. The
+        instance completes with the returned str, or with an empty text if it is None; on the process protocol,
+        any other value is returned as its JSON text. If the function raises, the instance ends with an
+        ``Exception`` event, whose text is the last line of the traceback.
 
         Args:
-            name: ``[namespace/]name[@version]``; what is left out is ``std`` and ``latest``. The process protocol
-                has no namespaces but that one and no ``latest``, which is ``0.1.0`` there; a name has letters,
-                digits, ``-`` and ``_`` only, a version three numbers.
+            name: ``[namespace/]name[@version]``; the defaults are ``std`` and ``latest``. On the process protocol
+                the namespace is always ``std``, the default version is ``0.1.0``, a name has letters, digits,
+                ``-`` and ``_`` only, and a version is three numbers.
 
         Returns:
-            A decorator that leaves the function as it is.
+            A decorator that returns the function unchanged.
 
         Raises:
             ValueError: ``name`` does not have that form.
         """
-        program_name = self._flavour.registered_name(ProgramName.parse(name))
+        program_name = self._profile.registered_name(ProgramName.parse(name))
 
         def register(function: Function) -> Function:
             self._core.catalog.register(program_name, PythonProgram(function))
@@ -223,11 +223,11 @@ class LocalServer:
         return register
 
     def drop_connections(self) -> None:
-        """Cut all connections without a farewell, as a failing network does.
+        """Close all TCP connections without a close frame, as a failing network does.
 
-        When this returns the instances that were attached are detached (with ``"process-0.5"``: ended), and on
-        the instance protocol what had not been sent is kept for whoever attaches next. A client that does not read
-        delays this by a second.
+        When this method returns, the attached instances are detached (with ``"process-0.5"``: ended). On the
+        instance protocol, output that was not sent is kept until a client attaches. Blocks for up to a second for
+        each client that does not read.
         """
         with self._lock:
             clients = list(self._clients)
@@ -235,16 +235,16 @@ class LocalServer:
             client.drop()
 
     def delay(self, seconds: float) -> None:
-        """Send everything that much later from now on, over every connection, as a slow server does. Never blocks.
+        """Delay everything that is sent from now on, over every connection, as a slow server does. Never blocks.
 
-        That holds for answers and events, which keep their order. Requests are carried out at once, and programs
-        run as ever, until 1 MiB of what they send waits. Whoever connects is let in at once, and WebSocket pings
-        are answered. When a connection is dropped, what is held back counts as not sent.
+        The delay applies to answers and events, which keep their order. Requests are carried out without delay,
+        and programs run until 1 MiB of their output is queued. Upgrade requests and WebSocket pings are answered
+        without delay. If a connection is dropped, delayed messages count as not sent.
 
-        A later call takes the place of an earlier one, for what is held back at that moment, too.
+        A later call replaces the delay, also for messages that are delayed at that moment.
 
         Args:
-            seconds: 0 or more; 0 ends it, and sends at once what was held back. ``math.inf`` sends nothing until
+            seconds: 0 or more; 0 ends the delay and sends the delayed messages. ``math.inf`` sends nothing until
                 the next call.
 
         Raises:
@@ -256,16 +256,16 @@ class LocalServer:
             self._delay = seconds
             if not self._core.closing.is_set():
                 for client in self._clients:
-                    client.hold_back(seconds)
+                    client.set_delay(seconds)
 
     def _serve(self, connection: Connection) -> None:
         client = Client(
-            connection, self._flavour.encode, lambda channel: self._flavour.new_dialect(self._core, channel)
+            connection, self._profile.encode, lambda channel: self._profile.new_dialect(self._core, channel)
         )
         with self._lock:
             self._clients.add(client)
             if not self._core.closing.is_set():
-                client.hold_back(self._delay)
+                client.set_delay(self._delay)
         try:
             client.serve()
         finally:

@@ -1,7 +1,7 @@
 """The fixtures ``pie_server`` and ``pie_client`` for pytest, which finds this module by its entry point.
 
-Every run of pytest imports it wherever pie-sync is installed, whether a test wants the fixtures or not. So the
-server, which is slow to load and needs an extra, is imported when a test asks for one.
+Every run of pytest imports this module if pie-sync is installed, also without a test that uses the fixtures.
+So the server, which is slow to load and needs an extra, is imported when a test uses a fixture.
 """
 
 from __future__ import annotations
@@ -36,27 +36,29 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def pie_server(request: pytest.FixtureRequest) -> Iterator[LocalServer]:
-    """A Pie server for this test (``pie_sync.testing.LocalServer``), which is closed after it.
+    """A Pie server for one test (``pie_sync.testing.LocalServer``), which is closed after the test.
 
-    Its options are the keyword arguments of the nearest ``@pytest.mark.pie_server(...)``, or the dict that
-    ``@pytest.mark.parametrize("pie_server", [...], indirect=True)`` gives; the latter count more.
+    Its options are the keyword arguments of the nearest ``@pytest.mark.pie_server(...)``, and the dict of
+    ``@pytest.mark.parametrize("pie_server", [...], indirect=True)``, which takes precedence.
     """
     options = _options(request)
     try:
-        from .local_server import LocalServer  # noqa: PLC0415 - see above
+        from .local_server import LocalServer  # noqa: PLC0415 - see the top of the module
     except ModuleNotFoundError as error:
         package = str(error.name).partition(".")[0]
-        raise _mistake(
+        raise _usage_error(
             f"pie_server needs {package}, which is not installed: pip install 'pie-sync[testing]'"
         ) from None
     known = inspect.signature(LocalServer).parameters
     unknown = [name for name in options if name not in known]
     if unknown:
-        raise _mistake(f"pie_server: LocalServer has no option {', '.join(unknown)}; it has {', '.join(known)}")
+        raise _usage_error(
+            f"pie_server: LocalServer has no option {', '.join(unknown)}; it has {', '.join(known)}"
+        )
     try:
         server = LocalServer(**options)
     except ValueError as error:
-        raise _mistake(f"pie_server: {error}") from None
+        raise _usage_error(f"pie_server: {error}") from None
     with server:
         yield server
 
@@ -65,17 +67,17 @@ def pie_server(request: pytest.FixtureRequest) -> Iterator[LocalServer]:
 def pie_client(pie_server: LocalServer) -> Iterator[PieClient]:
     """A ``pie_sync.PieClient`` of ``pie_server``, authenticated as ``tester``, which is closed after the test.
 
-    It has neither a key nor a certificate to trust: for a server with ``users`` or ``ssl_context`` a test makes
-    its own client.
+    It has no key and no trusted certificate: for a server with ``users`` or ``ssl_context``, make a client in the
+    test.
     """
     own = "make a PieClient(pie_server.uri, ...) in the test, or a fixture pie_client of your own"
     if pie_server.uri.startswith("wss:"):
-        raise _mistake(f"pie_client: it doesn't know which certificate to trust; {own}")
+        raise _usage_error(f"pie_client: it doesn't know which certificate to trust; {own}")
     with PieClient(pie_server.uri) as client:
         try:
             client.authenticate(USERNAME)
         except AuthenticationError as error:
-            raise _mistake(f"pie_client: the server doesn't let {USERNAME!r} in ({error}); {own}") from None
+            raise _usage_error(f"pie_client: the server doesn't let {USERNAME!r} in ({error}); {own}") from None
         yield client
 
 
@@ -83,13 +85,13 @@ def _options(request: pytest.FixtureRequest) -> dict[str, Any]:
     """Return the options for this test's server."""
     mark = request.node.get_closest_marker(MARKER)
     if mark is not None and mark.args:
-        raise _mistake(f"@pytest.mark.{MARKER} takes options by their names (protocol=...), not {mark.args!r}")
+        raise _usage_error(f"@pytest.mark.{MARKER} takes options by their names (protocol=...), not {mark.args!r}")
     parameter = getattr(request, "param", {})
     if not isinstance(parameter, dict):
-        raise _mistake(f"pie_server: a parameter must be a dict of options of LocalServer, not {parameter!r}")
+        raise _usage_error(f"pie_server: a parameter must be a dict of options of LocalServer, not {parameter!r}")
     return {**(mark.kwargs if mark else {}), **parameter}
 
 
-def _mistake(text: str) -> BaseException:
-    """Return what ends a test with an error of which nothing but the text is shown."""
+def _usage_error(text: str) -> BaseException:
+    """Return the exception that ends a test with this text and without a traceback."""
     return pytest.fail.Exception(text, pytrace=False)

@@ -6,12 +6,14 @@ import importlib.util
 import json
 import subprocess
 import sys
-from concurrent.futures import BrokenExecutor
+from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from pie_sync.batch import run_batch
+from pie_sync.batch._executors import ExecutorProvider
 from tests.batch.batches import kill_the_workers, messages, numbers, processes, squares
 
 ON_DASK = Path(__file__).with_name("on_dask.py")
@@ -55,3 +57,67 @@ def test_an_executor_that_can_not_be_replaced(server):
     with processes()() as executor:
         with pytest.raises(BrokenExecutor, match="pass a callable"):
             list(run_batch(server.uri, "deadly", numbers(100), executor, shard_size=10))
+
+
+class Recorder(ThreadPoolExecutor):
+    """An executor that breaks when it is told, and notes when it is shut down."""
+
+    made: ClassVar[list[Recorder]] = []
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.shut_down = 0
+        self.made.append(self)
+
+    def shutdown(self, *args, **kwargs):
+        self.shut_down += 1
+        super().shutdown(*args, **kwargs)
+
+
+@pytest.fixture
+def recorder():
+    Recorder.made = []
+    return Recorder
+
+
+def test_it_is_made_when_it_is_needed_and_shut_down_once(recorder):
+    provider = ExecutorProvider(recorder)
+    assert recorder.made == []
+    assert provider.submit(pow, 2, 3).result(10) == 8
+    assert provider.submit(pow, 2, 4).result(10) == 16
+    provider.close()
+    provider.close()
+    assert [executor.shut_down for executor in recorder.made] == [1]
+
+
+def test_it_is_replaced_when_it_broke(recorder):
+    provider = ExecutorProvider(recorder)
+    provider.submit(pow, 2, 3).result(10)
+    provider.replace(BrokenExecutor("broken"))
+    assert provider.submit(pow, 2, 3).result(10) == 8
+    provider.close()
+    assert [executor.shut_down for executor in recorder.made] == [1, 1]
+
+
+def test_the_caller_s_own_is_neither_replaced_nor_shut_down(recorder):
+    with recorder() as executor:
+        provider = ExecutorProvider(executor)
+        with pytest.raises(BrokenExecutor, match=r"^broken \(pass a callable"):
+            provider.replace(BrokenExecutor("broken"))
+        provider.close()
+        assert provider.submit(pow, 2, 3).result(10) == 8
+        assert executor.shut_down == 0
+
+
+def test_anything_with_a_submit_is_an_executor():
+    class Calls:
+        def submit(self, function, *args):
+            return function(*args)
+
+    assert ExecutorProvider(Calls()).submit(pow, 2, 3) == 8
+
+
+@pytest.mark.parametrize("source", [5, "processes", [], object()])
+def test_anything_else_is_refused(source):
+    with pytest.raises(TypeError, match="executor must be an Executor, or a callable that makes one, not"):
+        ExecutorProvider(source)

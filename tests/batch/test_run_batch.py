@@ -62,3 +62,20 @@ def test_mistakes_are_told_at_once(options, error, text):
     arguments = {"uri": "ws://127.0.0.1:1", "program": "square", "inputs": [], "executor": processes(), **options}
     with pytest.raises(error, match=text):
         run_batch(**arguments)
+
+
+def test_a_path_in_bytes():
+    class Path:
+        def __fspath__(self):
+            return b"key"
+
+    with pytest.raises(TypeError, match="key must be str or os.PathLike"):
+        run_batch("ws://127.0.0.1:1", "square", [], processes(), key=Path())
+
+
+def test_the_home_folder_is_the_worker_s(strict_server, key_file, tmp_path, monkeypatch):
+    """What is expanded here would be the home folder of another user, or of another machine."""
+    (tmp_path / "id").symlink_to(key_file)
+    results = run_batch(strict_server.uri, "who", [[]], processes(), username="alice", key="~/id")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert messages(results) == ["alice"]

@@ -179,26 +179,26 @@ def test_a_second_thread_does_not_end_the_batch(server):
 
 
 def test_dropping_waits_for_nothing(server):
-    begun, go_on = threading.Event(), threading.Event()
+    begun, dropped = threading.Event(), threading.Event()
     launched, waited = [], []
 
-    @server.program("wait")
-    def wait(context):
+    @server.program("endless")
+    def endless(context):
         launched.append(context.args[0])
         if context.args[0] != "0":
             begun.set()
-            waited.append(go_on.wait(10))
-        return context.args[0]
+            waited.append(dropped.wait(10))
+            context.receive()
 
-    results = run_batch(server.uri, "wait", numbers(20), partial(ThreadPoolExecutor, 1, "worker"), shard_size=1)
-    assert next(results).message == "0"
+    results = run_batch(server.uri, "endless", numbers(20), partial(ThreadPoolExecutor, 1, "worker"), shard_size=1)
+    next(results)
     assert begun.wait(10)
     del results
-    go_on.set()
-    # The worker ends, as does its client, whose thread would be left behind.
+    dropped.set()
     for thread in threading.enumerate():
         if thread.name.startswith("worker"):
             thread.join(10)
+            assert not thread.is_alive()
     assert (launched, waited) == (["0", "1"], [True])
 
 

@@ -60,14 +60,18 @@ class Session:
     def run(self) -> None:
         try:
             with self.client as client:
-                internals = client._lifecycle.connection.session
+                internals = client._manager.connection.session
                 self._use(client)
         except PieConnectionError:
             pass
         else:
             self.step = "done"
         if self.step != "connect":
-            self.pending = [internals.calls, internals.calls._abandoned, internals._queues]
+            self.pending = [
+                internals.router.pending,
+                internals.router.pending._abandoned,
+                internals.router._queues,
+            ]
 
     def _use(self, client: PieClient) -> None:
         self.step = "authenticate"

@@ -99,8 +99,8 @@ def test_every_answer_reaches_its_caller():
             stop.set()
             beside.join(30)
         assert not client.closed
-        internals = client._lifecycle.connection.session
-        assert not internals.calls, "requests that nobody waits for"
+        internals = client._manager.connection.session
+        assert not internals.router.pending, "requests that nobody waits for"
 
 
 def test_each_of_many_threads_uploads_the_same(client):

@@ -141,7 +141,7 @@ def test_authenticating_with_a_key(watch, encrypted_key):
         with watch.expect(PieError):
             client.authenticate("alice", key)
         client.authenticate("alice", key)
-        watch.add(client._lifecycle.connection)
+        watch.add(client._manager.connection)
         logging.getLogger("pie_sync.connection").debug("(not blind)")
     watch.assert_silent(PASSWORD, HEADER, *watch_signatures, *key_material(encrypted_key))
 
@@ -155,7 +155,7 @@ def test_authenticating_with_a_token(watch):
     with LocalServer(internal_token=TOKEN) as server, PieClient(server.uri) as client:
         client.internal_authenticate(TOKEN)
         watch.add(client)
-        watch.add(client._lifecycle.connection)
+        watch.add(client._manager.connection)
         with watch.expect(PieError):
             client.internal_authenticate(TOKEN)
     logging.getLogger("pie_sync.connection").debug("(not blind)")

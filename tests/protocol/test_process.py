@@ -6,7 +6,7 @@ import msgpack
 import pytest
 
 from pie_sync import Event, InstanceInfo
-from pie_sync._protocol import InstanceProtocol, ProcessProtocol, UndetectedProtocol
+from pie_sync._protocol import InstanceProtocol, ProcessProtocol, ProtocolDetector
 from pie_sync._protocol.messages import Abort, Answer, BadMessage, BlobChunk, Notice, Refusal
 from pie_sync._protocol.program_names import ProgramName
 
@@ -109,7 +109,7 @@ SAID = [
 
 
 @pytest.mark.parametrize(("message", "decoded"), SAID)
-@pytest.mark.parametrize("protocol", [PROTOCOL, UndetectedProtocol()])
+@pytest.mark.parametrize("protocol", [PROTOCOL, ProtocolDetector()])
 def test_what_the_server_says(protocol, message, decoded):
     assert protocol.decode(msgpack.packb(message)) == decoded
 
@@ -133,7 +133,7 @@ def test_senseless_messages(message):
 
 
 def test_the_first_answer_tells_the_generation():
-    undetected = UndetectedProtocol()
+    undetected = ProtocolDetector()
     for flag in ("ok", "successful"):
         message = {"type": "response", "corr_id": 7, flag: True, "result": "x"}
         assert undetected.decode(msgpack.packb(message)) == Answer(7, "response", True, "x")

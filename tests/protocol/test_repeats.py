@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pie_sync import Event
-from pie_sync._protocol import InstanceProtocol, ProcessProtocol, Repeats
+from pie_sync._protocol import InstanceProtocol, PrefixCache, ProcessProtocol
 from pie_sync._protocol.messages import BadMessage
 from pie_sync._session.event_queue import EventQueue
 
@@ -80,7 +80,7 @@ messages = st.one_of(instance_events, outputs, process_events, unusual).map(msgp
 @pytest.mark.parametrize("generation", [INSTANCE, PROCESS])
 @given(payloads=st.lists(st.one_of(messages, damaged(messages)), max_size=30))
 def test_the_same_as_without(generation, payloads):
-    repeats = Repeats(generation)
+    repeats = PrefixCache(generation)
     for payload in [*payloads, *payloads]:  # the second time, all of them are known
         for given_as in (bytes, bytearray, memoryview):
             assert outcome(repeats.decode, given_as(payload)) == outcome(generation.decode, payload)
@@ -113,7 +113,7 @@ class Counting:
 @pytest.mark.parametrize(("generation", "message"), KINDS)
 def test_what_is_known_is_not_unpacked_again(generation, message):
     counting = Counting(generation)
-    repeats = Repeats(counting)
+    repeats = PrefixCache(counting)
     for number in range(50):
         text = f"{number}" * number
         whose, event, got = repeats.decode(msgpack.packb(message(text)))
@@ -125,7 +125,7 @@ def test_what_is_known_is_not_unpacked_again(generation, message):
 @pytest.mark.parametrize(("generation", "message"), [KINDS[0], KINDS[3]])
 def test_what_is_expected_is_not_unpacked_at_all(generation, message):
     counting = Counting(generation)
-    repeats = Repeats(counting)
+    repeats = PrefixCache(counting)
     receiver = object()
     repeats.expect(ID, receiver)
     for text in ("first", "second"):
@@ -138,7 +138,7 @@ def test_what_is_expected_is_not_unpacked_at_all(generation, message):
 
 
 def test_what_is_forgotten_is_not_held():
-    repeats = Repeats(INSTANCE)
+    repeats = PrefixCache(INSTANCE)
     receiver = EventQueue()
     references = sys.getrefcount(receiver)
     repeats.expect(ID, receiver)
@@ -153,7 +153,7 @@ def test_what_is_forgotten_is_not_held():
 
 @pytest.mark.parametrize("generation", [INSTANCE, PROCESS])
 def test_nothing_of_an_instance_is_remembered_when_it_is_forgotten(generation):
-    repeats = Repeats(generation)
+    repeats = PrefixCache(generation)
     for number in range(10):
         repeats.expect(f"instance {number}", "its receiver")
         for of, message in KINDS:
@@ -168,7 +168,7 @@ def test_nothing_of_an_instance_is_remembered_when_it_is_forgotten(generation):
 @pytest.mark.parametrize("bad", ["\ud800", "x" * 1024, 7, b"bytes", ["a", ["list"]], None, {}])
 def test_ids_that_can_be_none(bad):
     """An attach may be for anything that a caller gives, and an event of anything that a server sends."""
-    repeats = Repeats(INSTANCE)
+    repeats = PrefixCache(INSTANCE)
     if isinstance(bad, str):
         repeats.expect(bad, "its receiver")
         repeats.forget(bad)
@@ -181,7 +181,7 @@ def test_ids_that_can_be_none(bad):
 
 def test_none_of_too_many_is_held_when_all_are_forgotten(monkeypatch):
     monkeypatch.setattr("pie_sync._protocol.prefix_cache._MAX_KNOWN", 100)
-    repeats = Repeats(INSTANCE)
+    repeats = PrefixCache(INSTANCE)
     receiver = EventQueue()
     references = sys.getrefcount(receiver)
     for number in range(350):
@@ -199,7 +199,7 @@ def test_ends_are_always_unpacked():
 
 def test_a_server_that_puts_its_fields_in_another_order_is_understood_without():
     counting = Counting(INSTANCE)
-    repeats = Repeats(counting)
+    repeats = PrefixCache(counting)
     for number in range(300):
         message = {"message": str(number), "event": 0, "type": "instance_event", "instance_id": ID}
         assert repeats.decode(msgpack.packb(message)) == (ID, Event.Message, str(number))
@@ -212,7 +212,7 @@ def test_a_server_that_puts_its_fields_in_another_order_is_understood_without():
 
 def test_memory_is_bounded(monkeypatch):
     monkeypatch.setattr("pie_sync._protocol.prefix_cache._MAX_KNOWN", 100)
-    repeats = Repeats(INSTANCE)
+    repeats = PrefixCache(INSTANCE)
     for number in range(1000):
         for size in (1, 50):  # of the id
             message = {"type": "instance_event", "instance_id": f"{number:0{size}}", "event": 0, "message": "text"}

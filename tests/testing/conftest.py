@@ -1,31 +1,50 @@
-"""A server, and clients that are closed after the test."""
+"""A server, and clients that are closed after the test. A module that defines ``protocol`` chooses another one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from pie_sync.testing import LocalServer, ProgramContext
 
 from .raw import RawClient
+from .raw_process import ProcessClient
 
-Connect = Callable[..., RawClient]
+#: Makes a client: of the instance protocol (RawClient) or of the process protocol (ProcessClient).
+Connect = Callable[..., Any]
 
 
 @pytest.fixture
-def server() -> Iterator[LocalServer]:
-    with LocalServer() as server:
+def protocol() -> str:
+    return "instance"
+
+
+@pytest.fixture
+def gateway(protocol: str) -> bool:
+    """Whether the server is one of Pie 0.5."""
+    return protocol == "process-0.5"
+
+
+@pytest.fixture
+def server(protocol: str) -> Iterator[LocalServer]:
+    with LocalServer(protocol=protocol) as server:
         yield server
 
 
 @pytest.fixture
-def connect(server: LocalServer) -> Iterator[Connect]:
+def connect(server: LocalServer, protocol: str, gateway: bool) -> Iterator[Connect]:
     """Makes clients of ``server``, authenticated as alice unless told otherwise."""
-    clients: list[RawClient] = []
+    clients: list[RawClient | ProcessClient] = []
 
-    def connect(username: str | None = "alice", to: LocalServer = server, **options: object) -> RawClient:
-        clients.append(RawClient(to.uri, username, **options))
+    def connect(
+        username: str | None = "alice", to: LocalServer = server, **options: Any
+    ) -> RawClient | ProcessClient:
+        if protocol == "instance":
+            clients.append(RawClient(to.uri, username, **options))
+        else:
+            clients.append(ProcessClient(to.uri, gateway=gateway, username=username, **options))
         return clients[-1]
 
     yield connect
@@ -34,13 +53,16 @@ def connect(server: LocalServer) -> Iterator[Connect]:
 
 
 @pytest.fixture
-def client(connect: Connect) -> RawClient:
+def client(connect: Connect) -> RawClient | ProcessClient:
     return connect()
 
 
 @pytest.fixture
-def repeat(server: LocalServer) -> str:
-    """The name of a program that sends back every message; "done" completes it."""
+def repeat(server: LocalServer, protocol: str) -> str:
+    """The name of a program that sends back every message; "done" completes it.
+
+    On the process protocol it prints each message as well.
+    """
 
     @server.program("repeat")
     def repeat(ctx: ProgramContext) -> str:
@@ -48,6 +70,8 @@ def repeat(server: LocalServer) -> str:
             message = ctx.receive()
             if message == "done":
                 return "bye"
+            if protocol != "instance":
+                ctx.stdout(message)
             ctx.send(message)
 
     return "repeat"

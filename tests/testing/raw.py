@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 from collections import deque
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import websocket
 from blake3 import blake3
 
 PATIENCE = 20.0  # seconds until a test that waits for the server has failed
+CLOSE_LIMIT = 6.0  # seconds: what LocalServer.close() promises, doubled for a busy machine
 CHUNK_SIZE = 256 * 1024
 
 COMPLETED, ABORTED, EXCEPTION, SERVER_ERROR, OUT_OF_RESOURCES = 1, 2, 3, 4, 5
@@ -144,6 +146,10 @@ class RawClient(Wire):
         assert answer["successful"], answer
         return str(answer["message"])
 
+    def start(self, wasm: bytes, *arguments: str) -> str:
+        """Upload a program and launch it."""
+        return self.launch_hash(self.upload_program(wasm)["result"], *arguments)
+
     def attach(self, instance_id: str) -> tuple[bool, str]:
         answer = self.request("attach_instance", instance_id=instance_id)
         assert answer["type"] == "instance_attach_result"
@@ -160,6 +166,16 @@ class RawClient(Wire):
     def terminate(self, instance_id: str) -> tuple[bool, str]:
         answer = self.request("terminate_instance", instance_id=instance_id)
         return answer["successful"], answer["result"]
+
+    def exists(self, record: str) -> tuple[bool, str]:
+        """Ask for a program, and return (successful, result)."""
+        answer = self.request("query", subject="program_exists", record=record)
+        return answer["successful"], answer["result"]
+
+    def prove(self, signature: bytes) -> bool:
+        answer = self.request("signature", signature=base64.b64encode(signature).decode())
+        assert answer["type"] == "response"
+        return bool(answer["successful"])
 
     def upload_program(self, wasm: bytes, **fields: Any) -> dict[str, Any]:
         program_hash = fields.pop("program_hash", blake3(wasm).hexdigest())
@@ -221,3 +237,7 @@ def chunks(payload: bytes) -> list[dict[str, Any]]:
     return [
         {"chunk_index": index, "total_chunks": len(parts), "chunk_data": part} for index, part in enumerate(parts)
     ]
+
+
+def blake3_hex(data: bytes) -> str:
+    return str(blake3(data).hexdigest())

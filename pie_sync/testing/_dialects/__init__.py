@@ -1,4 +1,4 @@
-"""The generations of the protocol, as servers speak them.
+"""The generations of the wire protocol, as servers speak them, and the profile of each kind of server.
 
-Not in here: what a program or a user is.
+Not in here: the state of the server, programs that run, and sockets.
 """

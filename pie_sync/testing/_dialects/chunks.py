@@ -1,4 +1,4 @@
-"""Payloads cut into chunks: put together on their way in, cut on their way out."""
+"""Payloads in chunks: assembles uploads, and splits downloads."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from collections.abc import Iterator
 
 from blake3 import blake3
 
-__all__ = ["Assembly", "BadChunkError", "cut"]
+__all__ = ["BadChunkError", "ChunkAssembler", "split"]
 
 CHUNK_SIZE = 256 * 1024
 
 
 class BadChunkError(ValueError):
-    """A chunk does not fit; its text says why. The payload is lost."""
+    """A chunk is invalid, for the reason in the text. The payload is lost."""
 
 
-class Assembly:
-    """A payload that is being received. It is held in memory, whatever its size.
+class ChunkAssembler:
+    """Assembles the chunks of one payload, in memory.
 
     Args:
-        payload_hash: what the whole must hash to.
-        what: what it is, for error messages.
+        payload_hash: the expected BLAKE3 hash of the payload, in hexadecimal.
+        what: the kind of payload, for error messages.
     """
 
     def __init__(self, payload_hash: str, what: str) -> None:
@@ -31,13 +31,13 @@ class Assembly:
         self._payload = bytearray()
 
     def add(self, chunk_index: int, total_chunks: int, data: bytes) -> bytes | None:
-        """Take a chunk.
+        """Append a chunk.
 
         Returns:
-            The whole payload after the last chunk, None before.
+            The payload after the last chunk, None before.
 
         Raises:
-            BadChunkError: the chunk is too large or not the next one, or the whole does not match its hash.
+            BadChunkError: the chunk is too large or not the next one, or the payload does not match its hash.
         """
         if len(data) > CHUNK_SIZE:
             raise BadChunkError(f"Chunk of {len(data)} bytes exceeds the limit of {CHUNK_SIZE}")
@@ -64,7 +64,7 @@ class Assembly:
         self._total_chunks = total_chunks
 
 
-def cut(payload: bytes) -> Iterator[tuple[int, int, bytes]]:
+def split(payload: bytes) -> Iterator[tuple[int, int, bytes]]:
     """Yield (chunk index, number of chunks, chunk) for each chunk; nothing for an empty payload."""
     total = -(-len(payload) // CHUNK_SIZE)
     for index in range(total):

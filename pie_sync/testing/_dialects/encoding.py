@@ -1,4 +1,4 @@
-"""What both generations of the protocol have in common in how they write things down."""
+"""Encoding of messages and values that both generations of the protocol share."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import Any
 
 import msgpack
 
-__all__ = ["canonical", "flag", "pack"]
+__all__ = ["bool_text", "normalized_uuid", "pack"]
 
 
 def pack(message: Mapping[str, Any]) -> bytes:
-    """Return a message in msgpack."""
-    # A Python program may send half a surrogate pair, which has no UTF-8.
+    """Encode a message with msgpack."""
+    # A Python program may send half of a surrogate pair, which can't be encoded as UTF-8.
     packed: bytes = msgpack.packb(message, use_bin_type=True, unicode_errors="replace")
     return packed
 
 
-def canonical(instance_id: str) -> str | None:
-    """Return a UUID in its usual form, None when it is none."""
+def normalized_uuid(instance_id: str) -> str | None:
+    """Return a UUID in its canonical form, None if the text is not a UUID."""
     try:
         return str(uuid.UUID(instance_id))
     except ValueError:
         return None
 
 
-def flag(value: bool) -> str:
-    """Return a yes or no as it is told in a text."""
+def bool_text(value: bool) -> str:
+    """Return a bool as the text of an answer."""
     return "true" if value else "false"

@@ -1,4 +1,4 @@
-"""What the process protocol knows as programs: how they are named, and how they get onto the server."""
+"""Programs of the process protocol: their names, and their installation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ...events import Event
 from .._programs.instance import Instance, Program
 from .._server.catalog import DEFAULT_NAMESPACE, LATEST, ProgramName
 from .._server.core import Core
-from .chunks import Assembly
+from .chunks import ChunkAssembler
 from .manifest import package_of
 
 __all__ = ["InstalledPrograms", "installed_name"]
@@ -21,27 +21,27 @@ NOT_COMPILED = "Failed to compile WASM: failed to parse WebAssembly module"
 
 _IDENTIFIER = re.compile(r"(?P<name>[A-Za-z0-9_-]+)@(?P<version>[0-9]+\.[0-9]+\.[0-9]+)")
 
-#: The smallest WebAssembly component: nothing but the header.
+#: The smallest WebAssembly component, which consists of the header.
 EMPTY_COMPONENT = b"\0asm\x0d\0\1\0"
 
 
 class InstalledPrograms:
     """The programs of a server, as one connection of the process protocol sees them.
 
-    A program is called ``name@major.minor.patch``. In the catalog these are the programs of the registry, in the
-    namespace that is the default of the instance protocol.
+    A program's name has the form ``name@major.minor.patch``. In the catalog, these programs are in the registry,
+    in the default namespace of the instance protocol.
     """
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        # What is being uploaded, by the correlation id of its chunks.
-        self._uploads: dict[int, Assembly] = {}
+        # The uploads in progress, by the correlation id of their chunks.
+        self._uploads: dict[int, ChunkAssembler] = {}
 
     def exists(self, name: str, version: str) -> bool:
-        """Say whether there is a program.
+        """Return whether a program is installed.
 
         Raises:
-            ValueError: nothing can be called that.
+            ValueError: the name or the version is invalid.
         """
         return self._core.catalog.registered(_parse(f"{name}@{version}")) is not None
 
@@ -52,7 +52,7 @@ class InstalledPrograms:
             inferlet: ``name@version``, or the name alone for the highest version.
 
         Raises:
-            ValueError: there is none, or it could not be compiled.
+            ValueError: there is no such program, or it could not be compiled.
         """
         if "@" in inferlet:
             name = _parse(inferlet)
@@ -69,19 +69,19 @@ class InstalledPrograms:
         return f"{name.name}@{name.version}", program
 
     def add(self, message: Mapping[str, Any]) -> tuple[bool, str] | None:
-        """Take a chunk of a program and, with the last one, install it.
+        """Append a chunk of a program, and install the program after the last chunk.
 
-        An upload that fails is forgotten at once, but told only if the chunk is a last one. The next chunk is
-        then taken for the first one of a new upload.
+        A bad chunk ends its upload, so that the next chunk counts as the first of a new one. As with a real
+        server, only a last chunk is answered.
 
         Args:
             message: an ``add_program``.
 
         Returns:
-            The answer: whether it is installed, and the text. None for a chunk that is not answered.
+            The answer: whether the program is installed, and the text. None for a chunk that is not answered.
         """
         corr_id, index, total = message["corr_id"], message["chunk_index"], message["total_chunks"]
-        upload = self._uploads.setdefault(corr_id, Assembly(message["program_hash"], "Program"))
+        upload = self._uploads.setdefault(corr_id, ChunkAssembler(message["program_hash"], "Program"))
         try:
             artifact = upload.add(index, total, message["chunk_data"])
             if artifact is None:
@@ -100,10 +100,10 @@ class InstalledPrograms:
             raise ValueError(f"Invalid manifest: Failed to parse manifest TOML: {error}") from error
         if not package or "/" in package:
             raise ValueError(f"program {package}@{version} is not installed")
-        # Whatever else it is called, it is installed; but only what _parse() takes can be asked for.
+        # Every other name is installed, but only a name that _parse() accepts can be launched.
         name = ProgramName(DEFAULT_NAMESPACE, package, version)
-        # As a real server: if the name is taken, it says yes without a look at the bytes. But it also keeps what
-        # it can't compile, and then says so of that name until it is overwritten.
+        # A real server does not look at the bytes if the name is taken. It also keeps a program that it can't
+        # compile, and then refuses that name until the program is overwritten.
         catalog, replace = self._core.catalog, message["force_overwrite"]
         if replace or catalog.registered(name) is None:
             program = catalog.by_hash(message["program_hash"]) or self._compile(artifact)
@@ -122,24 +122,24 @@ class InstalledPrograms:
 
 
 class _Uncompiled:
-    """What is installed under a name but is no program."""
+    """Stands for a program that is installed but could not be compiled."""
 
     def run(self, _instance: Instance) -> tuple[Event, str]:
-        raise AssertionError("find() does not give it away")
+        raise AssertionError("find() never returns it")
 
 
 class _EmptyComponent:
-    """A program that can be installed, and launched, but not run."""
+    """A program that can be installed and launched, but ends with an exception."""
 
     def run(self, _instance: Instance) -> tuple[Event, str]:
         return Event.Exception, "No 'run' interface found"
 
 
 def installed_name(name: ProgramName) -> ProgramName:
-    """Return what a program of the registry is called on the process protocol.
+    """Return the name on the process protocol of a program of the registry.
 
     Raises:
-        ValueError: it can't be called that.
+        ValueError: the process protocol can't express the name.
     """
     if name.namespace != DEFAULT_NAMESPACE:
         raise ValueError(f"the process protocol has no namespaces: {name}")

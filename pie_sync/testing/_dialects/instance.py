@@ -1,4 +1,4 @@
-"""The instance protocol (Pie up to 0.2), as a server speaks it."""
+"""The server's side of the instance protocol (Pie up to 0.2)."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ...events import Event
 from .._programs.instance import Launch, Output, Program, Receiver
 from .._server.catalog import ProgramName
 from .._server.channel import Channel
-from .._server.client import HangUp
+from .._server.client import CloseConnection
 from .._server.core import Core
 from .._server.users import Login, LoginAnswer
-from .chunks import Assembly, BadChunkError, cut
-from .encoding import canonical, flag, pack
+from .chunks import BadChunkError, ChunkAssembler, split
+from .encoding import bool_text, normalized_uuid, pack
 from .manifest import program_name
-from .schema import Schema, decode, is_flag, is_raw, is_text, is_text_list, is_uint32
+from .schema import Schema, decode, is_bool, is_bytes, is_str, is_str_list, is_uint32
 
 __all__ = ["VARIANTS", "InstanceDialect", "encode_output"]
 
@@ -31,43 +31,43 @@ AUTHENTICATION = ("identification", "signature", "internal_authenticate")
 
 Message = Mapping[str, Any]
 
-_CHUNK = {"chunk_index": is_uint32, "total_chunks": is_uint32, "chunk_data": is_raw}
-_LAUNCH = {"corr_id": is_uint32, "arguments": is_text_list, "detached": is_flag}
+_CHUNK = {"chunk_index": is_uint32, "total_chunks": is_uint32, "chunk_data": is_bytes}
+_LAUNCH = {"corr_id": is_uint32, "arguments": is_str_list, "detached": is_bool}
 
 _BY_HASH: Schema = {
-    "identification": {"corr_id": is_uint32, "username": is_text},
-    "signature": {"corr_id": is_uint32, "signature": is_text},
-    "internal_authenticate": {"corr_id": is_uint32, "token": is_text},
+    "identification": {"corr_id": is_uint32, "username": is_str},
+    "signature": {"corr_id": is_uint32, "signature": is_str},
+    "internal_authenticate": {"corr_id": is_uint32, "token": is_str},
     "ping": {"corr_id": is_uint32},
-    "query": {"corr_id": is_uint32, "subject": is_text, "record": is_text},
-    "upload_program": {"corr_id": is_uint32, "program_hash": is_text, **_CHUNK},
-    "launch_instance": {"program_hash": is_text, **_LAUNCH},
-    "launch_instance_from_registry": {"inferlet": is_text, **_LAUNCH},
-    "attach_instance": {"corr_id": is_uint32, "instance_id": is_text},
+    "query": {"corr_id": is_uint32, "subject": is_str, "record": is_str},
+    "upload_program": {"corr_id": is_uint32, "program_hash": is_str, **_CHUNK},
+    "launch_instance": {"program_hash": is_str, **_LAUNCH},
+    "launch_instance_from_registry": {"inferlet": is_str, **_LAUNCH},
+    "attach_instance": {"corr_id": is_uint32, "instance_id": is_str},
     "list_instances": {"corr_id": is_uint32},
-    "terminate_instance": {"corr_id": is_uint32, "instance_id": is_text},
-    "signal_instance": {"instance_id": is_text, "message": is_text},
-    "upload_blob": {"corr_id": is_uint32, "instance_id": is_text, "blob_hash": is_text, **_CHUNK},
+    "terminate_instance": {"corr_id": is_uint32, "instance_id": is_str},
+    "signal_instance": {"instance_id": is_str, "message": is_str},
+    "upload_blob": {"corr_id": is_uint32, "instance_id": is_str, "blob_hash": is_str, **_CHUNK},
 }
 _BY_NAME: Schema = {
     **_BY_HASH,
-    "upload_program": {"manifest": is_text, **_BY_HASH["upload_program"]},
-    "launch_instance": {"inferlet": is_text, **_LAUNCH},
+    "upload_program": {"manifest": is_str, **_BY_HASH["upload_program"]},
+    "launch_instance": {"inferlet": is_str, **_LAUNCH},
 }
 SCHEMAS: Mapping[str, Schema] = {"hash": _BY_HASH, "name": _BY_NAME}
 
 
 class InstanceDialect:
-    """The instance protocol on one connection. For the connection's thread only.
+    """The instance protocol on one connection. Used by the connection's thread only.
 
-    What a server of that generation does not understand it does not answer: bytes that are no message, unknown
-    types and query subjects, and messages without a field that they need.
+    A server of this generation does not answer what it does not understand: invalid bytes, unknown types and query
+    subjects, and messages without a required field.
 
     Args:
-        core: what the server knows.
-        channel: takes the answers, and the output of the instances that get attached.
-        variant: ``"hash"`` or ``"name"``, after what names a program.
-        challenge_message: send the challenge in a message of its own type.
+        core: the state of the server.
+        channel: takes the answers, and the output of attached instances.
+        variant: ``"hash"`` or ``"name"``: how a launch names its program.
+        challenge_message: whether the challenge is sent in a message of its own type.
     """
 
     def __init__(self, core: Core, channel: Channel, *, variant: str, challenge_message: bool) -> None:
@@ -77,8 +77,8 @@ class InstanceDialect:
         self._schema = SCHEMAS[variant]
         self._challenge_message = challenge_message
         self._login = Login(core.users)
-        self._program_upload: Assembly | None = None
-        self._blob_uploads: dict[str, Assembly] = {}
+        self._program_upload: ChunkAssembler | None = None
+        self._blob_uploads: dict[str, ChunkAssembler] = {}
 
     def receive(self, message: bytes | str) -> None:
         """See :class:`Dialect`."""
@@ -92,11 +92,11 @@ class InstanceDialect:
                 self._respond(decoded, True, "Already authenticated")
                 return
         elif self._login.username is None:
-            raise HangUp
+            raise CloseConnection
         getattr(self, f"_on_{kind}")(decoded)
 
     def lost(self, unsent: list[Output]) -> None:
-        """Detach what is attached: losing the connection ends no instance."""
+        """Detach the instances of the connection. None of them ends."""
         self._core.detach(self._channel, unsent)
 
     # Authentication
@@ -117,12 +117,12 @@ class InstanceDialect:
             self._core.closing.wait(TOKEN_REFUSAL_DELAY)
         self._respond_login(message, answer)
         if not answer.successful:
-            raise HangUp
+            raise CloseConnection
 
     def _respond_login(self, message: Message, answer: LoginAnswer) -> None:
         self._respond(message, answer.successful, answer.text)
 
-    # Questions
+    # Queries
 
     def _on_ping(self, message: Message) -> None:
         self._respond(message, True, "Pong")
@@ -141,7 +141,7 @@ class InstanceDialect:
     def _query_program(self, message: Message, record: str) -> None:
         catalog = self._core.catalog
         if not self._by_name:
-            self._respond(message, True, flag(catalog.by_hash(record) is not None))
+            self._respond(message, True, bool_text(catalog.by_hash(record) is not None))
             return
         text, _, program_hash = record.partition("#")
         try:
@@ -152,7 +152,7 @@ class InstanceDialect:
             self._respond(message, False, f"Invalid program name: {error}")
             return
         same = not program_hash or found is catalog.by_hash(program_hash)
-        self._respond(message, True, flag(found is not None and same))
+        self._respond(message, True, bool_text(found is not None and same))
 
     def _on_list_instances(self, message: Message) -> None:
         entries = [
@@ -173,14 +173,14 @@ class InstanceDialect:
     def _on_upload_program(self, message: Message) -> None:
         program_hash = message["program_hash"]
         if self._program_upload is None:
-            self._program_upload = Assembly(program_hash, "Program")
+            self._program_upload = ChunkAssembler(program_hash, "Program")
         try:
             wasm = self._program_upload.add(*_chunk(message))
             if wasm is None:
                 return
             name = program_name(message["manifest"]) if self._by_name else None
         except ValueError as error:
-            # The slot is free again: a later chunk of this upload is a bad first chunk of a new one.
+            # The upload is over: its later chunks are bad first chunks of a new upload.
             self._program_upload = None
             self._respond(message, False, str(error))
             return
@@ -193,7 +193,7 @@ class InstanceDialect:
         try:
             return self._core.compile(wasm)
         except ValueError as error:
-            raise HangUp(abrupt=True) from error
+            raise CloseConnection(abort=True) from error
 
     def _on_launch_instance(self, message: Message) -> None:
         if self._by_name:
@@ -233,7 +233,7 @@ class InstanceDialect:
         def answer(successful: bool, text: str) -> None:
             self._answer("instance_attach_result", message, successful=successful, message=text)
 
-        instance_id = canonical(message["instance_id"])
+        instance_id = normalized_uuid(message["instance_id"])
         if instance_id is None:
             answer(False, "Invalid instance_id")
             return
@@ -244,7 +244,7 @@ class InstanceDialect:
             answer(False, "Instance already attached")
 
     def _on_terminate_instance(self, message: Message) -> None:
-        instance_id = canonical(message["instance_id"])
+        instance_id = normalized_uuid(message["instance_id"])
         if instance_id is None:
             self._respond(message, False, "Malformed instance ID")
             return
@@ -254,17 +254,17 @@ class InstanceDialect:
         self._respond(message, True, "Instance terminated")
 
     def _on_signal_instance(self, message: Message) -> None:
-        instance = self._core.find_attached(canonical(message["instance_id"]) or "", self._channel)
+        instance = self._core.find_attached(normalized_uuid(message["instance_id"]) or "", self._channel)
         if instance is not None:
             instance.mailbox.put_message(message["message"])
 
     def _on_upload_blob(self, message: Message) -> None:
-        instance = self._core.find_attached(canonical(message["instance_id"]) or "", self._channel)
+        instance = self._core.find_attached(normalized_uuid(message["instance_id"]) or "", self._channel)
         if instance is None:
             self._respond(message, False, f"Instance not owned by client: {message['instance_id']}")
             return
         blob_hash = message["blob_hash"]
-        assembly = self._blob_uploads.get(blob_hash) or Assembly(blob_hash, "Blob")
+        assembly = self._blob_uploads.get(blob_hash) or ChunkAssembler(blob_hash, "Blob")
         self._blob_uploads[blob_hash] = assembly
         try:
             blob = assembly.add(*_chunk(message))
@@ -282,7 +282,7 @@ class InstanceDialect:
     @property
     def _username(self) -> str:
         username = self._login.username
-        assert username is not None, "receive() lets nobody else in"
+        assert username is not None, "receive() checks that the client is authenticated"
         return username
 
     def _respond(self, message: Message, successful: bool, result: str) -> None:
@@ -293,11 +293,11 @@ class InstanceDialect:
 
 
 def encode_output(output: Output) -> Iterator[bytes]:
-    """Yield the messages that tell of an output."""
+    """Yield the messages for an output."""
     instance_id, event, data = output.instance.id, output.event, output.data
     if isinstance(data, bytes):
         blob_hash = blake3(data).hexdigest()
-        for index, total, chunk in cut(data):
+        for index, total, chunk in split(data):
             yield pack(
                 {
                     "type": "download_blob",

@@ -1,4 +1,4 @@
-"""The two lines of a program's manifest that a server reads."""
+"""Reads the name and the version from a program's manifest."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ __all__ = ["package_of", "program_name"]
 
 
 def package_of(manifest: str) -> tuple[str, str]:
-    """Return the name and the version that a manifest (TOML) gives to its program.
+    """Return the name and the version in a manifest (TOML).
 
     Raises:
-        ValueError: it is no TOML, or has no ``name`` and ``version`` in ``[package]``.
+        ValueError: the manifest is not TOML, or has no ``name`` and ``version`` in ``[package]``.
     """
-    package = tomllib.loads(manifest).get("package")  # its error is a ValueError
+    package = tomllib.loads(manifest).get("package")  # raises TOMLDecodeError, a ValueError
     if not isinstance(package, dict):
         raise ValueError("missing field `package`")
     for field in ("name", "version"):
@@ -32,10 +32,10 @@ def package_of(manifest: str) -> tuple[str, str]:
 
 
 def program_name(manifest: str) -> ProgramName:
-    """Return the name of a program whose manifest has ``name = "namespace/name"``.
+    """Return the full name of a program whose manifest has ``name = "namespace/name"``.
 
     Raises:
-        ValueError: see :func:`package_of`, or the name does not have that form.
+        ValueError: as for :func:`package_of`, or the name does not have that form.
     """
     name, version = package_of(manifest)
     if name.count("/") != 1 or "@" in name:

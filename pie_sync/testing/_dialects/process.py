@@ -1,6 +1,6 @@
-"""The process protocol (Pie 0.3 to 0.5), as servers speak it: what all of them have in common.
+"""The server's side of the process protocol (Pie 0.3 to 0.5): the part that all of its versions share.
 
-An instance is called a process here, and a blob a file.
+This protocol calls an instance a process, and a blob a file.
 """
 
 from __future__ import annotations
@@ -17,46 +17,46 @@ from ...events import Event
 from .._programs.instance import Instance, Launch, Output
 from .._server.channel import Channel
 from .._server.core import Core
-from .chunks import Assembly, BadChunkError, cut
-from .encoding import canonical, flag, pack
+from .chunks import BadChunkError, ChunkAssembler, split
+from .encoding import bool_text, normalized_uuid, pack
 from .installed import InstalledPrograms
-from .schema import Schema, is_flag, is_raw, is_text, is_uint32
+from .schema import Schema, is_bool, is_bytes, is_str, is_uint32
 
 __all__ = ["REQUESTS", "Message", "ProcessDialect", "encode_output"]
 
 requests = logging.getLogger("pie_sync.testing.requests")
 
-#: How long the answer to a launch is held back so that events overtake it, in seconds.
+#: With early_events: for how many seconds the answer to a launch is delayed, so that events come before it.
 EARLY_EVENTS_LIMIT = 0.05
 
-#: How long a program that has just sent something may take until it waits for a blob, in seconds.
-BLOB_PATIENCE = 0.5
+#: For how many seconds a file waits for a program that has just sent output to ask for a file.
+BLOB_WAIT = 0.5
 
 Message = Mapping[str, Any]
 
-_CHUNK = {"chunk_index": is_uint32, "total_chunks": is_uint32, "chunk_data": is_raw}
+_CHUNK = {"chunk_index": is_uint32, "total_chunks": is_uint32, "chunk_data": is_bytes}
 
-#: The messages that all servers of this generation know, but for those of the authentication.
+#: The messages that all servers of this generation know, apart from authentication.
 REQUESTS: Schema = {
-    "check_program": {"corr_id": is_uint32, "name": is_text, "version": is_text},
-    "query": {"corr_id": is_uint32, "subject": is_text, "record": is_text},
+    "check_program": {"corr_id": is_uint32, "name": is_str, "version": is_str},
+    "query": {"corr_id": is_uint32, "subject": is_str, "record": is_str},
     "add_program": {
         "corr_id": is_uint32,
-        "program_hash": is_text,
-        "manifest": is_text,
-        "force_overwrite": is_flag,
+        "program_hash": is_str,
+        "manifest": is_str,
+        "force_overwrite": is_bool,
         **_CHUNK,
     },
     "launch_process": {
         "corr_id": is_uint32,
-        "inferlet": is_text,
-        "input": is_text,
-        "capture_outputs": is_flag,
+        "inferlet": is_str,
+        "input": is_str,
+        "capture_outputs": is_bool,
     },
-    "attach_process": {"corr_id": is_uint32, "process_id": is_text},
-    "terminate_process": {"corr_id": is_uint32, "process_id": is_text},
-    "signal_process": {"process_id": is_text, "message": is_text},
-    "transfer_file": {"process_id": is_text, "file_hash": is_text, **_CHUNK},
+    "attach_process": {"corr_id": is_uint32, "process_id": is_str},
+    "terminate_process": {"corr_id": is_uint32, "process_id": is_str},
+    "signal_process": {"process_id": is_str, "message": is_str},
+    "transfer_file": {"process_id": is_str, "file_hash": is_str, **_CHUNK},
     "list_processes": {"corr_id": is_uint32},
     "ping": {"corr_id": is_uint32},
 }
@@ -71,15 +71,15 @@ _ABORTED = "Signal"
 
 
 class ProcessDialect(ABC):
-    """The process protocol on one connection. For the connection's thread only.
+    """The process protocol on one connection. Used by the connection's thread only.
 
     Args:
-        core: what the server knows.
-        channel: takes the answers, and the output of the processes that get attached.
-        early_events: hold the answer to a launch back, so that what happens first overtakes it.
+        core: the state of the server.
+        channel: takes the answers, and the output of attached processes.
+        early_events: whether the answer to a launch is delayed, so that events come before it.
     """
 
-    #: What the list of processes calls the text that a process was launched with.
+    #: The field of the list of processes that has a process's argument.
     input_field = "input"
 
     def __init__(self, core: Core, channel: Channel, *, early_events: bool) -> None:
@@ -87,7 +87,7 @@ class ProcessDialect(ABC):
         self._channel = channel
         self._early_events = early_events
         self._programs = InstalledPrograms(core)
-        self._file_uploads: dict[str, Assembly] = {}
+        self._file_uploads: dict[str, ChunkAssembler] = {}
 
     @abstractmethod
     def receive(self, message: bytes | str) -> None:
@@ -100,14 +100,14 @@ class ProcessDialect(ABC):
     @property
     @abstractmethod
     def _username(self) -> str:
-        """Whose processes this connection has to do with."""
+        """The user whose processes this connection sees."""
 
     def _handle(self, message: Message) -> None:
         kind = message["type"]
         requests.debug("received %s", kind)
         getattr(self, f"_on_{kind}")(message)
 
-    # Questions
+    # Queries
 
     def _on_ping(self, message: Message) -> None:
         self._respond(message, True, "Pong")
@@ -122,7 +122,7 @@ class ProcessDialect(ABC):
 
     @abstractmethod
     def _on_unknown_subject(self, message: Message, subject: str) -> None:
-        """Deal with a query that can't be answered."""
+        """Handle a query with an unknown subject."""
 
     def _on_list_processes(self, message: Message) -> None:
         entries = [
@@ -145,7 +145,7 @@ class ProcessDialect(ABC):
         except ValueError as error:
             self._respond(message, False, str(error))
         else:
-            self._respond(message, True, flag(found))
+            self._respond(message, True, bool_text(found))
 
     def _on_add_program(self, message: Message) -> None:
         answer = self._programs.add(message)
@@ -168,7 +168,7 @@ class ProcessDialect(ABC):
             [message["input"]],
             self._username,
             is_json=True,
-            prints=is_captured,
+            captures_output=is_captured,
         )
         receiver = self._channel if is_captured else None
 
@@ -183,7 +183,7 @@ class ProcessDialect(ABC):
             self._core.launch(launch, receiver, answer)
 
     def _on_attach_process(self, message: Message) -> None:
-        process_id = canonical(message["process_id"])
+        process_id = normalized_uuid(message["process_id"])
         process = self._core.find(process_id or "", self._username)
         if process_id is None:
             self._respond(message, False, "Invalid process_id")
@@ -197,7 +197,7 @@ class ProcessDialect(ABC):
             self._respond(message, False, "Cannot attach: already attached")
 
     def _on_terminate_process(self, message: Message) -> None:
-        process_id = canonical(message["process_id"])
+        process_id = normalized_uuid(message["process_id"])
         process = self._core.find(process_id or "", self._username)
         if process_id is None:
             self._respond(message, False, "Invalid process ID")
@@ -217,7 +217,7 @@ class ProcessDialect(ABC):
         if process is None:
             return
         file_hash = message["file_hash"]
-        upload = self._file_uploads.setdefault(file_hash, Assembly(file_hash, "File"))
+        upload = self._file_uploads.setdefault(file_hash, ChunkAssembler(file_hash, "File"))
         try:
             file = upload.add(message["chunk_index"], message["total_chunks"], message["chunk_data"])
         except BadChunkError:
@@ -225,10 +225,10 @@ class ProcessDialect(ABC):
             return
         if file is not None:
             del self._file_uploads[file_hash]
-            process.mailbox.offer_blob(file, BLOB_PATIENCE)
+            process.mailbox.put_blob_if_awaited(file, BLOB_WAIT)
 
     def _find_attached(self, message: Message) -> Instance | None:
-        return self._core.find_attached(canonical(message["process_id"]) or "", self._channel)
+        return self._core.find_attached(normalized_uuid(message["process_id"]) or "", self._channel)
 
     # Answers
 
@@ -237,11 +237,11 @@ class ProcessDialect(ABC):
 
 
 def encode_output(output: Output) -> Iterator[bytes]:
-    """Yield the messages that tell of an output."""
+    """Yield the messages for an output."""
     process_id, event, data = output.instance.id, output.event, output.data
     if isinstance(data, bytes):
         file_hash, name = blake3(data).hexdigest(), getattr(data, "name", None)
-        for index, total, chunk in cut(data):
+        for index, total, chunk in split(data):
             yield pack(
                 {
                     "type": "file",

@@ -1,6 +1,6 @@
-"""The process protocol of Pie 0.5: behind a gateway that says who is there, and with text frames beside the rest.
+"""The process protocol of Pie 0.5: a gateway authenticates the clients, and some messages are text frames.
 
-What a real 0.5.2 was seen to do, this does.
+Its behaviour is that of a real server of Pie 0.5.2.
 """
 
 from __future__ import annotations
@@ -10,32 +10,31 @@ from collections.abc import Iterator, Mapping
 
 from .._programs.instance import Instance, Output
 from .._server.channel import Channel
-from .._server.channel import Message as Frame
 from .._server.core import Core
 from .._server.users import INTERNAL_USERNAME
 from .process import REQUESTS, Message, ProcessDialect, encode_output
-from .schema import BadFrameError, Schema, is_text, is_uint32, parse
+from .schema import BadFrameError, Schema, is_str, is_uint32, parse
 
-__all__ = ["Process05Dialect", "admit", "encode_with_turns"]
+__all__ = ["Process05Dialect", "check_upgrade", "encode_output_with_turn_done"]
 
 PATH = "/v1/ws"
 IDENTITY_HEADER = "x-pie-identity"
 
 SCHEMA: Schema = {
-    "auth_identify": {"corr_id": is_uint32, "username": is_text},
-    "auth_prove": {"corr_id": is_uint32, "signature": is_text},
+    "auth_identify": {"corr_id": is_uint32, "username": is_str},
+    "auth_prove": {"corr_id": is_uint32, "signature": is_str},
     **REQUESTS,
 }
 ALREADY_AUTHENTICATED = "Already authenticated"
 
 TURN_DONE = '{"type":"turn_done"}'
 
-#: Their turn is done when the process has ended; when they are refused, nothing is said about it.
-LONG_TURNS = ("launch_process", "attach_process")
+#: Requests whose turn ends with the process. If they are refused, no end of the turn is sent.
+ENDED_BY_THE_PROCESS = ("launch_process", "attach_process")
 
 
-def admit(path: str, headers: Mapping[str, str]) -> tuple[int, str] | None:
-    """Say how to refuse an upgrade: the HTTP status and text, or None to grant it."""
+def check_upgrade(path: str, headers: Mapping[str, str]) -> tuple[int, str] | None:
+    """Return the HTTP status and text with which to refuse an upgrade request, or None to accept it."""
     if path != PATH:
         return 404, ""
     identity = headers.get(IDENTITY_HEADER)
@@ -46,8 +45,8 @@ def admit(path: str, headers: Mapping[str, str]) -> tuple[int, str] | None:
     return None
 
 
-def encode_with_turns(output: Output) -> Iterator[Frame]:
-    """Yield the messages that tell of an output, and that a turn is done with the last one."""
+def encode_output_with_turn_done(output: Output) -> Iterator[bytes | str]:
+    """Yield the messages for an output, and after a terminal event the end of the turn."""
     yield from encode_output(output)
     if output.event.terminal:
         yield TURN_DONE
@@ -56,14 +55,14 @@ def encode_with_turns(output: Output) -> Iterator[Frame]:
 class Process05Dialect(ProcessDialect):
     """See :class:`ProcessDialect`.
 
-    Everybody is let in, as one and the same user. A message may also come as JSON, in a text frame.
+    All clients are the same user, without authentication. Messages may also be JSON in text frames.
     """
 
     _username = INTERNAL_USERNAME
 
     def __init__(self, core: Core, channel: Channel, *, early_events: bool) -> None:
         super().__init__(core, channel, early_events=early_events)
-        # What this connection was refused to attach to: it ends with the connection all the same, as with 0.5.2.
+        # Processes that this connection tried to attach. As with 0.5.2, they end with it even if it was refused.
         self._claimed: list[Instance] = []
 
     def receive(self, message: bytes | str) -> None:
@@ -75,11 +74,11 @@ class Process05Dialect(ProcessDialect):
             self._channel.answer(json.dumps(text, separators=(",", ":")))
             return
         self._handle(decoded)
-        if decoded["type"] not in LONG_TURNS:
+        if decoded["type"] not in ENDED_BY_THE_PROCESS:
             self._channel.answer(TURN_DONE)
 
     def lost(self, unsent: list[Output]) -> None:
-        """End what is attached; nobody could get what is unsent."""
+        """End the processes of the connection. Unsent output is dropped, since no client could get it."""
         for process in [*self._core.attached_to(self._channel), *self._claimed]:
             self._core.terminate(process)
 

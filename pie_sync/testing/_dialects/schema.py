@@ -1,4 +1,4 @@
-"""Which messages a protocol knows, and whether some bytes are one of them."""
+"""Schemas of client messages: decodes a frame and checks its fields."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ __all__ = [
     "BadFrameError",
     "Schema",
     "decode",
-    "is_flag",
-    "is_raw",
-    "is_text",
-    "is_text_list",
+    "is_bool",
+    "is_bytes",
+    "is_str",
+    "is_str_list",
     "is_uint32",
     "parse",
 ]
 
 Check = Callable[[Any], bool]
 Schema = Mapping[str, Mapping[str, Check]]
-"""The fields of each type of message, with what a value must be. Further fields are no fault."""
+"""The required fields of each type of message, with a check of their values. Further fields are ignored."""
 
 
 class BadFrameError(ValueError):
-    """A frame is no message that the schema knows, complete and well typed; its text says why."""
+    """A frame is not a complete message of the schema, for the reason in the text."""
 
 
 def decode(data: bytes | str, schema: Schema) -> dict[str, Any] | None:
-    """Return the message in ``data``, or None when it is none; see :func:`parse`."""
+    """Return the message in ``data``, None if there is none; see :func:`parse`."""
     try:
         return parse(data, schema)
     except BadFrameError:
@@ -38,14 +38,14 @@ def decode(data: bytes | str, schema: Schema) -> dict[str, Any] | None:
 
 
 def parse(data: bytes | str, schema: Schema) -> dict[str, Any]:
-    """Return the message in ``data``: msgpack in bytes, JSON in a text.
+    """Return the message in ``data``: msgpack in bytes, JSON in a str.
 
     Raises:
-        BadFrameError: it is none.
+        BadFrameError: ``data`` is not a message of the schema.
     """
     try:
         message = json.loads(data) if isinstance(data, str) else msgpack.unpackb(data, raw=False)
-    except Exception as error:  # msgpack raises half a dozen kinds, not all of them its own
+    except Exception as error:  # msgpack raises several types, also built-in ones
         raise BadFrameError(str(error) or type(error).__name__) from error
     if not isinstance(message, dict):
         raise BadFrameError(f"invalid type: {type(message).__name__}, expected a map")
@@ -69,30 +69,30 @@ def is_uint32(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**32
 
 
-def is_text(value: object) -> bool:
-    """Whether ``value`` is msgpack ``str``."""
+def is_str(value: object) -> bool:
+    """Whether ``value`` is a msgpack ``str``."""
     return isinstance(value, str)
 
 
-def is_raw(value: object) -> bool:
-    """Whether ``value`` is msgpack ``bin``."""
+def is_bytes(value: object) -> bool:
+    """Whether ``value`` is a msgpack ``bin``."""
     return isinstance(value, bytes)
 
 
-def is_flag(value: object) -> bool:
+def is_bool(value: object) -> bool:
     """Whether ``value`` is a boolean."""
     return isinstance(value, bool)
 
 
-def is_text_list(value: object) -> bool:
-    """Whether ``value`` is a list of texts."""
+def is_str_list(value: object) -> bool:
+    """Whether ``value`` is a list of msgpack ``str``."""
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
 _EXPECTED: Mapping[Check, str] = {
     is_uint32: "u32",
-    is_text: "a string",
-    is_raw: "a byte array",
-    is_flag: "a boolean",
-    is_text_list: "a sequence of strings",
+    is_str: "a string",
+    is_bytes: "a byte array",
+    is_bool: "a boolean",
+    is_str_list: "a sequence of strings",
 }

@@ -1,4 +1,4 @@
-"""Connections of clients: TCP, TLS, WebSocket frames, threads.
+"""Network connections of clients: TCP, TLS, WebSocket frames, and a pool of threads.
 
-Not in here: anything that knows Pie.
+Not in here: Pie. Nothing in this folder knows programs, users or protocol messages.
 """

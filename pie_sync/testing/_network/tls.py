@@ -1,7 +1,7 @@
-"""TLS for a connection that one thread reads while another writes.
+"""TLS for a connection that one thread reads while another thread writes.
 
-:class:`ssl.SSLSocket` must not be used by two threads at once. Here the TLS state is apart from the socket: a
-lock guards the state, and is never held while waiting for the network.
+Two threads must not use an :class:`ssl.SSLSocket` at once. This module keeps the TLS state apart from the
+socket: a lock guards the state, and no thread holds the lock while it waits for the network.
 """
 
 from __future__ import annotations
@@ -20,27 +20,34 @@ WRITE_SIZE = 65536
 
 
 class TlsSocket:
-    """The server's end of a TLS connection, with those methods of a socket that a WebSocket server calls."""
+    """The server's end of a TLS connection, with the methods of a socket that a WebSocket server calls.
+
+    Args:
+        sock: the accepted TCP connection.
+        context: a server-side context.
+    """
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext) -> None:
         self._socket = sock
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
-        # Guards the three above; held for computations only.
+        # Whether the client has ended the TLS connection, or broken it.
+        self._ended = False
+        # Guards the four above; never held while waiting for the network.
         self._state_lock = threading.Lock()
-        # Puts records on the wire in the order in which they were made. Taken before the state's lock.
+        # Keeps the records on the wire in the order in which they were encrypted. Taken before _state_lock.
         self._send_lock = threading.Lock()
 
     def do_handshake(self, timeout: float) -> None:
-        """Agree with the client on the keys, before any other method is called.
+        """Do the TLS handshake. Call this before any other method. Blocks for ``timeout`` seconds at most.
 
         Raises:
-            OSError: no agreement (:class:`ssl.SSLError`), none within ``timeout`` seconds, or no connection.
+            OSError: the handshake failed (:class:`ssl.SSLError`), took too long, or the connection was lost.
         """
         deadline = time.monotonic() + timeout
-        # Record by record: what follows the handshake must stay in the socket, where whoever polls for it
-        # finds it. The header goes in first, so that what is no TLS at all is refused without waiting.
+        # Read record by record: bytes after the handshake must stay in the socket, where a poll of the socket
+        # sees them. OpenSSL gets each header first, so that it refuses plain text without waiting for a body.
         body_size = 0
         try:
             while not self._advance_handshake():
@@ -53,24 +60,24 @@ class TlsSocket:
         self._socket.settimeout(None)
 
     def recv(self, _size: int) -> bytes:
-        """Return what is there, waiting for at least one byte; empty at the end.
+        """Return everything that can be decrypted; block until that is at least one byte. Empty at the end.
 
-        Everything that can be decrypted is returned, even when it is more than was asked for: a poll of the
-        socket would not know of the rest.
+        The size is ignored: a poll of the socket would not see bytes that stay behind in the TLS state.
         """
-        while True:
+        while not self._ended:
             data = self._socket.recv(READ_SIZE)
             with self._state_lock:
                 if data:
                     self._incoming.write(data)
                 else:
                     self._incoming.write_eof()
-                plain, ended = self._decrypt()
-            if plain or ended:
+                plain = self._decrypt()
+            if plain:
                 return plain
+        return b""
 
     def sendall(self, data: bytes) -> None:
-        """Send all of ``data``."""
+        """Send all of ``data``; block until the kernel has taken it."""
         view = memoryview(data)
         with self._send_lock:
             for start in range(0, len(view), WRITE_SIZE):
@@ -80,20 +87,19 @@ class TlsSocket:
                 self._socket.sendall(records)
 
     def shutdown(self, how: int) -> None:
-        """End one direction or both, telling the client that nothing was cut off."""
-        if how != socket.SHUT_RD:
-            with self._send_lock:
-                with self._state_lock:
-                    try:
-                        self._tls.unwrap()
-                    except ssl.SSLError:
-                        pass  # it wants the client's farewell, which nobody waits for
-                    records = self._outgoing.read()
-                self._socket.sendall(records)
+        """End sending, which a TLS close_notify announces; with ``SHUT_RDWR`` receiving, too."""
+        with self._send_lock:
+            with self._state_lock:
+                try:
+                    self._tls.unwrap()
+                except ssl.SSLError:
+                    pass  # OpenSSL wants to wait for the client's close_notify; the server does not
+                records = self._outgoing.read()
+            self._socket.sendall(records)
         self._socket.shutdown(how)
 
     def close(self) -> None:
-        """Close the socket; a waiting ``recv`` or ``sendall`` ends."""
+        """Close the socket; ``recv`` and ``sendall`` in other threads return or raise at once."""
         try:
             self._socket.shutdown(socket.SHUT_RDWR)
         except OSError:
@@ -116,22 +122,22 @@ class TlsSocket:
         """See :meth:`socket.socket.getpeername`."""
         return self._socket.getpeername()
 
-    def _decrypt(self) -> tuple[bytes, bool]:
+    def _decrypt(self) -> bytes:
+        """Return everything that can be decrypted. Takes note of the end, which may come in the same read."""
         parts: list[bytes] = []
         try:
-            while True:
-                part = self._tls.read(READ_SIZE)
-                if not part:
-                    return b"".join(parts), True
+            while part := self._tls.read(READ_SIZE):
                 parts.append(part)
+            self._ended = True
         except ssl.SSLWantReadError:
-            return b"".join(parts), False
+            pass
         except ssl.SSLError:
-            # A fault or an end without a farewell; what came before it is sound.
-            return b"".join(parts), True
+            # A broken record, or an end without close_notify. What was decrypted before is valid.
+            self._ended = True
+        return b"".join(parts)
 
     def _advance_handshake(self) -> bool:
-        """Return whether the handshake is done; False when it needs more of the client's."""
+        """Return whether the handshake is done; False when it needs more bytes from the client."""
         try:
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
@@ -155,5 +161,5 @@ class TlsSocket:
         return data
 
     def _set_deadline(self, deadline: float) -> None:
-        # Zero would make the socket non-blocking.
+        # A timeout of zero would make the socket non-blocking.
         self._socket.settimeout(max(deadline - time.monotonic(), 0.001))

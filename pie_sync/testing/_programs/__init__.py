@@ -1,4 +1,4 @@
-"""Instances, and what runs in them: Python functions and WebAssembly.
+"""Instances, the Python functions and WebAssembly modules that run in them, and the records of them.
 
-Not in here: users, protocols, sockets.
+Not in here: users, protocol messages and sockets.
 """

@@ -1,4 +1,4 @@
-"""The arguments of an instance, as the process protocol tells them: one JSON text."""
+"""The one argument of a process: a JSON text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["parse_input"]
 
 
 def parse_input(text: str) -> Any:
-    """Return what a JSON text says; None for a text that is no JSON."""
+    """Return the value of a JSON text, None if the text is not JSON."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

@@ -1,6 +1,6 @@
-"""One running program and its life: attached, detached, finished.
+"""An instance: a launched program and its state (attached, detached, finished).
 
-Nothing here knows how an output looks on the wire: see the dialect for that.
+The dialects encode its output; nothing here knows how messages look on the wire.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Outcome = tuple[Event, str]
 
 
 class Output(NamedTuple):
-    """One event of one instance; ``data`` is bytes for a blob and text for everything else."""
+    """One event of one instance; ``data`` is bytes for a blob and a str for every other event."""
 
     instance: Instance
     event: Event
@@ -33,40 +33,40 @@ class Output(NamedTuple):
 
 
 class Receiver(Protocol):
-    """Where the output of an attached instance goes: in practice, a connection."""
+    """Takes the output of attached instances: the queue of a client's connection."""
 
     def deliver(self, output: Output) -> bool:
-        """Take one output without blocking; False when the receiver is gone, and the output stays the caller's."""
+        """Take one output without blocking; return False if it was not taken, as the connection is lost."""
 
-    def wait_for_room(self, give_up: Callable[[], bool]) -> None:
-        """Block while too much is queued, but no longer than until :meth:`wake` is called and ``give_up()``."""
+    def wait_until_writable(self, cancelled: Callable[[], bool]) -> None:
+        """Block while too much is queued, until ``cancelled()`` is true after a call of :meth:`wake`."""
 
     def wake(self) -> None:
-        """Make waiting calls look at their ``give_up`` again."""
+        """Make waiting calls check their ``cancelled`` again."""
 
 
 class Program(Protocol):
-    """Something that can be launched any number of times."""
+    """A program, which can be launched any number of times."""
 
     def run(self, instance: Instance) -> Outcome:
-        """Run to the end, in the instance's own thread.
+        """Run the program to its end, in the instance's own thread.
 
         Returns:
-            The terminal event and its text. It is ignored when the instance was terminated meanwhile.
+            The terminal event and its text. They are ignored if the instance was terminated meanwhile.
         """
 
 
 class Launch(NamedTuple):
-    """What shall run, and for whom.
+    """A launch request.
 
     Attributes:
-        program: what to run.
-        requested: how the client named it.
-        program_name: what the program is told that it is called.
-        arguments: what the program is told besides.
-        username: who may see the instance.
+        program: the program to run.
+        requested: the program's name or hash, as the client wrote it.
+        program_name: the program's name, as the program gets it.
+        arguments: the program's arguments.
+        username: the user who launches it, and who may see the instance.
         is_json: whether the one argument is a JSON text.
-        prints: whether anybody will ever get what the program prints.
+        captures_output: whether standard output and error are sent to clients; otherwise they are dropped.
     """
 
     program: Program
@@ -75,26 +75,26 @@ class Launch(NamedTuple):
     arguments: Sequence[str]
     username: str
     is_json: bool = False
-    prints: bool = True
+    captures_output: bool = True
 
 
 class Instance:
     """A launched program. All methods may be called from any thread.
 
     Args:
-        launch: what was launched.
-        receiver: where its output goes; None for a detached instance.
-        records: where to note what becomes of it.
-        on_spent: called when nobody needs the instance any longer, see :attr:`spent`.
-        keeps_output: whether its output is kept while there is no receiver (in memory, without a limit), or lost.
+        launch: the launch request.
+        receiver: takes its output; None for a detached instance.
+        records: the server's records, to which the instance adds its own.
+        on_drained: called when the instance becomes :attr:`drained`, and can be forgotten.
+        keeps_output: whether output without a receiver is kept (in memory, without a limit) or dropped.
 
     Attributes:
-        id: its UUID, as text.
-        program_name: what the program calls itself (a WebAssembly program's ``argv[0]``).
-        arguments: what it was launched with.
-        is_json: whether that is one JSON text.
-        username: whose it is.
-        mailbox: what its clients sent it.
+        id: its UUID, as a str.
+        program_name: the program's name, as the program gets it (a WebAssembly program's ``argv[0]``).
+        arguments: the program's arguments.
+        is_json: whether ``arguments`` is one JSON text.
+        username: the user who launched it.
+        mailbox: the messages and blobs of its clients.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Instance:
         launch: Launch,
         receiver: Receiver | None,
         records: Records,
-        on_spent: Callable[[Instance], None],
+        on_drained: Callable[[Instance], None],
         *,
         keeps_output: bool = True,
     ) -> None:
@@ -117,13 +117,13 @@ class Instance:
         )
         self.mailbox = Mailbox(partial(records.receive, self._record))
         self._program = launch.program
-        self._prints = launch.prints
+        self._captures_output = launch.captures_output
         self._keeps_output = keeps_output
-        self._on_spent = on_spent
+        self._on_drained = on_drained
         self._launched_at = time.monotonic()
-        self._end_is_told = threading.Event()
-        # Guards everything below and puts outputs into one order. The receiver is called with it held, which
-        # is why a receiver must not block; _on_spent is called without it.
+        self._end_delivered = threading.Event()
+        # Guards everything below and keeps outputs in one order. It is held while the receiver is called, so
+        # a receiver must not block. _on_drained is called without it.
         self._lock = threading.Lock()
         self._receiver = receiver
         self._buffer: list[tuple[Event, Data]] = []
@@ -146,77 +146,77 @@ class Instance:
 
     @property
     def terminated(self) -> bool:
-        """Whether :meth:`terminate` ended it."""
+        """Whether :meth:`terminate` has ended the instance."""
         return self._terminated
 
     @property
-    def spent(self) -> bool:
-        """Whether it has ended and everything was handed to a receiver: nobody needs it any longer."""
+    def drained(self) -> bool:
+        """Whether the instance has ended and a receiver has taken all its output, so that it can be forgotten."""
         return self._ended and not self._buffer
 
     def is_attached_to(self, receiver: Receiver) -> bool:
-        """Whether its output goes to ``receiver``."""
+        """Whether ``receiver`` takes the output."""
         return self._receiver is receiver
 
     def run(self) -> None:
-        """Run the program to its end and tell how it ended."""
+        """Run the program to its end and send its terminal event."""
         try:
             event, text = self._program.run(self)
         except Exception as error:  # a fault of the server, not of the program
             event, text = Event.ServerError, f"{type(error).__name__}: {error}"
         self.emit(event, text)
-        self._end_is_told.set()
+        self._end_delivered.set()
 
     def wait_for_end(self, timeout: float) -> None:
-        """Block until the last output was handed over, or for ``timeout`` seconds."""
-        self._end_is_told.wait(timeout)
+        """Block until the terminal event was handed over, but for ``timeout`` seconds at most."""
+        self._end_delivered.wait(timeout)
 
     def emit(self, event: Event, data: Data) -> None:
-        """Hand an output to the receiver; without one keep it until there is one, or lose it.
+        """Hand an output to the receiver. Without a receiver, keep or drop it, as ``keeps_output`` says.
 
-        Blocks while the receiver has too much to send already. Does nothing once the instance has ended.
+        Blocks while too much is queued for the receiver. Does nothing once the instance has ended.
         """
-        if not self._prints and event in (Event.Stdout, Event.Stderr):
+        if not self._captures_output and event in (Event.Stdout, Event.Stderr):
             return
         receiver = self._receiver
         if receiver is not None:
-            receiver.wait_for_room(lambda: self._ended)
+            receiver.wait_until_writable(lambda: self._ended)
         with self._lock:
             if self._ended:
                 return
-            self.mailbox.has_spoken = True
+            self.mailbox.has_sent_output = True
             if event.terminal:
                 self._end(event, str(data))
             self._put(event, data)
-        if self.spent:
-            self._on_spent(self)
+        if self.drained:
+            self._on_drained(self)
 
-    def attach(self, receiver: Receiver, announce: Callable[[], None]) -> bool:
-        """Make ``receiver`` get what is buffered, and everything from now on.
+    def attach(self, receiver: Receiver, acknowledge: Callable[[], None]) -> bool:
+        """Hand the kept output, and all later output, to ``receiver``.
 
         Args:
-            receiver: where the output shall go.
-            announce: called once, before the first output is handed over; must not block.
+            receiver: takes the output from now on.
+            acknowledge: called before the first output is handed over, to queue the answer; must not block.
 
         Returns:
-            False, without calling ``announce``, when there is a receiver already.
+            False, without a call of ``acknowledge``, if the instance already has a receiver.
         """
         with self._lock:
             if self._receiver is not None:
                 return False
-            announce()
+            acknowledge()
             buffered, self._buffer = self._buffer, []
             self._receiver = receiver
             for event, data in buffered:
                 self._put(event, data)
-            if self.spent:
+            if self.drained:
                 self._receiver = None
-        if self.spent:
-            self._on_spent(self)
+        if self.drained:
+            self._on_drained(self)
         return True
 
     def detach(self, receiver: Receiver, unsent: Sequence[Output] = ()) -> None:
-        """Let the output have no receiver from now on; ``unsent`` is what the last one could not send."""
+        """Remove ``receiver``; ``unsent`` is the output that it had taken but could not send."""
         with self._lock:
             if self._keeps_output:
                 self._buffer[:0] = [(output.event, output.data) for output in unsent]
@@ -224,15 +224,16 @@ class Instance:
                 self._receiver = None
 
     def terminate(self) -> None:
-        """End it, telling the receiver at once, whatever the program is doing. Never blocks.
+        """End the instance, and send the receiver the event ``Aborted``. Never blocks.
 
-        The program's thread ends as soon as the program notices: at its next call, or, waiting, at once.
+        The program's thread ends at the program's next call into the server; a call that waits ends at once.
         """
         with self._lock:
             if self._ended:
                 return
             self._terminated = True
-            # Before the end is told: when somebody knows of it, the program receives nothing any more.
+            # Close the mailbox before the event is sent: a client that knows of the end can rely on the program's
+            # receiving nothing more.
             self.mailbox.close()
             self._end(Event.Aborted, SIGNAL_TERMINATION)
             if self._receiver is not None:
@@ -242,9 +243,9 @@ class Instance:
                 self._interrupt()
 
     def on_terminate(self, interrupt: Callable[[], None] | None) -> None:
-        """Have ``interrupt`` called when the instance is terminated, or now if it was; None takes it back.
+        """Call ``interrupt`` when the instance is terminated, or now if it already is; None removes the callback.
 
-        When this returns, an earlier ``interrupt`` is not running and never will.
+        When this method returns, the earlier callback is not running and will not be called any more.
         """
         with self._lock:
             self._interrupt = interrupt
@@ -252,7 +253,7 @@ class Instance:
                 interrupt()
 
     def _end(self, event: Event, text: str) -> None:
-        """Note the end; whoever is told of it later finds it in the records."""
+        """Mark the instance as ended. The record is complete before any client learns of the end."""
         self._ended = True
         self._records.finish(self._record, event, text)
 

@@ -1,4 +1,4 @@
-"""What a client has sent to an instance and its program has not yet taken."""
+"""Messages and blobs that clients have sent to an instance and its program has not yet received."""
 
 from __future__ import annotations
 
@@ -6,39 +6,39 @@ import threading
 from collections import deque
 from typing import Callable, TypeVar
 
-__all__ = ["Mailbox", "Terminated"]
+__all__ = ["Mailbox", "Terminated", "clamp_timeout"]
 
 T = TypeVar("T", str, bytes)
 
 
 class Terminated(BaseException):
-    """Raised in a program's thread by whatever it calls after the instance was terminated.
+    """Raised in a program's thread by each call of the program's context once the instance is terminated.
 
-    Not an :class:`Exception`, so that a program's own ``except Exception`` does not swallow it.
+    Not an :class:`Exception`, so that the program's own ``except Exception`` does not catch it.
     """
 
 
 class Mailbox:
-    """Two queues, messages and blobs, with one thread or more waiting on each.
+    """Two queues, one of messages and one of blobs. Any number of threads may wait on each.
 
-    Safe to use from any thread. It is not bounded: the wire protocol has no way to tell a client to slow down.
+    Safe to use from any thread. Unbounded, since the wire protocol cannot tell a client to slow down.
 
     Args:
-        on_taken: called with each message and each blob that is taken, in that order, before whoever takes it gets
-            it; must not block.
+        on_taken: called with each message and blob in the order in which they are taken, before the thread that
+            takes it gets it; must not block.
 
     Attributes:
-        has_spoken: whether the program has sent something since it last took a message or a blob. Set by whoever
-            sends it.
+        has_sent_output: whether the program has sent something since it last took a message or a blob. Set by the
+            instance.
     """
 
     def __init__(self, on_taken: Callable[[str | bytes], object]) -> None:
         self._on_taken = on_taken
-        self.has_spoken = False
+        self.has_sent_output = False
         self._messages: deque[str] = deque()
         self._blobs: deque[bytes] = deque()
         self._closed = False
-        # How many threads wait for each, and how many of offer_blob() watch that.
+        # How many threads wait for a message, for a blob, and in put_blob_if_awaited().
         self._message_takers = 0
         self._blob_takers = 0
         self._offers = 0
@@ -57,20 +57,21 @@ class Mailbox:
             self._blobs.append(blob)
             self._changed.notify_all()
 
-    def offer_blob(self, blob: bytes, patience: float) -> bool:
-        """Add a blob if the program waits for one at this moment.
+    def put_blob_if_awaited(self, blob: bytes, timeout: float) -> bool:
+        """Add a blob if the program is waiting for a blob.
 
-        A program that has just said something may be on its way to that: what it said may be the very reason
-        why the blob comes. It is given ``patience`` seconds to get there, or to wait for a message instead.
+        A program that has sent output may be about to wait, since the client may have sent the blob because of
+        that output. In this case the call blocks until the program waits for a blob or a message, but for
+        ``timeout`` seconds at most.
 
         Returns:
-            False when the blob is dropped.
+            False if the blob was dropped.
         """
         with self._changed:
             self._offers += 1
             self._changed.wait_for(
                 lambda: self._closed or self._wants_blob() or self._message_takers,
-                patience if self.has_spoken else 0,
+                timeout if self.has_sent_output else 0,
             )
             self._offers -= 1
             if self._closed or not self._wants_blob():
@@ -98,23 +99,25 @@ class Mailbox:
                 self._blob_takers -= 1
 
     def wait(self, timeout: float | None, *, for_message: bool) -> None:
-        """Return when ``timeout`` seconds have passed, or a message is there and ``for_message`` is true.
+        """Block for ``timeout`` seconds (None: without limit), or, with ``for_message``, until there is a message.
 
         Raises:
             Terminated: the mailbox was closed, before or during the call.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or (for_message and self._messages), bounded(timeout))
+            self._changed.wait_for(
+                lambda: self._closed or (for_message and self._messages), clamp_timeout(timeout)
+            )
             if self._closed:
                 raise Terminated
 
     @property
     def has_message(self) -> bool:
-        """Whether :meth:`get_message` would return at once."""
+        """Whether :meth:`get_message` would return without waiting."""
         return bool(self._messages)
 
     def close(self) -> None:
-        """Make every present and future wait end with :class:`Terminated`."""
+        """Make every current and later call that waits raise :class:`Terminated`."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -123,7 +126,7 @@ class Mailbox:
         return self._blob_takers > len(self._blobs)
 
     def _take(self, items: deque[T], timeout: float | None, what: str) -> T:
-        """Take the oldest of ``items``, waiting for it at most ``timeout`` seconds (None: without limit).
+        """Take the oldest of ``items``; block for ``timeout`` seconds at most (None: without limit).
 
         Raises:
             TimeoutError: nothing came in time.
@@ -131,17 +134,17 @@ class Mailbox:
         """
         if self._offers:
             self._changed.notify_all()
-        self._changed.wait_for(lambda: self._closed or items, bounded(timeout))
+        self._changed.wait_for(lambda: self._closed or items, clamp_timeout(timeout))
         if self._closed:
             raise Terminated
         if not items:
             raise TimeoutError(f"no {what} within {timeout} s")
-        self.has_spoken = False
+        self.has_sent_output = False
         item = items.popleft()
         self._on_taken(item)
         return item
 
 
-def bounded(timeout: float | None) -> float | None:
-    """Return ``timeout`` as a condition variable takes it: not negative, and not too large for the platform."""
+def clamp_timeout(timeout: float | None) -> float | None:
+    """Return ``timeout`` within the range that a condition variable accepts."""
     return None if timeout is None else min(max(timeout, 0.0), threading.TIMEOUT_MAX)

@@ -20,18 +20,18 @@ ProgramFunction = Callable[["ProgramContext"], Any]
 
 
 class ProgramContext:
-    """What a Python program has to do with the world: the one argument of its function.
+    """The one argument of a program's function: its arguments, and how it sends and receives.
 
-    All methods may be called from any thread of the program. Those that send block as long as the client that
-    is attached takes nothing; without an attached client the server keeps what is sent. Once the instance is
-    terminated every method, also one that is already waiting, raises an internal signal that is no
-    :class:`Exception`: let it pass.
+    All methods may be called from any thread of the program. Those that send block while the attached client does
+    not read and 1 MiB is queued for it. Without an attached client they do not block: the instance protocol keeps
+    what is sent, the process protocol drops it. Once the instance is terminated, every method raises an internal
+    signal that is no :class:`Exception`, also in threads that already wait. Let it pass.
 
     Attributes:
-        args: the arguments that the instance was launched with; on the process protocol the one JSON text.
-        input: what that text says (a text that is no JSON says None); None on the instance protocol.
+        args: the arguments of the launch; on the process protocol the one JSON text.
+        input: the value of that JSON text (None if the text is not JSON); None on the instance protocol.
         instance_id: the instance's UUID.
-        username: whose instance it is.
+        username: the user who launched the instance.
     """
 
     def __init__(self, instance: Instance) -> None:
@@ -58,7 +58,7 @@ class ProgramContext:
 
         Args:
             blob: the bytes.
-            name: what to call them; the instance protocol has no place for that.
+            name: the blob's name; the instance protocol has no field for it, and drops it.
         """
         data = bytes(memoryview(blob))
         if name is not None and not isinstance(name, str):
@@ -68,10 +68,10 @@ class ProgramContext:
             self._instance.emit(Event.Blob, data if name is None else Blob(data, name))
 
     def receive(self, timeout: float | None = None) -> str:
-        """Return the client's next message, waiting for it.
+        """Return the client's next message. Blocks until there is one.
 
         Args:
-            timeout: seconds to wait at most; None waits without a limit, 0 not at all.
+            timeout: longest wait in seconds; None, the default, waits without a limit, 0 does not wait.
 
         Raises:
             TimeoutError: no message came in time.
@@ -79,13 +79,13 @@ class ProgramContext:
         return self._instance.mailbox.get_message(timeout)
 
     def receive_blob(self, timeout: float | None = None) -> bytes:
-        """Return the client's next blob, waiting for it.
+        """Return the client's next blob. Blocks until there is one.
 
-        On the process protocol a blob is lost unless the program is waiting in here when it comes: send a message
-        first that says so.
+        On the process protocol a blob is lost if it arrives while the program does not wait in this method. So
+        let the program send a message first, and let the client send the blob after that message.
 
         Args:
-            timeout: seconds to wait at most; None waits without a limit, 0 not at all.
+            timeout: longest wait in seconds; None, the default, waits without a limit, 0 does not wait.
 
         Raises:
             TimeoutError: no blob came in time.
@@ -104,19 +104,19 @@ class ProgramContext:
 
 
 class PythonProgram:
-    """A function that is called anew for every instance."""
+    """A function that is called once for each instance."""
 
     def __init__(self, function: ProgramFunction) -> None:
         self._function = function
 
     def run(self, instance: Instance) -> tuple[Event, str]:
-        """Call the function: what it returns completes the instance, what it raises is its exception."""
+        """Call the function. Its return value completes the instance, its exception is the exception event."""
         try:
             result = self._function(ProgramContext(instance))
             text = _as_text(result, as_json=instance.is_json)
         except Terminated:
-            return Event.Aborted, ""  # told already
-        except BaseException as error:  # a SystemExit ends this instance, not the server's thread
+            return Event.Aborted, ""  # ignored: terminate() has already sent this event
+        except BaseException as error:  # SystemExit ends the instance, not the thread of the pool
             logger.debug("instance %s failed", instance.id, exc_info=True)
             return Event.Exception, "".join(traceback.format_exception_only(type(error), error)).strip()
         return Event.Completed, text

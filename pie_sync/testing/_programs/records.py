@@ -1,4 +1,4 @@
-"""What is remembered of the instances of a server, for whoever tests with it."""
+"""Records of the instances of a server, for the assertions of tests."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ Item = Union[str, bytes]
 
 @dataclass(frozen=True)
 class InstanceRecord:
-    """What is known of an instance: an element of :attr:`LocalServer.instances`. It never changes.
+    """Snapshot of an instance: an element of :attr:`LocalServer.instances`. Immutable.
 
     Attributes:
         id: the instance's UUID.
-        program: what was launched, as the client named it to the server: the name of a program, or its hash.
-        username: whose instance it is.
-        args: the arguments that it was launched with; on the process protocol the one JSON text.
+        program: the launched program as the client named it in its request: the program's name, or its hash.
+        username: the user who launched it.
+        args: its arguments; on the process protocol the one JSON text.
         received: what the program has received, in order: a str for each message, bytes for each blob.
-        event: how it ended: a terminal :class:`Event`; None if it had not ended.
+        event: the terminal :class:`Event`; None if it had not ended.
         message: the text of that event: the program's result, or the reason why there is none.
     """
 
@@ -45,12 +45,12 @@ class InstanceRecord:
 
     @property
     def input(self) -> Any:
-        """What the one JSON text says (a text that is no JSON says None); None on the instance protocol."""
+        """The value of the JSON text (None if the text is not JSON); None on the instance protocol."""
         return parse_input(self.args[0]) if self._is_json else None
 
 
 class Record:
-    """What is being noted of one instance; for :class:`Records` only, whose lock guards it."""
+    """The mutable record of one instance. Only :class:`Records` reads and changes it, under its lock."""
 
     __slots__ = ("event", "is_kept", "launch", "message", "received", "size")
 
@@ -63,7 +63,7 @@ class Record:
         self.is_kept = True
 
     def snapshot(self) -> InstanceRecord:
-        """Return what is known."""
+        """Return the current state."""
         instance_id, program, username, args, is_json = self.launch
         return InstanceRecord(
             instance_id, program, username, tuple(args), tuple(self.received), self.event, self.message, is_json
@@ -71,29 +71,29 @@ class Record:
 
 
 class Records:
-    """The records of the newest instances. Safe to use from any thread; nothing but the lock is waited for.
+    """The records of the newest instances. Safe to use from any thread; methods block on a short lock only.
 
-    There are never more than 1000, nor more than 64 MiB of what they hold. The oldest ones go first, and each as a
-    whole, so that none that is there lacks something. An instance that receives more than that alone has none.
+    At most 1000 records are kept, with at most 64 MiB of content. The oldest records are dropped first, and always
+    as a whole, so that no record is incomplete. An instance that receives more than 64 MiB has no record.
     """
 
     def __init__(self) -> None:
         self._records: deque[Record] = deque()
         self._size = 0
-        # Guards the two above and what is in the records. Nothing else is locked while it is held.
+        # Guards the two above and the content of all records. No other lock is taken while it is held.
         self._lock = threading.Lock()
 
     def begin(
         self, instance_id: str, program: str, username: str, args: Sequence[str], *, is_json: bool
     ) -> Record:
-        """Note a launch.
+        """Add the record of a launch.
 
         Args:
             instance_id: the instance's UUID.
-            program: what was launched, as the client named it.
-            username: whose instance it is.
-            args: what it was launched with; must not change.
-            is_json: whether that is one JSON text.
+            program: the program as the client named it.
+            username: the user who launched it.
+            args: its arguments; must not change.
+            is_json: whether ``args`` is one JSON text.
         """
         record = Record((instance_id, program, username, args, is_json), sum(map(_size, args)))
         with self._lock:
@@ -102,7 +102,7 @@ class Records:
         return record
 
     def receive(self, record: Record, item: Item) -> None:
-        """Note that the program receives a message or a blob."""
+        """Record a message or a blob that the program receives."""
         with self._lock:
             if record.is_kept:
                 size = _size(item)
@@ -111,7 +111,7 @@ class Records:
                 self._make_room(size)
 
     def finish(self, record: Record, event: Event, message: str) -> None:
-        """Note how the instance ends."""
+        """Record the terminal event of an instance."""
         with self._lock:
             if record.is_kept:
                 size = _size(message)
@@ -120,7 +120,7 @@ class Records:
                 self._make_room(size)
 
     def snapshot(self) -> list[InstanceRecord]:
-        """Return what is known of the instances, in the order of their launches."""
+        """Return the records, in the order of the launches."""
         with self._lock:
             return [record.snapshot() for record in self._records]
 
@@ -129,7 +129,7 @@ class Records:
         while self._size > MAX_SIZE or len(self._records) > MAX_INSTANCES:
             oldest = self._records.popleft()
             oldest.is_kept = False
-            oldest.received.clear()  # the instance may live on for long
+            oldest.received.clear()  # the instance, which holds the record, may run for long
             self._size -= oldest.size
 
 

@@ -1,8 +1,8 @@
-"""The WASI calls that carry a program's input and output, or that it can wait in.
+"""Replaces the WASI calls that read, write, or wait.
 
-wasmtime has all of WASI preview 1, and its own version of most calls is used. These are replaced because
-wasmtime's reads and sleeps can't be interrupted from another thread, and its custom outputs are called from
-threads of its own, in which nothing tells that the last of a program's output has arrived.
+wasmtime implements WASI preview 1, and most of its calls are used as they are. These calls are replaced because
+another thread can't interrupt wasmtime's reads and sleeps, and because wasmtime calls custom outputs from its own
+threads, which don't say when the last output of a program has arrived.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ logger = logging.getLogger("pie_sync.testing")
 
 MODULE = "wasi_snapshot_preview1"
 
-# Error numbers, clocks, and the layout of structures are those of the WASI preview 1 specification.
+# Error numbers, clocks, and the layout of structures, from the WASI preview 1 specification.
 SUCCESS, EBADF, EFAULT, EINTR, EINVAL = 0, 8, 21, 27, 28
 REALTIME, MONOTONIC = 0, 1
 CLOCK_EVENT, READ_EVENT, WRITE_EVENT = 0, 1, 2
@@ -44,7 +44,7 @@ WaitResult = tuple[int, int, int, int]  # user data, error number, type of event
 
 
 class _GuestMemory:
-    """The caller's linear memory, with every address checked; MemoryError tells of a bad one."""
+    """The program's linear memory. Checks each address, and raises MemoryError for one that is out of bounds."""
 
     def __init__(self, caller: Caller) -> None:
         memory = caller.get("memory")
@@ -73,7 +73,7 @@ class _GuestMemory:
 
 
 class HostCalls:
-    """The input and output of one instance. Its calls run in the instance's thread and never raise."""
+    """Standard input, output and error of one instance. The calls run in the instance's thread and never raise."""
 
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
@@ -85,7 +85,7 @@ class HostCalls:
         }
 
     def define(self, linker: Linker) -> None:
-        """Replace the linker's version of the calls."""
+        """Replace these calls in the linker."""
         i32, i64 = ValType.i32(), ValType.i64()
         calls: list[tuple[Callable[..., int], list[ValType]]] = [
             (self.fd_write, [i32, i32, i32, i32]),
@@ -98,14 +98,14 @@ class HostCalls:
             linker.define_func(MODULE, call.__name__, signature, _guarded(call), access_caller=True)
 
     def finish(self) -> None:
-        """Send what is left of an incomplete character at the end of an output."""
+        """Send a replacement character for each output that ends with an incomplete UTF-8 sequence."""
         for event, decoder in self._outputs.values():
             rest = decoder.decode(b"", final=True)
             if rest:
                 self._instance.emit(event, rest)
 
     def fd_write(self, memory: _GuestMemory, fd: int, iovecs: int, count: int, written: int) -> int:
-        """Send what is written to the standard output or error."""
+        """Send what the program writes to its standard output or error."""
         if fd not in self._outputs:
             return EBADF
         data = b"".join(memory.read(address, size) for address, size in memory.iovecs(iovecs, count))
@@ -117,7 +117,7 @@ class HostCalls:
         return SUCCESS
 
     def fd_read(self, memory: _GuestMemory, fd: int, iovecs: int, count: int, read: int) -> int:
-        """Read from the standard input, waiting for a message when there is nothing left of the last one."""
+        """Read from the standard input; block until there is a message if the last one was read completely."""
         if fd != STDIN:
             return EBADF
         buffers = memory.iovecs(iovecs, count)
@@ -132,7 +132,7 @@ class HostCalls:
         return SUCCESS
 
     def clock_time_get(self, memory: _GuestMemory, clock: int, _precision: int, result: int) -> int:
-        """Read a clock: the same ones that :meth:`poll_oneoff` goes by."""
+        """Read a clock, one of those that :meth:`poll_oneoff` waits for."""
         now = _now(clock)
         if now is None:
             return EINVAL
@@ -140,7 +140,7 @@ class HostCalls:
         return SUCCESS
 
     def poll_oneoff(self, memory: _GuestMemory, wanted: int, results: int, count: int, stored: int) -> int:
-        """Wait until a clock has reached a time, or the standard input can be read."""
+        """Block until a clock has reached a time, or the standard input can be read."""
         if not 0 < count <= MAX_SUBSCRIPTIONS:
             return EINVAL
         entries = memory.read(wanted, count * _SUBSCRIPTION_SIZE)
@@ -163,7 +163,7 @@ class HostCalls:
 
 
 class _Subscription:
-    """One of the things that a ``poll_oneoff`` waits for."""
+    """One of the events that a ``poll_oneoff`` waits for: a clock, or a readable or writable file descriptor."""
 
     def __init__(self, entry: bytes) -> None:
         self.user_data, self.kind = _SUBSCRIPTION_HEAD.unpack_from(entry)
@@ -185,7 +185,7 @@ class _Subscription:
             self._error = EBADF
 
     def result(self, unread: int) -> WaitResult | None:
-        """Return what has happened, None if nothing has; ``unread`` is what the standard input holds."""
+        """Return the event, None if it has not happened; ``unread`` is 0 if the standard input has no data."""
         if self._error:
             return self.user_data, self._error, self.kind, 0
         if self.kind == READ_EVENT and not unread:
@@ -195,7 +195,7 @@ class _Subscription:
         return self.user_data, SUCCESS, self.kind, unread if self.kind == READ_EVENT else 0
 
     def seconds_left(self) -> float:
-        """Return how long the clock has still to go."""
+        """Return the seconds until the clock reaches the deadline."""
         return (self._deadline - (_now(self._clock) or 0)) / 1e9
 
 
@@ -206,17 +206,18 @@ def _now(clock: int) -> int | None:
 
 
 def _guarded(call: Callable[..., int]) -> Callable[..., int]:
-    """Turn numbers into what they are in C, and exceptions into error numbers.
+    """Make arguments unsigned, and turn exceptions into error numbers.
 
-    wasmtime keeps an exception of a host call in one place for all threads, so none may get that far.
+    wasmtime stores the exception of a host call in a variable that all threads share, so no exception may reach
+    wasmtime.
     """
 
     def guarded(caller: Caller, *arguments: int) -> int:
         try:
-            # Wasm integers arrive signed. The 64-bit ones among them are ignored.
+            # Wasm integers arrive signed. No call uses its 64-bit arguments.
             return call(_GuestMemory(caller), *(argument & 0xFFFFFFFF for argument in arguments))
         except Terminated:
-            # The epoch has moved on already: the program is stopped as soon as it goes on.
+            # terminate() has incremented the epoch, which stops the program when this call returns.
             return EINTR
         except MemoryError:
             return EFAULT

@@ -1,7 +1,7 @@
-"""Programs that are WebAssembly: WASI preview 1 command modules, run by wasmtime.
+"""WebAssembly programs: WASI preview 1 command modules, run by wasmtime.
 
-Each instance has an engine of its own, so that moving on its epoch stops that instance and no other; a module
-is compiled once and then only loaded (under a millisecond) for each instance.
+Each instance has its own engine, since incrementing an engine's epoch stops everything that runs in that engine. A
+module is compiled once, and then loaded for each instance, which takes less than a millisecond.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ __all__ = ["InvalidModuleError", "WasmProgram"]
 WASM_MAGIC = b"\0asm"
 WASM_PAGE_SIZE = 65536
 
-# wasmtime keeps Python callbacks in a table for the whole process, which its older releases change without a
-# lock. Held while callbacks are added or removed.
+# Held while callbacks are added or removed: wasmtime keeps Python callbacks in one table for the process, and its
+# older releases change that table without a lock.
 _callback_table_lock = threading.Lock()
 
 
 class InvalidModuleError(ValueError):
-    """These bytes are no WebAssembly module."""
+    """The bytes are not a WebAssembly module."""
 
 
 class WasmProgram:
@@ -41,7 +41,7 @@ class WasmProgram:
     """
 
     def __init__(self, wasm: bytes, memory_limit: int) -> None:
-        # wasmtime would also take the text form; a server does not.
+        # wasmtime would also accept the text form, which a real server refuses.
         if not wasm.startswith(WASM_MAGIC):
             raise InvalidModuleError("no WebAssembly module")
         try:
@@ -56,7 +56,7 @@ class WasmProgram:
 
 
 class _Run:
-    """One run of a module, in one thread. Everything of wasmtime's is freed at its end, not by chance later."""
+    """One run of a module, in one thread. Frees all wasmtime objects at its end, without the garbage collector."""
 
     def __init__(self, compiled: bytes, memory_limit: int, instance: Instance) -> None:
         self._memory_limit = memory_limit
@@ -70,7 +70,7 @@ class _Run:
     def run(self) -> tuple[Event, str]:
         try:
             self._prepare()
-            # The epoch's deadline is set: from here on a termination, also an earlier one, stops the program.
+            # Call this after set_epoch_deadline(), so that a termination stops the program, also an earlier one.
             self._instance.on_terminate(self._engine.increment_epoch)
             outcome = self._call_start()
             self._host_calls.finish()
@@ -87,7 +87,7 @@ class _Run:
         wasi = WasiConfig()  # no files, no environment
         wasi.argv = [self._instance.program_name, *self._instance.arguments]
         self._store.set_wasi(wasi)
-        # A table's element takes up to 16 bytes, which are no linear memory but memory all the same.
+        # A table element takes up to 16 bytes of memory outside the linear memory.
         self._store.set_limits(memory_size=self._memory_limit, memories=1, table_elements=self._memory_limit // 16)
         self._store.set_epoch_deadline(1)
         self._linker.allow_shadowing = True
@@ -99,7 +99,7 @@ class _Run:
         try:
             exports = self._linker.instantiate(self._store, self._module).exports(self._store)
         except (WasmtimeError, wasmtime.Trap) as error:
-            # wasmtime tells a refused allocation from other faults by the text alone.
+            # Only the text of wasmtime's error shows that an allocation was refused.
             refused = "exceeds memory limits" in str(error) or "exceeds table limits" in str(error)
             return Event.OutOfResources if refused else Event.Exception, str(error)
         start = exports.get("_start")
@@ -121,10 +121,10 @@ class _Run:
         return Event.Exception, text
 
     def _is_full(self, memory: Memory) -> bool:
-        """Whether not one page more would have been granted.
+        """Whether the memory could not grow by another page.
 
-        A program that failed because one large request was refused, with room left for a smaller one, can't
-        be told from a program that failed by itself: wasmtime does not report refusals.
+        wasmtime does not report refused requests. So a program that failed because a large request was refused
+        looks like any other failure if there was room for one more page.
         """
         return memory.data_len(self._store) + WASM_PAGE_SIZE > self._memory_limit
 

@@ -1,4 +1,4 @@
-"""What a server knows, whichever protocol its clients speak: programs, users, connections.
+"""The state of a server that all dialects share: users, programs, instances, and the connections of clients.
 
-Not in here: how a message looks.
+Not in here: the format of protocol messages. The dialects translate between messages and this room.
 """

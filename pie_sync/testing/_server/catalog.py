@@ -1,4 +1,4 @@
-"""Which programs there are, and what they are called."""
+"""The programs of a server and their names."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ProgramName(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> ProgramName:
-        """Read ``[namespace/]name[@version]``; what is left out is ``std`` and ``latest``.
+        """Parse ``[namespace/]name[@version]``; the defaults are ``std`` and ``latest``.
 
         Raises:
             ValueError: ``text`` does not have that form.
@@ -39,15 +39,15 @@ class ProgramName(NamedTuple):
         return f"{self.namespace}/{self.name}@{self.version}"
 
 
-class _Shelf:
-    """Programs by name, each in one version or more."""
+class _VersionedPrograms:
+    """Programs by name and version."""
 
     def __init__(self) -> None:
         self._versions: dict[str, dict[str, Program]] = {}
 
     def put(self, name: ProgramName, program: Program) -> None:
         versions = self._versions.setdefault(f"{name.namespace}/{name.name}", {})
-        versions.pop(name.version, None)  # so that a replaced version counts as the newest
+        versions.pop(name.version, None)  # a replaced version becomes the newest
         versions[name.version] = program
 
     def get(self, name: ProgramName) -> Program | None:
@@ -61,38 +61,39 @@ class _Shelf:
 
 
 class Catalog:
-    """The programs of a server: uploaded ones, shared by all users, and those of the registry.
+    """The programs of a server: uploaded ones, which all users share, and those of the registry.
 
-    ``latest`` is the version of that name, or else the one that was added last. Safe to use from any thread.
+    ``latest`` means the version with that name or, if there is none, the version that was added last. Safe to use
+    from any thread.
     """
 
     def __init__(self) -> None:
         self._by_hash: dict[str, Program] = {}
-        self._uploaded = _Shelf()
-        self._registry = _Shelf()
+        self._uploaded = _VersionedPrograms()
+        self._registry = _VersionedPrograms()
         # Guards the three above.
         self._lock = threading.Lock()
 
     def register(self, name: ProgramName, program: Program, *, replace: bool = True) -> None:
-        """Put a program into the registry; one with the same name and version gives way, or stays."""
+        """Add a program to the registry, unless ``replace`` is false and the name and version are taken."""
         with self._lock:
             if replace or self._registry.get(name) is None:
                 self._registry.put(name, program)
 
     def add_upload(self, program_hash: str, program: Program, name: ProgramName | None = None) -> None:
-        """Add an uploaded program, to be found by its hash and, where it has one, by its name."""
+        """Add an uploaded program under its hash and, if it has one, under its name."""
         with self._lock:
             self._by_hash[program_hash] = program
             if name is not None:
                 self._uploaded.put(name, program)
 
     def by_hash(self, program_hash: str) -> Program | None:
-        """Return the uploaded program with this hash."""
+        """Return the uploaded program with this hash, None if there is none."""
         with self._lock:
             return self._by_hash.get(program_hash)
 
     def registered(self, name: ProgramName) -> Program | None:
-        """Return a program of the registry."""
+        """Return the program of the registry with this name, None if there is none."""
         with self._lock:
             return self._registry.get(name)
 
@@ -102,7 +103,7 @@ class Catalog:
             return self._registry.versions(namespace, name)
 
     def by_name(self, name: ProgramName) -> Program | None:
-        """Return an uploaded program or, when there is none of that name, one of the registry."""
+        """Return the uploaded program with this name or, if there is none, that of the registry."""
         with self._lock:
             return self._uploaded.get(name) or self._registry.get(name)
 

@@ -1,4 +1,4 @@
-"""What the server has to tell one client, in order, sent by a thread of its own."""
+"""The outgoing queue of one client: answers and outputs, which a thread sends in order."""
 
 from __future__ import annotations
 
@@ -8,35 +8,30 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Callable, Union
 
+from .._network.websocket import Message, NothingSentError
 from .._programs.instance import Output
-from .._programs.mailbox import bounded
+from .._programs.mailbox import clamp_timeout
 
-__all__ = ["Channel", "Message", "NothingSentError"]
+__all__ = ["Channel"]
 
-# Programs wait while more than this is queued. A buffer that is attached to may be larger, and is sent whole.
-ROOM = 1024 * 1024
-BATCH = 256 * 1024
+# Programs wait while more than this is queued. An attach may exceed it: it queues all output that was kept.
+MAX_QUEUED_BYTES = 1024 * 1024
+BATCH_BYTES = 256 * 1024
 ITEM_OVERHEAD = 64
 
-Message = Union[bytes, str]
 Item = Union[Message, Output]
-
-
-class NothingSentError(OSError):
-    """The connection was lost before anything of a batch was sent."""
 
 
 class Channel:
     """A queue of answers and outputs, and the loop that sends them. The receiver of a connection's instances.
 
-    Nothing but :meth:`wait_for_room`, :meth:`drain` and :meth:`run` ever blocks, so that a client that does not
-    read stops the programs that it is attached to, and nothing else.
+    Only :meth:`wait_until_writable`, :meth:`drain` and :meth:`run` block. So a client that does not read stops the
+    programs that it is attached to, and nothing else. Safe to use from any thread.
 
     Args:
-        transmit: sends messages, bytes in binary frames and str in text frames; may block; raises
-            NothingSentError or another OSError when the connection is lost, the first if that was so before it
-            began.
-        encode: makes the messages for an output.
+        transmit: sends messages; may block. Raises NothingSentError if the connection was lost before the first
+            message, and another OSError if it was lost later.
+        encode: encodes an output as messages.
     """
 
     def __init__(
@@ -48,66 +43,69 @@ class Channel:
         self._encode = encode
         self._queue: deque[Item] = deque()
         self._delay = 0.0
-        # What comes behind the queue when there is a delay: each item with the time.monotonic() at which it came.
-        self._held: deque[tuple[float, Item]] = deque()
-        self._queued_bytes = 0  # of both
+        # Items that come after those of the queue, each with the time.monotonic() at which the delay began.
+        self._delayed: deque[tuple[float, Item]] = deque()
+        self._queued_bytes = 0  # in _queue and _delayed
         self._closed = False
         self._sending = False
         self._lost = False
         # Guards the seven above.
         self._lock = threading.Lock()
-        self._filled = threading.Condition(self._lock)  # there may be something to send, or it is closed
-        self._emptied = threading.Condition(self._lock)  # there may be room, or wake()
+        self._filled = threading.Condition(self._lock)  # notified when items are added, and by close()
+        self._emptied = threading.Condition(self._lock)  # notified when items are sent, and by wake() and close()
 
     def answer(self, message: Message) -> None:
-        """Queue a message; without effect when the channel is closed."""
+        """Queue a message; does nothing if the channel is closed."""
         with self._lock:
             self._put(message)
 
     def deliver(self, output: Output) -> bool:
-        """Queue an output; False when the channel is closed."""
+        """Queue an output; return False if the channel is closed."""
         with self._lock:
             return self._put(output)
 
-    def wait_for_room(self, give_up: Callable[[], bool]) -> None:
-        """Block while too much is queued and neither the channel is closed nor ``give_up()``."""
-        if self._queued_bytes < ROOM:  # a stale number is as good as any
+    def wait_until_writable(self, cancelled: Callable[[], bool]) -> None:
+        """Block while too much is queued, until the channel is closed or ``cancelled()`` is true.
+
+        A call of :meth:`wake` makes it check ``cancelled()`` again.
+        """
+        if self._queued_bytes < MAX_QUEUED_BYTES:  # read without the lock: the limit need not be exact
             return
         with self._lock:
-            self._emptied.wait_for(lambda: self._queued_bytes < ROOM or self._closed or give_up())
+            self._emptied.wait_for(lambda: self._queued_bytes < MAX_QUEUED_BYTES or self._closed or cancelled())
 
     def wake(self) -> None:
-        """Make waiting calls look at their ``give_up`` again."""
+        """Make waiting calls check their ``cancelled`` again."""
         with self._lock:
             self._emptied.notify_all()
 
-    def hold_back(self, seconds: float) -> None:
-        """Send what comes from now on, and what is held back already, so many seconds after it came; in order."""
+    def set_delay(self, seconds: float) -> None:
+        """Send all later and all delayed items that many seconds after they were queued, in order."""
         with self._lock:
             self._delay = seconds
             self._filled.notify_all()
 
     def drain(self, timeout: float) -> None:
-        """Wait until everything is sent or nothing can be; at most ``timeout`` s beyond what is held back."""
+        """Block until everything is sent or nothing can be sent, but for the delay and ``timeout`` s at most."""
         with self._lock:
-            self._emptied.wait_for(lambda: self._is_over or not self._held)
-            self._emptied.wait_for(lambda: self._is_over or not (self._queue or self._sending), timeout)
+            self._emptied.wait_for(lambda: self._is_done or not self._delayed)
+            self._emptied.wait_for(lambda: self._is_done or not (self._queue or self._sending), timeout)
 
     def close(self) -> None:
-        """Take nothing more and send nothing more, but for what is being sent this moment."""
+        """Accept no more items, and send none but those that are being sent at this moment."""
         with self._lock:
             self._closed = True
             self._filled.notify_all()
             self._emptied.notify_all()
 
     def unsent(self) -> list[Output]:
-        """Return the outputs that were not sent; to be called when :meth:`run` has ended."""
+        """Return the outputs that were not sent. Call this after :meth:`run` has returned."""
         with self._lock:
-            items = [*self._queue, *(item for _, item in self._held)]
+            items = [*self._queue, *(item for _, item in self._delayed)]
         return [item for item in items if isinstance(item, Output)]
 
     def run(self) -> None:
-        """Send until the channel is closed or the connection is lost."""
+        """Send items until the channel is closed or the connection is lost. Blocks in between."""
         while True:
             batch = self._take()
             if not batch:
@@ -122,24 +120,24 @@ class Channel:
                 return
 
     def _try_to_send(self, batch: list[Item]) -> tuple[bool, list[Item]]:
-        """Return whether the connection is lost, and what then is known not to have been sent."""
+        """Send a batch. Return whether the connection is lost, and the items that were certainly not sent."""
         try:
             self._transmit(self._messages(batch))
         except NothingSentError:
             return True, batch
         except OSError:
-            return True, []  # some of it may have arrived: as with a real server, it is gone
+            return True, []  # some of it may have arrived, so it is dropped, as by a real server
         return False, []
 
     @property
-    def _is_over(self) -> bool:
+    def _is_done(self) -> bool:
         return self._lost or self._closed
 
     def _put(self, item: Item) -> bool:
         if self._closed:
             return False
-        if self._delay or self._held:
-            self._held.append((time.monotonic(), item))
+        if self._delay or self._delayed:
+            self._delayed.append((time.monotonic(), item))
         else:
             self._queue.append(item)
         self._queued_bytes += _size(item)
@@ -147,14 +145,14 @@ class Channel:
         return True
 
     def _take(self) -> list[Item]:
-        """Wait for items and return some of them, in order; none when the channel is closed."""
+        """Block until there are items and return some of them, in order; none if the channel is closed."""
         with self._lock:
             while not (self._queue or self._closed):
-                self._filled.wait(self._seconds_to_go())
-                self._release()
+                self._filled.wait(self._seconds_until_due())
+                self._queue_due_items()
             batch: list[Item] = []
             size = 0
-            while self._queue and size < BATCH and not self._closed:
+            while self._queue and size < BATCH_BYTES and not self._closed:
                 item = self._queue.popleft()
                 size += _size(item)
                 batch.append(item)
@@ -163,14 +161,14 @@ class Channel:
             self._emptied.notify_all()
         return batch
 
-    def _seconds_to_go(self) -> float | None:
-        """Return when the first item that is held back may go; None if there is none."""
-        return bounded(self._held[0][0] + self._delay - time.monotonic()) if self._held else None
+    def _seconds_until_due(self) -> float | None:
+        """Return the seconds until the first delayed item is due; None if there is none."""
+        return clamp_timeout(self._delayed[0][0] + self._delay - time.monotonic()) if self._delayed else None
 
-    def _release(self) -> None:
-        """Queue what has been held back for long enough."""
-        while self._seconds_to_go() == 0:
-            self._queue.append(self._held.popleft()[1])
+    def _queue_due_items(self) -> None:
+        """Move the delayed items that are due into the queue."""
+        while self._seconds_until_due() == 0:
+            self._queue.append(self._delayed.popleft()[1])
 
     def _messages(self, batch: Iterable[Item]) -> Iterator[Message]:
         for item in batch:

@@ -1,4 +1,4 @@
-"""One client of the server: its connection, what is queued for it, and the protocol it speaks."""
+"""One client of the server: its connection, its outgoing queue, and its dialect."""
 
 from __future__ import annotations
 
@@ -9,50 +9,56 @@ from typing import Callable, Protocol
 
 from websockets.exceptions import ConnectionClosed
 
-from .._network.websocket import Connection
+from .._network.websocket import Connection, Message
 from .._programs.instance import Output
-from .channel import Channel, Message
+from .channel import Channel
 
-__all__ = ["Client", "Dialect", "HangUp"]
+__all__ = ["Client", "CloseConnection", "Dialect"]
 
 logger = logging.getLogger("pie_sync.testing")
 
-FLUSH_TIMEOUT = 1.0
+FLUSH_TIMEOUT = 1.0  # seconds
 
 
-class HangUp(Exception):  # noqa: N818 - an order, not a fault
+class CloseConnection(Exception):  # noqa: N818 - a command, not an error
     """Raised by a dialect to end the connection.
 
     Attributes:
-        abrupt: cut it, instead of sending what is queued and a close frame.
+        abort: close the TCP connection at once, without sending what is queued and a close frame.
     """
 
-    def __init__(self, *, abrupt: bool = False) -> None:
+    def __init__(self, *, abort: bool = False) -> None:
         super().__init__()
-        self.abrupt = abrupt
+        self.abort = abort
 
 
 class Dialect(Protocol):
-    """A generation of the wire protocol, for one connection."""
+    """The server's side of one generation of the wire protocol, for one connection."""
 
     def receive(self, message: bytes | str) -> None:
-        """Do what a message asks for; called in the connection's thread.
+        """Handle a message. Called in the connection's thread.
 
         Raises:
-            HangUp: the connection shall end.
+            CloseConnection: to end the connection.
         """
 
     def lost(self, unsent: list[Output]) -> None:
-        """Do what has to be done when the connection has ended; may be called again, with nothing unsent."""
+        """Detach or end the instances of the connection, which has ended.
+
+        May be called again, then with nothing unsent.
+
+        Args:
+            unsent: the outputs that could not be sent.
+        """
 
 
 class Client:
-    """Serves one connection until it ends. Its sending thread runs from the start, and ends with :meth:`serve`.
+    """Serves one connection until it ends. Starts a thread that sends; the thread ends with :meth:`serve`.
 
     Args:
         connection: the connection.
-        encode: makes the messages for an output.
-        new_dialect: makes the dialect, given the channel for its answers.
+        encode: encodes an output as messages.
+        new_dialect: makes the dialect, which puts its answers into the given channel.
     """
 
     def __init__(
@@ -65,48 +71,51 @@ class Client:
         self._channel = Channel(connection.transmit, encode)
         self._dialect = new_dialect(self._channel)
         self._sender = threading.Thread(target=self._send, name="sender", daemon=True)
-        # Serialises the end of the connection, which may come from drop() and from serve() at once.
+        # Serialises _end(), which drop() and serve() may call at once.
         self._end_lock = threading.Lock()
         self._ended = False
         self._sender.start()
 
     def serve(self) -> None:
-        """Receive and answer until the connection ends; called in the connection's thread."""
-        abrupt = True
+        """Handle messages until the connection ends. Called in the connection's thread."""
+        abort = True
         try:
             while True:
                 self._dialect.receive(self._connection.recv())
         except ConnectionClosed:
             pass
-        except HangUp as order:
-            abrupt = order.abrupt
-            if not abrupt:
+        except CloseConnection as command:
+            abort = command.abort
+            if not abort:
                 self._channel.drain(FLUSH_TIMEOUT)
         finally:
-            self._end(0.0 if abrupt else FLUSH_TIMEOUT)
-            # A launch or an attach may have been under way while another thread called drop().
+            self._end(0.0 if abort else FLUSH_TIMEOUT)
+            # A launch or an attach may have been in progress when another thread called drop().
             self._dialect.lost([])
-            if abrupt:
+            if abort:
                 self._connection.abort()
 
     def drop(self) -> None:
-        """Cut the connection, from another thread; when this returns, the dialect knows that it is lost."""
+        """Abort the connection. Called from other threads; blocks until the dialect has handled the loss."""
         self._end(FLUSH_TIMEOUT)
         self._connection.abort()
 
-    def hold_back(self, seconds: float) -> None:
-        """See :meth:`Channel.hold_back`."""
-        self._channel.hold_back(seconds)
+    def set_delay(self, seconds: float) -> None:
+        """See :meth:`Channel.set_delay`."""
+        self._channel.set_delay(seconds)
 
-    def give_up(self) -> None:
-        """Send nothing more, so that nothing waits for that; the connection itself goes on. Never blocks."""
+    def stop_sending(self) -> None:
+        """Send nothing more, so that no thread waits for this client to read. Never blocks."""
         self._channel.close()
 
-    def _end(self, patience: float) -> None:
-        """Stop sending and give the unsent outputs back; what is being sent has ``patience`` seconds for it."""
+    def _end(self, timeout: float) -> None:
+        """Stop sending, and hand the unsent outputs to the dialect.
+
+        A batch that is being sent has ``timeout`` seconds before the connection is aborted.
+        """
         self._channel.close()
         with self._end_lock:
-            self._sender.join(patience)
+            self._sender.join(timeout)
             if self._sender.is_alive():
                 self._connection.abort()
                 self._sender.join()
@@ -118,5 +127,5 @@ class Client:
         try:
             self._channel.run()
         except Exception:
-            logger.exception("cannot send")
+            logger.exception("could not send to a client")
             self._connection.abort()

@@ -1,4 +1,4 @@
-"""Who may log in: users with SSH keys, and the holder of the internal token."""
+"""Authentication: users with SSH keys, and the internal token."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ PublicKey = Union[rsa.RSAPublicKey, ed25519.Ed25519PublicKey, ec.EllipticCurvePu
 
 
 class LoginAnswer(NamedTuple):
-    """What to tell a client that wants to log in."""
+    """The answer to a step of the login."""
 
     successful: bool
     text: str
     challenge: bool = False
-    """Whether ``text`` is a challenge, in base64."""
+    """Whether ``text`` is a challenge in base64."""
 
 
 class Users:
     """The accounts of a server.
 
     Args:
-        keys: OpenSSH public key lines by user name, as one text or several; None lets everybody in.
-        internal_token: what :meth:`Login.by_token` accepts; None accepts nothing.
+        keys: OpenSSH public key lines by user name, as one str or several; None disables authentication.
+        internal_token: the token that :meth:`Login.by_token` accepts; None accepts none.
 
     Raises:
-        ValueError: a line is not a public key of a supported kind.
+        ValueError: a line is not a public key of a supported type.
     """
 
     def __init__(self, keys: Mapping[str, str | Iterable[str]] | None, internal_token: str | None) -> None:
@@ -51,28 +51,28 @@ class Users:
 
     @property
     def authentication_disabled(self) -> bool:
-        """Whether every user name is accepted, without a proof."""
+        """Whether every user name is accepted without a signature."""
         return self._keys is None
 
     def knows(self, username: str) -> bool:
-        """Whether there is such a user."""
+        """Whether the user exists."""
         return self._keys is None or username in self._keys
 
     def verify(self, username: str, challenge: bytes, signature: bytes) -> bool:
-        """Whether one of the user's keys made ``signature`` over ``challenge``."""
+        """Whether ``signature`` is a signature of ``challenge`` by one of the user's keys."""
         return any(_verifies(key, challenge, signature) for key in (self._keys or {}).get(username, ()))
 
     def accepts_token(self, token: str) -> bool:
-        """Whether ``token`` is the internal one."""
+        """Whether ``token`` is the internal token."""
         expected = self._internal_token
         return expected is not None and hmac.compare_digest(expected.encode(), token.encode())
 
 
 class Login:
-    """The way of one connection to a user name. For one thread only.
+    """The authentication of one connection. Not thread-safe.
 
     Attributes:
-        username: who it is; None as long as that is not proved.
+        username: the authenticated user; None before.
     """
 
     def __init__(self, users: Users) -> None:
@@ -82,7 +82,7 @@ class Login:
         self._challenge = b""
 
     def identify(self, username: str) -> LoginAnswer:
-        """Take a name, and demand a proof unless authentication is disabled."""
+        """Accept the user name if authentication is disabled; otherwise answer with a challenge."""
         if self._users.authentication_disabled:
             self.username = username
             return LoginAnswer(True, AUTHENTICATION_DISABLED)
@@ -93,7 +93,7 @@ class Login:
         return LoginAnswer(True, base64.b64encode(self._challenge).decode(), challenge=True)
 
     def prove(self, signature: str) -> LoginAnswer:
-        """Take the signature, in base64, over the last challenge; each challenge is good for one try."""
+        """Check the signature (base64) of the last challenge. Each challenge can be used once."""
         username, self._claimed = self._claimed, None
         if username is None:
             return LoginAnswer(False, "No challenge to sign: identify first")
@@ -107,7 +107,7 @@ class Login:
         return LoginAnswer(True, "Authenticated")
 
     def by_token(self, token: str) -> LoginAnswer:
-        """Take the internal token."""
+        """Check the internal token."""
         if not self._users.accepts_token(token):
             return LoginAnswer(False, "Invalid token")
         self.username = INTERNAL_USERNAME
@@ -123,7 +123,7 @@ def _load_lines(username: str, lines: str | Iterable[str]) -> list[PublicKey]:
 def _load_line(username: str, line: str) -> PublicKey:
     try:
         key = load_ssh_public_key(line.encode())
-    except Exception as error:  # cryptography has its own exception for each way to be wrong
+    except Exception as error:  # cryptography raises several types, also its own
         raise ValueError(f"user {username!r}: not an OpenSSH public key line ({error})") from error
     if isinstance(key, rsa.RSAPublicKey) and 2048 <= key.key_size <= 8192:
         return key

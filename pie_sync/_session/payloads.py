@@ -1,0 +1,136 @@
+"""Programs and blobs on their way to the server: what the user gives, hashed and cut into chunks.
+
+Each chunk carries the hash of the whole payload (protocol, common rules). So a payload is read twice, once to
+hash it and once to send it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, Any, Protocol, Union
+
+from blake3 import blake3
+
+from .._protocol.chunks import CHUNK_SIZE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Payload", "PayloadSource", "open_payload"]
+
+#: How much of a file is read at once for hashing.
+_READ_SIZE = 1024 * 1024
+
+#: What ``upload_program`` and ``upload_blob`` take: bytes-like, a path, or a binary file object.
+PayloadSource = Union[bytes, bytearray, memoryview, str, "os.PathLike[str]", IO[bytes]]
+
+
+class Payload(Protocol):
+    """Something to be sent in chunks.
+
+    Attributes:
+        size: its length in bytes.
+        hash: the BLAKE3 hash of all of it, in hex.
+    """
+
+    size: int
+    hash: str
+
+    def chunks(self) -> Iterator[Any]:
+        """Yield the chunks in order, each a bytes-like object of bytes; one empty chunk if there's nothing."""
+
+
+class _MemoryPayload:
+    def __init__(self, data: Any) -> None:
+        view = memoryview(data)
+        # A view with gaps, or of items larger than a byte, can't be cut at byte positions as it is.
+        self._view = view.cast("B") if view.c_contiguous else memoryview(view.tobytes())
+        self.size = self._view.nbytes
+        # Not by several threads (max_threads): BLAKE3 would keep them, and in a child that is forked later, where
+        # they don't exist, hashing would wait for them for ever.
+        self.hash: str = blake3(self._view).hexdigest()
+
+    def chunks(self) -> Iterator[Any]:
+        for position in range(0, max(1, self.size), CHUNK_SIZE):
+            yield self._view[position : position + CHUNK_SIZE]
+
+
+class _FilePayload:
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._begin = file.tell()
+        hasher = blake3()
+        while block := file.read(_READ_SIZE):
+            if not isinstance(block, bytes):
+                raise TypeError("the file object gives text: open it with mode 'rb'")
+            hasher.update(block)
+        self.size = file.tell() - self._begin
+        self.hash: str = hasher.hexdigest()
+
+    def chunks(self) -> Iterator[Any]:
+        self._file.seek(self._begin)
+        left = self.size
+        while True:
+            chunk = _read_exactly(self._file, min(left, CHUNK_SIZE))
+            left -= len(chunk)
+            yield chunk
+            if left == 0:
+                return
+
+
+def _read_exactly(file: IO[bytes], size: int) -> bytes:
+    """Read ``size`` bytes; raw (unbuffered) files may give fewer at a time."""
+    data = file.read(size)
+    while len(data) < size:
+        more = file.read(size - len(data))
+        if not more:
+            raise OSError("the file became shorter while it was being uploaded")
+        data += more
+    return data
+
+
+@contextmanager
+def open_payload(source: PayloadSource) -> Iterator[Payload]:
+    """Make a :class:`Payload` of whatever the user gave, and hash it. Blocks while it is read.
+
+    A file object is read from its current position to its end. One that can't seek (a pipe, a decompressing
+    stream) is copied to an unnamed temporary file first, since it must be read twice.
+
+    Raises:
+        TypeError: it is nothing that can be uploaded.
+        OSError: the file can't be read.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        with open(source, "rb") as file:
+            yield _FilePayload(file)
+    elif not isinstance(source, (bytes, bytearray, memoryview)) and hasattr(source, "read"):
+        if _can_seek(source):
+            yield _FilePayload(source)
+        else:
+            with tempfile.TemporaryFile() as copy:
+                _copy(source, copy)
+                yield _FilePayload(copy)
+    else:
+        try:
+            payload = _MemoryPayload(source)
+        except TypeError as error:
+            raise TypeError(
+                f"expected bytes, a path or a binary file object to upload, not {type(source).__name__}"
+            ) from error
+        yield payload
+
+
+def _can_seek(file: IO[bytes]) -> bool:
+    seekable = getattr(file, "seekable", None)
+    return seekable is not None and seekable()
+
+
+def _copy(source: IO[bytes], copy: IO[bytes]) -> None:
+    try:
+        shutil.copyfileobj(source, copy, _READ_SIZE)
+    except TypeError as error:
+        raise TypeError("the file object gives text: open it with mode 'rb'") from error
+    copy.seek(0)

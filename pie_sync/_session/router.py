@@ -1,0 +1,328 @@
+"""Routes what the server says: answers to pending requests, events to the queues of their instances."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import TYPE_CHECKING, Any, Callable
+
+from .._protocol import PrefixCache, ProtocolDetector
+from .._protocol.messages import Abort, Answer, BadMessage, BlobChunk, InstanceList, Notice, Refusal
+from .._transport.frames import BINARY
+from ..errors import InstanceEnded, PieConnectionError, ProtocolError
+from ..events import Event
+from .blobs import BlobAssembler, BlobError
+from .event_queue import ITEM_SIZE, MESSAGE, EventQueue
+from .memory_limit import MemoryLimit
+from .pending_requests import PendingRequests
+
+if TYPE_CHECKING:
+    from .._protocol import Addressed, Protocol
+    from .._transport.frames import Message
+    from .event_queue import Item
+
+__all__ = ["Router", "StreamsAborted"]
+
+logger = logging.getLogger("pie_sync.protocol")
+transfer_logger = logging.getLogger("pie_sync.transfer")
+
+#: The longest id of an instance. Servers use UUIDs. A limit, since ids are kept, and repeated in every error.
+_MAX_ID_LENGTH = 1000
+
+
+class StreamsAborted(Exception):  # noqa: N818 - a state of the server
+    """The server keeps the connection, but sends no events any more: the text says why."""
+
+
+class Router:
+    """The instances and the pending requests of one session. Messages come from its reader thread.
+
+    Everything else may be called from any thread, except what says otherwise.
+
+    Args:
+        max_blob_size: the most bytes of a blob from the server.
+        max_buffered_bytes: the most memory for events that are not consumed; the rest goes to disk.
+        predecessor: of the session that this one replaces, after its connection was lost.
+
+    Attributes:
+        pending: the requests that wait for their answers.
+    """
+
+    def __init__(self, *, max_blob_size: int, max_buffered_bytes: int, predecessor: Router | None = None) -> None:
+        self.pending = PendingRequests()
+        self._protocol: Protocol | None = None
+        self._decoder: Protocol | ProtocolDetector = ProtocolDetector()
+        self._decode: Callable[[Any], Addressed[EventQueue]] = self._decoder.decode
+        self._prefixes: PrefixCache[EventQueue] | None = None
+        self._blobs = BlobAssembler(max_blob_size)
+        # Whether instances were forgotten of which the reader thread may have the beginning of a blob.
+        self._has_forgotten = False
+        # Events go to the queues in here. Only the reader thread adds; taking out is atomic.
+        self._queues: dict[str, EventQueue] = {}
+        self._memory = MemoryLimit(max_buffered_bytes)
+        # Queues of instances that the server attached to this connection, until somebody asks for them. Shared
+        # with the session that this one replaces, where a caller may be about to claim one.
+        self._unclaimed: dict[str, EventQueue] = {} if predecessor is None else predecessor._unclaimed
+
+    # --- the protocol -------------------------------------------------------------------------------------
+
+    @property
+    def protocol(self) -> Protocol:
+        """The generation of the protocol that the server speaks. Only to be asked for once it is known."""
+        assert self._protocol is not None
+        return self._protocol
+
+    @protocol.setter
+    def protocol(self, protocol: Protocol) -> None:
+        self._protocol = self._decoder = protocol
+        self._prefixes = PrefixCache(protocol)
+        self._decode = self._prefixes.decode
+
+    @property
+    def protocol_name(self) -> str | None:
+        """The name of that generation, or None while it isn't known."""
+        return self._decoder.name
+
+    # --- instances ----------------------------------------------------------------------------------------
+
+    def add_instance(self, instance_id: str, events: EventQueue | None = None) -> None:
+        """Give an instance its queue. For ``on_success``: called by the reader thread.
+
+        Args:
+            instance_id: its id.
+            events: the queue that it had on an earlier connection; None makes a new one.
+
+        Raises:
+            ProtocolError: there is an instance of this id already, whose events must not go to another; or the id
+                is too long.
+        """
+        if len(instance_id) > _MAX_ID_LENGTH:
+            raise ProtocolError(f"the server told an instance id of {len(instance_id)} characters")
+        if instance_id in self._queues:
+            raise ProtocolError(f"the server used the id of instance {instance_id} twice")
+        if events is None:
+            events = self._unclaimed[instance_id] = EventQueue()
+        if self._prefixes is not None:
+            self._prefixes.expect(instance_id, events)  # first: forget() removes what is among the queues
+        self._queues[instance_id] = events
+        self._memory.watch(events)
+        logger.debug("instance %s: attached", instance_id)
+        early, lost = self.pending.take_early(instance_id)
+        end = early.pop()[1:] if early and isinstance(early[-1], tuple) and early[-1][1].terminal else None
+        for decoded in early:
+            if isinstance(decoded, BlobChunk):
+                self._handle_chunk(decoded)
+            else:
+                self._memory.put(events, [decoded[1:]])
+        if lost:
+            events.put_error(
+                ProtocolError(
+                    f"instance {instance_id} sent too much before the server told its id: {lost} events lost"
+                )
+            )
+        if end is not None:
+            self._memory.put(events, [end])
+            self._end_instance(instance_id, events, *end)
+
+    def has_instance(self, instance_id: str) -> bool:
+        """Whether this connection is attached to an instance."""
+        return instance_id in self._queues
+
+    def claim(self, instance_id: str) -> EventQueue | None:
+        """Take over the queue of an instance which the server attached to this connection.
+
+        There is one after a launch or an attach, also after one whose caller gave up too early: nothing that
+        arrived since is lost. None if there is no such instance, or somebody has claimed it already.
+        """
+        return self._unclaimed.pop(instance_id, None)
+
+    def forget(self, instance_id: str, events: EventQueue) -> None:
+        """Drop the events of an instance that nobody holds any more. Safe in a finalizer: takes no lock."""
+        events.forgotten = True  # first, for a reconnection that is about to attach to the instance
+        if self._queues.get(instance_id) is events:
+            self._remove_queue(instance_id)
+            self._has_forgotten = True
+
+    def _remove_queue(self, instance_id: str) -> None:
+        if self._prefixes is not None:
+            self._prefixes.forget(instance_id)
+        self._queues.pop(instance_id, None)  # last: while it is there, no other queue can be expected
+
+    def drop_forgotten(self) -> None:
+        """Drop the instances that were forgotten while this session was made to replace another one."""
+        for instance_id, events in self._queues.copy().items():
+            if events.forgotten:
+                self.forget(instance_id, events)
+
+    # --- the end of the connection ------------------------------------------------------------------------
+
+    def take_instances(self) -> dict[str, EventQueue]:
+        """Hand out the queues of the instances that have not ended. When nothing is read any more."""
+        queues = dict(self._queues)
+        self._queues.clear()
+        return queues
+
+    def lose(self, error: PieConnectionError) -> None:
+        """End the pending requests, and drop what is incomplete. When nothing is read any more."""
+        self.pending.fail_all(error)
+        if self._prefixes is not None:
+            self._prefixes.clear()  # the queues may go on to another session
+        self._blobs.keep_only(())  # the rest of incomplete blobs will not come, not on another connection either
+
+    # --- counters -----------------------------------------------------------------------------------------
+
+    def events_queued(self) -> dict[str, int]:
+        """Return how many events wait in memory, for each instance."""
+        # A copy is one step: other threads may change the dict in between two.
+        return {instance_id: events.qsize() for instance_id, events in self._queues.copy().items()}
+
+    def spilled_bytes(self) -> int:
+        """Return how many bytes of events wait on disk."""
+        return self._memory.spilled_bytes()
+
+    # --- messages -----------------------------------------------------------------------------------------
+
+    def dispatch(self, messages: list[Message]) -> None:
+        """Route the messages of one read, in order. Consumers are woken once, after all of them.
+
+        Only for the reader thread.
+
+        Raises:
+            StreamsAborted: the server sends no events any more.
+        """
+        decode = self._decode
+        if self._has_forgotten:
+            self._has_forgotten = False
+            self._blobs.keep_only(self._queues)
+        waking: set[EventQueue] = set()
+        staging: dict[EventQueue, list[Item]] = {}
+        size = 0
+        try:
+            for message in messages:
+                try:
+                    if isinstance(message, bytes):
+                        decoded = decode(message)
+                    elif message[0] == BINARY:
+                        decoded = decode(message[1])
+                    else:
+                        self._hand_over(staging)
+                        self._handle_text(message[1])
+                        continue
+                    if type(decoded) is not tuple:
+                        if staging:
+                            self._hand_over(staging)
+                        self._handle(decoded)
+                        continue
+                    receiver, event, text = decoded
+                    events = receiver if type(receiver) is EventQueue else self._queue_of(decoded)
+                    if events is None:
+                        continue
+                    # The hot path: an event that comes alone costs what one of a thousand in a row does.
+                    if events.fast_path:
+                        events.queue.append(text if event is MESSAGE else (event, text))  # see EventQueue
+                        size += ITEM_SIZE + len(text)
+                        if events.waiting:
+                            waking.add(events)
+                    else:
+                        staging.setdefault(events, []).append((event, text))
+                    if event.terminal:
+                        if staging:
+                            self._hand_over(staging)
+                        assert isinstance(receiver, str)  # only messages come with a queue
+                        self._end_instance(receiver, events, event, text)
+                except BadMessage as bad:
+                    self._hand_over(staging)
+                    self._complain(bad)
+        finally:
+            if staging:
+                self._hand_over(staging)
+            for events in waking:
+                events.notify()
+            if size:
+                self._memory.grown(size)
+
+    def _hand_over(self, staging: dict[EventQueue, list[Item]]) -> None:
+        """Put the events that are not on the fast path, those of each instance together."""
+        while staging:
+            self._memory.put(*staging.popitem())
+
+    def _end_instance(self, instance_id: str, events: EventQueue, event: Event, text: str) -> None:
+        logger.debug("instance %s: %s", instance_id, event.name)
+        events.terminal = event, text
+        events.end(partial(_ended, instance_id, event, text))
+        self._remove_queue(instance_id)
+        self._blobs.forget(instance_id)
+
+    def _handle(self, decoded: Any) -> None:
+        if type(decoded) is Answer or type(decoded) is InstanceList:
+            self.pending.answer(decoded)
+        elif isinstance(decoded, BlobChunk):
+            self._handle_chunk(decoded)
+        elif isinstance(decoded, Notice):
+            logger.debug("the server says: %s", decoded.text[:1000])
+        elif isinstance(decoded, Abort):
+            raise StreamsAborted(
+                f"the server ended all streams of events: {decoded.text!r} (pie-server 0.5.2 does this to all its"
+                " clients when an inferlet sends an event of 8 MiB or more)"
+            )
+
+    def _queue_of(self, decoded: Any) -> EventQueue | None:
+        """Find the queue of an event by the id of its instance. Without one, perhaps keep the event."""
+        try:
+            events = self._queues.get(decoded[0])
+        except TypeError:
+            raise BadMessage("an event with an instance id that can't be one") from None
+        if events is None:
+            self._keep_early(decoded[0], decoded)
+        return events
+
+    def _keep_early(self, instance_id: str, decoded: Any) -> None:
+        """Keep an event of an unknown instance: the answer that tells its id may be on its way.
+
+        (Process protocol: "Events of a process may arrive before the answer to its launch".) Otherwise nobody
+        holds the instance any more.
+        """
+        if type(instance_id) is not str or len(instance_id) > _MAX_ID_LENGTH:
+            raise BadMessage("an event with an instance id that can't be one: it is no text, or too long")
+        self.pending.keep_early(instance_id, decoded)
+
+    def _handle_text(self, text: str) -> None:
+        decoded = self._decoder.decode_text(text)
+        if isinstance(decoded, Refusal):
+            logger.warning("the server could not understand a message: %s", decoded.text[:1000])
+            self.pending.refuse(decoded.text)
+        elif decoded is not None:
+            self._handle(decoded)
+
+    def _handle_chunk(self, chunk: BlobChunk) -> None:
+        events = self._queues.get(chunk.instance_id)
+        if events is None:
+            self._keep_early(chunk.instance_id, chunk.kept())
+            return
+        try:
+            blob = self._blobs.add(
+                chunk.instance_id, chunk.blob_hash, chunk.index, chunk.total, chunk.data, chunk.name
+            )
+        except BlobError as error:
+            events.put_error(ProtocolError(f"instance {chunk.instance_id}: {error}"))
+            return
+        if blob is not None:
+            transfer_logger.debug(
+                "instance %s: blob %s of %d bytes", chunk.instance_id, chunk.blob_hash, len(blob)
+            )
+            self._memory.put(events, [(Event.Blob, blob)])
+
+    def _complain(self, bad: BadMessage) -> None:
+        """Tell of a message that makes no sense: the request or the instance that it concerns, else the log."""
+        error = ProtocolError(f"the server sent {bad}")
+        if bad.corr_id is not None and self.pending.fail(bad.corr_id, error):
+            return
+        events = self._queues.get(bad.instance_id) if bad.instance_id is not None else None
+        if events is not None:
+            events.put_error(error)
+            return
+        logger.warning("ignored: %s", error)
+
+
+def _ended(instance_id: str, event: Event, text: str) -> InstanceEnded:
+    return InstanceEnded(f"instance {instance_id} has ended: {event.name}: {text[:200]}")
