@@ -7,7 +7,7 @@ import itertools
 import signal
 import threading
 import weakref
-from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, CancelledError, Future, ThreadPoolExecutor
 from functools import partial
 
 import pytest
@@ -224,3 +224,67 @@ def test_a_batch_that_is_collected_anywhere(server, monkeypatch):
             assert collected() is None
     finally:
         gc.enable()
+
+
+class FaultyExecutor(ThreadPoolExecutor):
+    """Its calls fail as the list of faults says, one after the other: it breaks, or loses a worker, or works."""
+
+    def __init__(self, faults):
+        super().__init__(1)
+        self._faults = faults
+
+    def submit(self, function, *args):
+        fault = self._faults.pop(0) if self._faults else None
+        if fault == "submit":
+            raise BrokenExecutor("broken when it is asked")
+        if fault is None:
+            return super().submit(function, *args)
+        future = Future()
+        if fault == "cancel":
+            future.cancel()
+            future.set_running_or_notify_cancel()
+        else:
+            future.set_exception(fault)
+        return future
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        ["submit"],
+        [None, "submit", "submit"],
+        [RuntimeError("the worker has died")],
+        ["cancel", "cancel"],
+        [None, RuntimeError("died"), RuntimeError("died"), None, RuntimeError("died")],
+        [BrokenExecutor("broken"), "cancel", None],
+    ],
+    ids=repr,
+)
+def test_a_faulty_executor(server, faults):
+    left = list(faults)
+    results = run_batch(server.uri, "square", numbers(30), partial(FaultyExecutor, left), shard_size=10)
+    assert messages(results) == squares(30)
+    assert left == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        ("submit", BrokenExecutor),
+        ("cancel", CancelledError),
+        (RuntimeError("the worker has died"), RuntimeError),
+    ],
+    ids=repr,
+)
+def test_an_executor_that_stays_faulty(server, fault, error):
+    left = [fault] * 10
+    with pytest.raises(error):
+        next(run_batch(server.uri, "square", numbers(10), partial(FaultyExecutor, left), shard_size=10))
+    assert len(left) == 7  # three attempts
+
+
+def test_closing_a_batch_that_was_never_begun(server):
+    results = run_batch(server.uri, "square", numbers(), processes())
+    results.close()
+    results.close()
+    assert list(results) == []

@@ -425,3 +425,13 @@ def test_nothing_stays_open(scripted, keys):
     scripted.answer = listing((blob_of(keys[0]), b""))
     assert ParsedPrivateKey.from_agent()
     assert (scripted.connections.get(timeout=10), scripted.connections.get(timeout=10)) == (b"", b""), caught
+
+
+def test_what_a_signal_handler_raises_while_a_key_is_read(scripted, keys, monkeypatch):
+    def interrupted(data):
+        raise Watchdog("watchdog")
+
+    scripted.answer = listing((blob_of(keys[0]), b""))
+    monkeypatch.setattr(_agent, "load_ssh_public_key", interrupted)
+    with pytest.raises(Watchdog):
+        ParsedPrivateKey.from_agent()
