@@ -2,6 +2,8 @@
 
 ``instance.py`` speaks the instance protocol (Pie up to 0.2), ``process.py`` the process protocol (Pie 0.3 to 0.5);
 ``detection.py`` finds out which one a server speaks. ``prefix_cache.py`` is for speed.
+
+Not in here: bytes on their way, and what becomes of a message.
 """
 
 from __future__ import annotations
