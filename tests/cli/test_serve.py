@@ -11,7 +11,14 @@ from pie_sync import Event, ParsedPrivateKey, PieClient
 from pie_sync.testing import LocalServer
 from tests.programs import HELLO
 
-from .conftest import LIMIT, CommandLine, RunHere, finish
+from .conftest import LIMIT, CommandLine, RunHere, finish, python
+
+
+def test_serving_without_its_extra_says_what_to_install() -> None:
+    program = "import sys; sys.modules['wasmtime'] = sys.modules['websockets'] = None; sys.argv[1:] = ['serve'];"
+    done = python(program + "from pie_sync.cli import main; main()")
+    assert done.returncode == 1
+    assert done.stderr.endswith("which is not installed\ncure: pip install 'pie-sync[testing]'\n")
 
 
 @pytest.fixture
