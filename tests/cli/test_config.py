@@ -26,12 +26,12 @@ class TestInit:
 
     def test_says_that_there_is_no_key_yet(self, run_here: RunHere, home: Path) -> None:
         result = run_here("config", "init")
-        assert toml((home / ".pie/cli_config.toml"))["private_key_path"] == "~/.ssh/id_ed25519"
+        assert toml(home / ".pie/cli_config.toml")["private_key_path"] == "~/.ssh/id_ed25519"
         assert result.stderr.endswith(f"\nwarning: {home}/.ssh/id_ed25519: No such file or directory\n")
 
     def test_without_authentication(self, run_here: RunHere, home: Path) -> None:
         assert run_here("config", "init", "--no-auth", "--config", "mine.toml").code == 0
-        values = toml((home / "mine.toml"))
+        values = toml(home / "mine.toml")
         assert (values["enable_auth"], values["private_key_path"]) == (False, "")
 
     def test_keeps_a_file_that_is_there(self, run_here: RunHere, config: Path) -> None:
