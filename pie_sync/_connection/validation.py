@@ -1,4 +1,4 @@
-"""Checks of what the user gives: a mistake is told at once, with its cure, before anything is sent."""
+"""Checks of arguments: a mistake raises an error with a hint, before anything is sent."""
 
 from __future__ import annotations
 
@@ -101,10 +101,10 @@ def check_args(args: Sequence[str] | Mapping[str, Any]) -> list[str] | dict[str,
     return arguments
 
 
-def check_text(text: str, name: str, cure: str = "") -> str:
+def check_text(text: str, name: str, hint: str = "") -> str:
     """Return ``text`` if it is one."""
     if not isinstance(text, str):
-        raise TypeError(f"{name} must be a str, not {type(text).__name__}{': ' if cure else ''}{cure}")
+        raise TypeError(f"{name} must be a str, not {type(text).__name__}{': ' if hint else ''}{hint}")
     return text
 
 

@@ -215,10 +215,10 @@ def run_here(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 def lines(result: Result) -> tuple[str, str]:
     """The two lines on stderr, and nothing else."""
     assert (result.code, result.stdout) == (1, "")
-    error, cure = result.stderr.splitlines()
+    error, hint = result.stderr.splitlines()
     assert error.startswith("error: ")
-    assert cure.startswith("cure: ")
-    return error[7:], cure[6:]
+    assert hint.startswith("hint: ")
+    return error[7:], hint[6:]
 
 
 @pytest.fixture

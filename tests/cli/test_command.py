@@ -19,7 +19,7 @@ def test_a_traceback_on_demand(run_here: RunHere, free_port: int, before: bool) 
     assert result.code == 1
     assert result.stderr.startswith("Traceback (most recent call last):\n")
     assert "ConnectionRefusedError" in result.stderr
-    assert result.stderr.splitlines()[-1].startswith("cure: ")
+    assert result.stderr.splitlines()[-1].startswith("hint: ")
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, *CONFIG_COMMANDS])

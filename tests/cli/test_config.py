@@ -37,7 +37,7 @@ class TestInit:
     def test_keeps_a_file_that_is_there(self, run_here: RunHere, config: Path) -> None:
         result = run_here("config", "init")
         assert result.code == 1
-        assert result.stderr == f"error: there is {config} already\ncure: --force overwrites it\n"
+        assert result.stderr == f"error: there is {config} already\nhint: --force overwrites it\n"
         assert config.read_text() == FILE
         assert run_here("config", "init", "--force", "--no-auth").code == 0
         assert shown(run_here("config", "show"))["uri"][0] == "ws://127.0.0.1:8080"
@@ -83,7 +83,7 @@ class TestSet:
     ) -> None:
         result = run_here("config", "set", key, value)
         assert result.code == 1
-        assert result.stderr.startswith(f"error: {error}\ncure: ")
+        assert result.stderr.startswith(f"error: {error}\nhint: ")
         assert config.read_text() == FILE
 
     def test_a_file_that_is_too_clever(self, run_here: RunHere, config: Path) -> None:
@@ -91,7 +91,7 @@ class TestSet:
         config.write_text(text)
         result = run_here("config", "set", "port", "2")
         assert result.code == 1
-        assert result.stderr.splitlines()[1] == "cure: change it by hand"
+        assert result.stderr.splitlines()[1] == "hint: change it by hand"
         assert config.read_text() == text
 
 

@@ -29,9 +29,9 @@ def test_the_file_of_the_official_client(run_here: RunHere, config: Path, home: 
 def test_files_that_make_no_sense(run_here: RunHere, config: Path, content: str, reason: str) -> None:
     config.write_text(content)
     result = run_here("ping")
-    error, cure = result.stderr.splitlines()
+    error, hint = result.stderr.splitlines()
     assert result.code == 1
     assert error.startswith("error: ")
     assert reason in error
     assert str(config) in error
-    assert cure.startswith("cure: ")
+    assert hint.startswith("hint: ")

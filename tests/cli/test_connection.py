@@ -14,9 +14,9 @@ from .conftest import CTRL_D, CommandLine, RunHere, end_of, lines
 
 def test_no_server(run_here: RunHere, free_port: int) -> None:
     uri = f"ws://127.0.0.1:{free_port}"
-    error, cure = lines(run_here("ping", "--uri", uri))
+    error, hint = lines(run_here("ping", "--uri", uri))
     assert error.startswith(f"can't connect to {uri}: ")
-    assert cure == f"is {uri} right (--uri)? `pie-sync serve` starts a server to try things out"
+    assert hint == f"is {uri} right (--uri)? `pie-sync serve` starts a server to try things out"
 
 
 def test_a_server_that_says_nothing(run_here: RunHere) -> None:
@@ -27,11 +27,11 @@ def test_a_server_that_says_nothing(run_here: RunHere) -> None:
 
 
 def test_a_key_is_wanted_and_there_is_none(run_here: RunHere, guarded: str, home: Path) -> None:
-    error, cure = lines(run_here("ping", "--uri", guarded))
+    error, hint = lines(run_here("ping", "--uri", guarded))
     assert error == (
-        "the server wants 'alice' to prove who that is, but there is no private key: there is none in ~/.ssh"
+        "the server asks 'alice' for a signature, but there is no private key: there is none in ~/.ssh"
     )
-    assert "--key FILE" in cure
+    assert "--key FILE" in hint
     assert run_here("config", "init", "--no-auth", "--uri", guarded).code == 0
     error, _ = lines(run_here("ping"))
     assert error.endswith(f"enable_auth is false in {home}/.pie/cli_config.toml")
@@ -44,19 +44,19 @@ def test_the_default_key_is_used(run_here: RunHere, guarded: str, home: Path, ke
 
 
 def test_a_name_that_the_server_does_not_know(run_here: RunHere, guarded: str, key_file: Path) -> None:
-    error, cure = lines(run_here("ping", "--uri", guarded, "--key", key_file, PIE_USERNAME="eve"))
+    error, hint = lines(run_here("ping", "--uri", guarded, "--key", key_file, PIE_USERNAME="eve"))
     assert error == (
         "the server refuses 'eve': User 'eve' is not authorized (name from PIE_USERNAME, key from --key)"
     )
-    assert cure.startswith("--username NAME and --key FILE")
+    assert hint.startswith("--username NAME and --key FILE")
 
 
 def test_a_key_that_is_none(run_here: RunHere, guarded: str, home: Path) -> None:
     (home / "key").write_text("not really")
     (home / "key").chmod(0o600)
-    error, cure = lines(run_here("ping", "--uri", guarded, "--key", "key"))
+    error, hint = lines(run_here("ping", "--uri", guarded, "--key", "key"))
     assert error.startswith("key: ")
-    assert "`pie-sync config show`" in cure
+    assert "`pie-sync config show`" in hint
 
 
 def test_a_passphrase_is_asked_for_when_it_is_needed(lonely_pie: CommandLine, tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ def test_a_server_that_hangs_up(run_here: RunHere) -> None:
         peer.connection.close()
 
     with scripted_server(script) as uri:
-        _, cure = lines(run_here("ping", "--uri", uri))
-    assert cure.startswith("is the server still there?")
+        _, hint = lines(run_here("ping", "--uri", uri))
+    assert hint.startswith("is the server still there?")
 
 
 def test_what_a_server_says_cannot_control_the_terminal(run_here: RunHere) -> None:

@@ -114,7 +114,7 @@ def test_an_interruption_ends_the_instance(
     process.send_signal(signum)
     returncode, _, stderr = finish(process)
     assert returncode == code
-    assert stderr == "[ending the instance; Ctrl-C again leaves at once]\nAborted: Signal termination\n"
+    assert stderr == "[ending the instance; Ctrl-C again exits at once]\nAborted: Signal termination\n"
     assert waiter.wait(LIMIT)
     assert client.list_instances() == []
 
@@ -153,7 +153,7 @@ def test_an_interruption_while_nobody_reads_the_output(
     assert process.stdout.readline() == "more\n"
     process.send_signal(signal.SIGINT)
     # What follows comes while the command can't write to stdout.
-    assert process.stderr.readline() == "[ending the instance; Ctrl-C again leaves at once]\n"
+    assert process.stderr.readline() == "[ending the instance; Ctrl-C again exits at once]\n"
     assert finish(process)[0] == 130
     assert client.list_instances() == []
 
@@ -186,7 +186,7 @@ def test_a_lost_connection_tells_how_to_come_back(
     client.connect()
     client.authenticate("alice")
     [info] = client.list_instances()
-    assert f"cure: the server may have kept it running: `pie-sync attach {info.id}`\n" in stderr
+    assert f"hint: the server may have kept it running: `pie-sync attach {info.id}`\n" in stderr
     assert "Traceback" not in stderr
 
 
@@ -211,7 +211,7 @@ def test_control_c_ends_the_instance_and_shows_its_end(pie: CommandLine, client:
     terminal.expect_exact("your name? ")
     terminal.send(CTRL_C)
     # It begins a line of its own, though the program's line has no end.
-    terminal.expect_exact("\r\n[ending the instance; Ctrl-C again leaves at once]\r\n")
+    terminal.expect_exact("\r\n[ending the instance; Ctrl-C again exits at once]\r\n")
     terminal.expect_exact("Aborted: Signal termination\r\n")
     assert end_of(terminal) == 130
     assert client.list_instances() == []
@@ -222,7 +222,7 @@ def test_control_d_leaves_the_instance_alone(pie: CommandLine, client: PieClient
     terminal = pie.spawn("run", "chat")
     terminal.expect_exact("your name? ")
     terminal.send(CTRL_D)
-    terminal.expect(r"\r\n\[left; `pie-sync attach (\S+)` comes back to it\]\r\n")
+    terminal.expect(r"\r\n\[left running; `pie-sync attach (\S+)` returns to it\]\r\n")
     instance_id = terminal.match[1]
     assert end_of(terminal) == 0
     assert status_of_all(client) == ["Detached"]

@@ -30,7 +30,7 @@ def test_without_the_extra_it_says_what_to_install(missing: str) -> None:
     done = python(program)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
-        f"error: the pie-sync command needs {missing}, which is not installed\ncure: pip install 'pie-sync[cli]'\n"
+        f"error: the pie-sync command needs {missing}, which is not installed\nhint: pip install 'pie-sync[cli]'\n"
     )
 
 

@@ -24,7 +24,7 @@ def test_a_batch_that_waits_for_more_input(pie: CommandLine, client: PieClient) 
         pass
     process.send_signal(signal.SIGINT)
     assert process.wait(LIMIT) == 130
-    assert process.stderr.read() == "[stopped: 0 done; the same command goes on from there]\n"
+    assert process.stderr.read() == "[stopped: 0 done; the same command resumes from there]\n"
     assert client.list_instances() == []
 
 
@@ -57,7 +57,7 @@ def test_an_instance_that_fails_does_not_stop_the_others(
     # Whoever asks again gets the same answer.
     again = run_here("map", "picky", "in.jsonl", "--output", "out.jsonl")
     assert again.code == 1
-    assert again.stderr == "[goes on after 3 that have a result]\n[3 done, 1 failed: out.jsonl]\n"
+    assert again.stderr == "[resumes after 3 results]\n[3 done, 1 failed: out.jsonl]\n"
 
 
 def test_retries(run_here: RunHere, home: Path, server: LocalServer) -> None:
@@ -114,7 +114,7 @@ def test_it_goes_on_where_it_was_stopped(
             file.write('{"input": ["1')
     else:
         assert returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[signum]
-        assert stderr.splitlines()[-1] == f"[stopped: {done} of {count} done; the same command goes on from there]"
+        assert stderr.splitlines()[-1] == f"[stopped: {done} of {count} done; the same command resumes from there]"
         assert client.list_instances() == []
 
     program.go.set()
@@ -135,10 +135,10 @@ def test_a_lost_connection_stops_it(pie: CommandLine, home: Path, server: LocalS
     server.drop_connections()
     returncode, _, stderr = finish(process)
     assert returncode == 1
-    stopped, error, cure = stderr.splitlines()
-    assert stopped == "[stopped: 0 of 2 done; the same command goes on from there]"
+    stopped, error, hint = stderr.splitlines()
+    assert stopped == "[stopped: 0 of 2 done; the same command resumes from there]"
     assert error.startswith("error: ")
-    assert "`pie-sync ping`" in cure
+    assert "`pie-sync ping`" in hint
     program.go.set()
     assert pie("map", "counting", "in.jsonl", "--output", "out.jsonl").returncode == 0
 

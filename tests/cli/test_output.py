@@ -12,7 +12,7 @@ from .conftest import CommandLine, finish
 def test_everything_goes_where_it_belongs(pie: CommandLine) -> None:
     done = pie("run", "talk", "x", "y")
     assert done.stdout == "out 1\nmessage 1\nout 2\nmessage 2\nx y\n"
-    assert done.stderr == "err 1\n[a blob of 6 bytes came; --save-blobs DIR keeps them]\n"
+    assert done.stderr == "err 1\n[received a blob of 6 bytes; --save-blobs DIR saves them]\n"
     assert done.returncode == 0
 
 

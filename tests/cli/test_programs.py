@@ -30,14 +30,14 @@ def test_a_file_is_uploaded_when_the_server_lacks_it(pie: CommandLine, client: P
 
 def test_programs_that_are_not_there(run_here: RunHere, server: LocalServer, home: Path) -> None:
     for program, reason in [
-        ("nobody/knows@1.0.0", "error: the server says no: Program not found"),
+        ("nobody/knows@1.0.0", "error: the server refuses the request: Program not found"),
         ("missing.wasm", "error: there is no file missing.wasm"),
         ("~/missing.wasm", f"error: there is no file {home}/missing.wasm"),
     ]:
         result = run_here("run", program, "--uri", server.uri)
         assert (result.code, result.stdout) == (1, "")
         assert result.stderr.startswith(reason)
-        assert result.stderr.splitlines()[1].startswith("cure: ")
+        assert result.stderr.splitlines()[1].startswith("hint: ")
 
 
 def test_libraries_are_linked_by_wac(

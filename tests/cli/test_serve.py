@@ -18,7 +18,7 @@ def test_serving_without_its_extra_says_what_to_install() -> None:
     program = "import sys; sys.modules['wasmtime'] = sys.modules['websockets'] = None; sys.argv[1:] = ['serve'];"
     done = python(program + "from pie_sync.cli import main; main()")
     assert done.returncode == 1
-    assert done.stderr.endswith("which is not installed\ncure: pip install 'pie-sync[testing]'\n")
+    assert done.stderr.endswith("which is not installed\nhint: pip install 'pie-sync[testing]'\n")
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_a_folder_of_programs(lonely_pie: CommandLine, folder: Path, signum: sig
     assert returncode == 0
     assert stderr == (
         f"warning: {folder}/broken.wasm is left out: no WebAssembly module\n"
-        "[serves hello; Ctrl-C ends it]\n[ends]\n"
+        "[serving hello; Ctrl-C ends the server]\n[ended]\n"
     )
 
 
@@ -83,11 +83,11 @@ def test_what_cannot_be_served(run_here: RunHere, folder: Path, arguments: list[
     result = run_here("serve", *arguments)
     assert (result.code, result.stdout) == (1, "")
     assert error in result.stderr.splitlines()[0]
-    assert result.stderr.splitlines()[1].startswith("cure: ")
+    assert result.stderr.splitlines()[1].startswith("hint: ")
 
 
 def test_a_port_that_is_taken(run_here: RunHere, server: LocalServer) -> None:
     result = run_here("serve", "--port", server.port)
     assert result.code == 1
     assert "Address already in use" in result.stderr.splitlines()[0]
-    assert result.stderr.endswith("\ncure: --port 0 takes a free one\n")
+    assert result.stderr.endswith("\nhint: --port 0 takes a free one\n")

@@ -23,11 +23,11 @@ def test_query(run_here: RunHere, server: LocalServer, client: PieClient) -> Non
     assert run_here("query", "program_exists", "0" * 64, "--uri", server.uri).stdout == "false\n"
     result = run_here("query", "weather", "--uri", server.uri, "--timeout", "0.2")
     assert result.code == 1
-    assert "never answer a subject that they don't know\ncure: --timeout SECONDS" in result.stderr
+    assert "never answer a subject that they don't know\nhint: --timeout SECONDS" in result.stderr
 
 
 def test_a_query_that_the_server_refuses(run_here: RunHere) -> None:
     with LocalServer(protocol="process-0.5") as server:
         result = run_here("query", "weather", "--uri", server.uri)
     assert (result.code, result.stdout) == (1, "")
-    assert result.stderr.startswith("error: the server can't tell: ")
+    assert result.stderr.startswith("error: the server does not answer this query: ")

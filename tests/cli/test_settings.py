@@ -73,7 +73,7 @@ def test_without_authentication_no_key_is_used(run_here: RunHere, config: Path, 
 
 
 @pytest.mark.parametrize(
-    ("options", "error", "cure"),
+    ("options", "error", "hint"),
     [
         (["--uri", "host:80"], "--uri: 'host:80' is not the URI of a Pie server", "did you mean ws://host:80?"),
         (
@@ -89,8 +89,8 @@ def test_without_authentication_no_key_is_used(run_here: RunHere, config: Path, 
         (["--identity", "a\nb"], "identity must be printable", "--help"),
     ],
 )
-def test_options_that_make_no_sense(run_here: RunHere, options: list[str], error: str, cure: str) -> None:
+def test_options_that_make_no_sense(run_here: RunHere, options: list[str], error: str, hint: str) -> None:
     result = run_here("ping", *options)
     assert result.code == 1
     assert result.stderr.startswith(f"error: {error}")
-    assert cure in result.stderr.splitlines()[1]
+    assert hint in result.stderr.splitlines()[1]
