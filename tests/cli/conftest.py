@@ -15,7 +15,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, NamedTuple, NoReturn
 
 import pexpect
 import pytest
@@ -383,3 +383,17 @@ def bash(command: CommandLine) -> pexpect.spawn:
     shell = command.spawn_program("bash", ["--norc", "--noprofile", "-i"])
     shell.expect_exact("ready> ")
     return shell
+
+
+@pytest.fixture
+def homeless(run_here: RunHere, monkeypatch: pytest.MonkeyPatch) -> RunHere:
+    """``run_here`` for a numeric user without HOME, as in a container: no home directory, no login name."""
+    import pwd
+
+    def getpwuid(uid: int) -> NoReturn:
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    monkeypatch.setattr(pwd, "getpwuid", getpwuid)
+    for name in ("HOME", "LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    return run_here

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from .conftest import CTRL_C, CTRL_D, FILE, CommandLine, RunHere, end_of, shown, toml
+from .conftest import CTRL_C, CTRL_D, FILE, CommandLine, RunHere, end_of, lines, shown, toml
 
 
 class TestInit:
@@ -111,3 +112,25 @@ def test_a_configuration_is_not_overwritten_unasked(lonely_pie: CommandLine, hom
         assert end_of(terminal) == code
         assert "error" not in terminal.before
     assert "port = 1\n" in path.read_text()
+
+
+def test_no_home_directory(homeless: RunHere, home: Path) -> None:
+    for arguments in (["init"], ["set", "port", "1"]):
+        error, hint = lines(homeless("config", *arguments))
+        assert error == "there is no home directory for the configuration file"
+        assert hint == "--config FILE names the file, or the environment variable PIE_CLI_HOME its folder"
+    assert homeless("config", "init", "--no-auth", "--config", home / "mine.toml").code == 0
+    assert toml(home / "mine.toml")["username"] == ""
+    assert homeless("config", "set", "port", "1", PIE_CLI_HOME=str(home)).code == 0
+    assert toml(home / "cli_config.toml") == {"port": 1}
+
+
+def test_an_empty_path_of_a_key_is_none(run_here: RunHere, config: Path) -> None:
+    assert run_here("config", "set", "private_key_path", "").stderr == f"[set private_key_path in {config}]\n"
+    assert shown(run_here("config", "show"))["key"][0] == "-"
+
+
+def test_an_encrypted_key_is_fine(run_here: RunHere, home: Path) -> None:
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "secret", "-f", home / "key"], check=True)
+    result = run_here("config", "set", "private_key_path", home / "key")
+    assert result == (0, "", f"[set private_key_path in {home}/.pie/cli_config.toml]\n")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import threading
 from pathlib import Path
 
+import pexpect
 import pytest
 
 from pie_sync import PieClient
@@ -13,7 +15,7 @@ from pie_sync.testing import LocalServer, ProgramContext
 from tests.scripted import Peer, scripted_server
 from tests.testing.programs import command
 
-from .conftest import CTRL_C, CTRL_D, LIMIT, CommandLine, end_of, finish
+from .conftest import COMMAND, CTRL_C, CTRL_D, LIMIT, CommandLine, bash, end_of, finish
 
 
 def test_an_interruption_before_the_launch_is_answered(lonely_pie: CommandLine) -> None:
@@ -105,7 +107,11 @@ def test_a_folder_that_cannot_be_written_ends_the_instance(
     assert client.list_instances() == []
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["INT", "TERM"])
+@pytest.mark.parametrize(
+    ("signum", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
+    ids=["INT", "TERM", "HUP"],
+)
 def test_an_interruption_ends_the_instance(
     pie: CommandLine, waiter: threading.Event, client: PieClient, signum: signal.Signals, code: int
 ) -> None:
@@ -232,3 +238,63 @@ def test_control_d_leaves_the_instance_alone(pie: CommandLine, client: PieClient
     terminal.expect_exact("Hello, Eve!\r\n")
     terminal.sendline("bye")
     assert end_of(terminal) == 0
+
+
+def hang_up(terminal: pexpect.spawn) -> None:
+    """Close a terminal as its window does: only the kernel tells the processes in it."""
+    terminal.ptyproc.fileobj.close()
+    terminal.ptyproc.closed = terminal.closed = True
+
+
+def test_a_terminal_that_is_closed_ends_the_instance(
+    pie: CommandLine, waiter: threading.Event, client: PieClient
+) -> None:
+    terminal = pie.spawn("run", "waiter")
+    terminal.expect_exact("waiting... ")
+    hang_up(terminal)
+    assert terminal.ptyproc.wait() == 129
+    assert waiter.wait(LIMIT)
+    assert client.list_instances() == []
+
+
+def test_a_terminal_with_a_shell_that_is_closed_ends_the_instance(
+    pie: CommandLine, waiter: threading.Event, client: PieClient
+) -> None:
+    """The shell and the kernel both send SIGHUP, and stdin ends as with Ctrl-D."""
+    shell = bash(pie)
+    shell.sendline(f"{shlex.join(COMMAND)} run waiter")
+    shell.expect_exact("waiting... ")
+    hang_up(shell)
+    assert waiter.wait(LIMIT)
+    assert client.list_instances() == []
+    shell.ptyproc.wait()
+
+
+def test_a_terminal_that_is_closed_leaves_a_command_alone_that_ignores_it(
+    pie: CommandLine, server: LocalServer, client: PieClient
+) -> None:
+    """As after ``trap '' HUP``: the end of stdin is no Ctrl-D, so the instance still sends its output here."""
+    told = threading.Event()
+
+    @server.program("slow")
+    def slow(context: ProgramContext) -> str:
+        context.stdout("waiting... ")
+        while not told.is_set():
+            try:
+                context.receive(timeout=0.05)
+            except TimeoutError:
+                pass
+        return "the end"
+
+    script = f"trap '' HUP; exec {shlex.join(COMMAND)} run slow > out.txt"
+    terminal = pie.spawn_program("sh", ["-c", script])
+    while not client.list_instances() or (pie.home / "out.txt").read_text() != "waiting... ":
+        pass
+    threads = Path(f"/proc/{terminal.pid}/task")
+    before = len(list(threads.iterdir()))
+    hang_up(terminal)
+    while len(list(threads.iterdir())) >= before:
+        pass  # the thread that reads stdin has not seen its end yet
+    told.set()
+    assert terminal.ptyproc.wait() == 0
+    assert (pie.home / "out.txt").read_text() == "waiting... \nthe end\n"

@@ -8,18 +8,21 @@ import sys
 import pytest
 
 from pie_sync import PieClient
-from pie_sync.cli._interruption import Interruption, Terminated
+from pie_sync.cli._interruption import SIGNALS, Interruption, Terminated
 
 from .conftest import LIMIT, CommandLine, Left
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_with_nothing_begun_it_ends_the_process(interruption: Interruption, signum: int, code: int) -> None:
     with pytest.raises(Left, match=str(code)):
         signal.raise_signal(signum)
 
 
-@pytest.mark.parametrize(("signum", "kind"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)])
+@pytest.mark.parametrize(
+    ("signum", "kind"),
+    [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated), (signal.SIGHUP, Terminated)],
+)
 def test_at_work_the_first_is_raised_and_a_second_ends_the_process(
     interruption: Interruption, signum: int, kind: type[BaseException]
 ) -> None:
@@ -28,16 +31,29 @@ def test_at_work_the_first_is_raised_and_a_second_ends_the_process(
             signal.raise_signal(signum)
             pytest.fail("too late")
     with pytest.raises(Left):
-        signal.raise_signal(signum)
+        signal.raise_signal(signal.SIGTERM if signum == signal.SIGHUP else signum)
 
 
-def test_what_is_held_waits_for_its_moment(interruption: Interruption) -> None:
+@pytest.mark.parametrize("first", SIGNALS)
+def test_nobody_insists_by_closing_the_terminal(interruption: Interruption, first: int) -> None:
+    """A shell and the kernel both send SIGHUP, so a second one is no second wish."""
+    with interruption.work():
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(first)
+        signal.raise_signal(signal.SIGHUP)
+        assert interruption.exit_code == 128 + first
+        with pytest.raises(Left):
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGHUP])
+def test_what_is_held_waits_for_its_moment(interruption: Interruption, signum: int) -> None:
     steps = []
     with pytest.raises(KeyboardInterrupt):
         with interruption.work():
             with interruption.hold():
                 with interruption.hold():
-                    signal.raise_signal(signal.SIGINT)
+                    signal.raise_signal(signum)
                     steps.append("inside")
                 steps.append("still inside")
                 with pytest.raises(KeyboardInterrupt):
@@ -76,9 +92,11 @@ def test_where_python_loses_it_it_is_remembered(
 
 
 def test_what_is_ignored_stays_so(interruption: Interruption) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does in the background of a script
+    for signum in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(signum, signal.SIG_IGN)  # as a shell does in the background of a script, and nohup
     interruption.handle()
     signal.raise_signal(signal.SIGINT)
+    signal.raise_signal(signal.SIGHUP)
     assert not interruption.has_come
 
 
@@ -86,7 +104,7 @@ def test_what_is_ignored_stays_so(interruption: Interruption) -> None:
 LATE = """
 import time
 from pie_sync.cli import main
-from pie_sync.cli._interruption import NAP, Interruption
+from pie_sync.cli._interruption import SIGNALS, NAP, Interruption
 
 def on_signal(self, *args, on_signal=Interruption._on_signal):
     time.sleep(2 * NAP)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+import codecs
 from pathlib import Path
 
 import pytest
 
 from pie_sync.testing import LocalServer
 
-from .conftest import LIMIT, CommandLine, Counting, RunHere, finish, read, write
+from .conftest import LIMIT, CommandLine, Counting, RunHere, finish, lines, read, write
 
 
 @pytest.fixture(autouse=True)
@@ -93,3 +94,19 @@ def test_two_at_once_do_not_write_one_file(pie: CommandLine, home: Path, server:
     assert second.stderr.startswith("error: another `pie-sync map` is writing out.jsonl\n")
     program.go.set()
     assert finish(first)[0] == 0
+
+
+@pytest.mark.parametrize("content", [b'["a"]\n', b'\n["a"]\n', b'"a"'], ids=str)
+def test_a_byte_order_mark(run_here: RunHere, home: Path, content: bytes) -> None:
+    (home / "in.jsonl").write_bytes(codecs.BOM_UTF8 + content)
+    for report in ["[1 done: out.jsonl]\n", "[resumes after 1 results]\n[1 done: out.jsonl]\n"]:
+        assert run_here("map", "talk", "in.jsonl", "-o", "out.jsonl") == (0, "", report)
+    assert [item["input"] for item in read(home / "out.jsonl")] == [["a"]]
+
+
+def test_other_encodings(run_here: RunHere, home: Path) -> None:
+    for encoding, reason in [("utf-16", "line 1 is UTF-16 text"), ("latin-1", "line 2 is not UTF-8 text")]:
+        (home / "in.jsonl").write_bytes('["a"]\n["ö"]\n'.encode(encoding))
+        error, hint = lines(run_here("map", "talk", "in.jsonl", "-o", "out.jsonl"))
+        assert error.startswith(f"in.jsonl, {reason}")
+        assert hint == "save it as UTF-8"

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import RunHere, shown
+from pie_sync.testing import LocalServer
+
+from .conftest import RunHere, lines, shown
 
 
 def test_defaults(run_here: RunHere, home: Path) -> None:
@@ -94,3 +96,57 @@ def test_options_that_make_no_sense(run_here: RunHere, options: list[str], error
     assert result.code == 1
     assert result.stderr.startswith(f"error: {error}")
     assert hint in result.stderr.splitlines()[1]
+
+
+class TestNoHomeDirectory:
+    def test_what_is_given_is_enough(
+        self, homeless: RunHere, guarded: str, server: LocalServer, key_file: Path
+    ) -> None:
+        assert homeless("ping", "--uri", guarded, "--username", "alice", "--key", key_file).code == 0
+        assert homeless("ping", PIE_URI=server.uri, PIE_USERNAME="alice").code == 0
+        assert homeless("run", "talk", "--uri", server.uri, "--username", "alice").code == 0
+
+    def test_what_is_missing_is_no_default(self, homeless: RunHere) -> None:
+        result = homeless("config", "show")
+        settings = shown(result)
+        assert settings["username"] == ("-", "you have no login name here")
+        assert settings["key"] == ("-", "you have no home directory here")
+        assert result.stderr == "[there is no configuration file: you have no home directory here]\n"
+
+    def test_what_is_missing_and_needed(self, homeless: RunHere, server: LocalServer, guarded: str) -> None:
+        for arguments, error, hint in [
+            (["ping", "--uri", server.uri], "you have no login name here", "--username NAME says who you are"),
+            (
+                ["ping", "--uri", guarded, "--username", "alice"],
+                "the server asks 'alice' for a signature, but there is no private key:"
+                " you have no home directory here",
+                "`ssh-keygen -t ed25519` makes one",
+            ),
+            (["ping", "--key", "~/key"], "~/key: there is no such home directory", "give the whole path"),
+        ]:
+            found = lines(homeless(*arguments))
+            assert found[0] == error
+            assert found[1].startswith(hint)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["ping", "--key", "~nobody-has-this-name/key"],
+        ["ping", "--config", "~nobody-has-this-name/config"],
+        ["run", "~nobody-has-this-name/x.wasm"],
+        ["upload", "~nobody-has-this-name/x.wasm"],
+        ["map", "x", "in.jsonl", "--output", "~nobody-has-this-name/out"],
+        ["serve", "~nobody-has-this-name"],
+        ["serve", "--user", "a=~nobody-has-this-name/x.pub"],
+        ["config", "init", "--config", "~nobody-has-this-name/config"],
+        ["config", "set", "port", "1", "--config", "~nobody-has-this-name/config"],
+    ],
+    ids=" ".join,
+)
+def test_a_home_directory_of_nobody(run_here: RunHere, home: Path, arguments: list[str]) -> None:
+    (home / "in.jsonl").touch()
+    error, hint = lines(run_here(*arguments))
+    assert error.startswith("~nobody-has-this-name")
+    assert error.endswith(": there is no such home directory")
+    assert hint == "give the whole path, or set HOME"
