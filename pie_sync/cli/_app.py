@@ -23,22 +23,16 @@ def run() -> NoReturn:
     """Run the command with this process's arguments, and exit."""
     tolerate_any_text()
     warnings.showwarning = _show_warning
-    code = _exit_code_of_app()
-    problem = flush_streams()
-    if problem is not None and not code:
-        code = report(problem)
-    sys.exit(code)
-
-
-def _exit_code_of_app() -> Any:
-    """Return the exit code. Errors of a sub-command are handled by :func:`_command.command`."""
+    code: Any = 0
     try:
-        with writing("the output"):  # `--help` is written by typer
+        with writing("the output"):  # of `--help`, for example, which typer writes
             app(prog_name="pie-sync")
     except SystemExit as end:
-        return end.code
-    except Exception as error:
-        return report(error)
+        code = end.code
+    except Exception as error:  # those of sub-commands have been reported already, see `_command`
+        code = report(error)
+    flush_streams()
+    sys.exit(code)
 
 
 def _version(asked: bool) -> None:

@@ -155,7 +155,7 @@ class Foreground:
         except (PieError, PieConnectionError) as error:
             # An instance that has ended in the meantime does not need the line.
             if not self._instance.finished and self._end is None:
-                self._output.note(f"[not sent: {explain(error).text}]")
+                self._note(f"[not sent: {explain(error).text}]")
 
     # --- in the main thread, at the end -----------------------------------------------------------------
 

@@ -22,11 +22,13 @@ __all__ = ["INTERRUPTION", "NAP", "Interruption", "Terminated"]
 NAP = 0.1
 
 if sys.platform == "win32":
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
-    _SIGHUP = None
+    SIGNALS: tuple[signal.Signals, ...] = (signal.SIGINT, signal.SIGTERM)
 else:
     SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    _SIGHUP = signal.SIGHUP
+
+#: The signals of which a second one makes the command exit at once. A second SIGHUP is not the user's wish: the
+#: shell and the kernel each send one when a terminal is closed.
+_INSISTENT = (signal.SIGINT, signal.SIGTERM)
 
 
 class Terminated(KeyboardInterrupt):
@@ -105,8 +107,7 @@ class Interruption:
         os._exit(self.exit_code)
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
-        if self._received is not None and signum == _SIGHUP:
-            # Nobody insists by SIGHUP: the shell and the kernel each send one when a terminal is closed.
+        if self._received is not None and signum not in _INSISTENT:
             return
         if self._received is not None or not self._is_at_work:
             self._received = signum

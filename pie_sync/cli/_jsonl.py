@@ -128,16 +128,15 @@ class ResultFile:
                     raise  # else closing has failed by the same cause: it writes what write() could not
 
     def _lock(self) -> None:
-        if sys.platform == "win32":
-            return
-        import fcntl  # noqa: PLC0415 - not on Windows
+        if sys.platform != "win32":
+            import fcntl  # noqa: PLC0415 - not on Windows
 
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Failure(
-                f"another `pie-sync map` is writing {self.path}", "wait for it, or give another --output"
-            ) from None
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise Failure(
+                    f"another `pie-sync map` is writing {self.path}", "wait for it, or give another --output"
+                ) from None
 
     def resume(self, inputs: Iterator[Args]) -> None:
         """Skip the inputs that have a result in the file already.

@@ -15,6 +15,9 @@ __all__ = ["StdinReader"]
 
 READ_SIZE = 64 * 1024
 
+#: On Windows, select() takes sockets only.
+_CAN_SELECT = os.name == "posix"
+
 
 class StdinReader:
     """Calls a function for every line, and another at the end of the input.
@@ -46,7 +49,7 @@ class StdinReader:
         os.close(self._wake_writer)
         if not self._thread.ident:
             os.close(self._wake_reader)
-        elif os.name == "posix":
+        elif _CAN_SELECT:
             self._thread.join(1.0)
 
     def _run(self) -> None:
@@ -74,7 +77,7 @@ class StdinReader:
 
     def _wait(self) -> bool:
         """Wait for input; return False after :meth:`stop`."""
-        if os.name != "posix":
+        if not _CAN_SELECT:
             return True
         ready, _, _ = select.select([self._file, self._wake_reader], [], [])
         return self._wake_reader not in ready

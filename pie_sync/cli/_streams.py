@@ -33,22 +33,13 @@ def tolerate_any_text() -> None:
             stream.reconfigure(errors=errors)
 
 
-def flush_streams() -> OSError | None:
-    """Flush stdout and stderr.
-
-    A stream that can't be flushed goes to the null device, so that Python does not try again at exit and complain.
-
-    Returns:
-        Why stdout could not be written; None if it could, or if its reader is gone and nobody misses anything.
-    """
-    problem = None
+def flush_streams() -> None:
+    """Flush stdout and stderr. What can't be written was reported by whoever wrote it, or has no reader."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except OSError as error:
-            if stream is sys.stdout and not isinstance(error, BrokenPipeError):
-                problem = error
+        except OSError:
+            # Python would try again at exit, and complain. The null device takes what is left.
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, stream.fileno())
             os.close(null)
-    return problem

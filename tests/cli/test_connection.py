@@ -86,3 +86,16 @@ def test_a_passphrase_is_asked_for_when_it_is_needed(lonely_pie: CommandLine, tm
         assert "no terminal to ask for its passphrase" in done.stderr
     with LocalServer() as server:  # which lets everybody in: no passphrase is needed
         assert lonely_pie("ping", "--uri", server.uri).returncode == 0
+
+
+def test_three_wrong_passphrases(lonely_pie: CommandLine, tmp_path: Path) -> None:
+    key = tmp_path / "id_ed25519"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "open sesame", "-f", key], check=True)
+    with LocalServer(users={"alice": key.with_suffix(".pub").read_text()}) as server:
+        terminal = lonely_pie.spawn("ping", "--uri", server.uri, "--key", key)
+        for _ in range(3):
+            terminal.expect_exact(f"Passphrase for {key}: ")
+            terminal.sendline("wrong")
+        assert end_of(terminal) == 1
+        assert f"error: {key}: " in terminal.before
+        assert "hint: --key FILE takes another private key" in terminal.before

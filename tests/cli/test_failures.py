@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from pie_sync.cli._failures import explain
 from tests.scripted import Peer, scripted_server
 
 from .conftest import LIMIT, RunHere, lines
@@ -31,3 +32,11 @@ def test_what_a_server_says_cannot_control_the_terminal(run_here: RunHere) -> No
     with scripted_server(script) as uri:
         error, _ = lines(run_here("ping", "--uri", uri))
     assert "\\x1b]0;title\\x07no no\\x9b31m" in error
+
+
+def test_what_nobody_has_thought_of() -> None:
+    assert explain(RuntimeError("oops\n")) == (
+        "RuntimeError: oops",
+        "this is a bug in pie-sync: --debug shows where",
+    )
+    assert explain(KeyboardInterrupt()).text == "KeyboardInterrupt: KeyboardInterrupt"

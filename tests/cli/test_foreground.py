@@ -6,9 +6,11 @@ import shlex
 import signal
 import threading
 from pathlib import Path
+from typing import Any
 
 import pexpect
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from pie_sync import PieClient
 from pie_sync.testing import LocalServer, ProgramContext
@@ -298,3 +300,83 @@ def test_a_terminal_that_is_closed_leaves_a_command_alone_that_ignores_it(
     told.set()
     assert terminal.ptyproc.wait() == 0
     assert (pie.home / "out.txt").read_text() == "waiting... \nthe end\n"
+
+
+def launch(peer: Peer) -> dict[str, Any]:
+    peer.authenticate()
+    request = peer.receive()
+    assert request["type"].startswith("launch_instance")
+    return request
+
+
+def refuse(peer: Peer, request: dict[str, Any]) -> None:
+    peer.send(type="instance_launch_result", corr_id=request["corr_id"], successful=False, message="no such thing")
+
+
+def test_a_launch_that_is_refused_while_lines_wait(pie: CommandLine) -> None:
+    done = pie("run", "nobody/knows", "--send-stdin", stdin="a\nb\n")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[0].startswith("error: the server refuses the request: Program not found")
+
+
+def test_a_launch_that_is_refused_after_control_d(lonely_pie: CommandLine) -> None:
+    launched, left = threading.Event(), threading.Event()
+
+    def script(peer: Peer) -> None:
+        request = launch(peer)
+        launched.set()
+        assert left.wait(LIMIT)
+        refuse(peer, request)
+
+    with scripted_server(script) as uri:
+        terminal = lonely_pie.spawn("run", "anything", "--uri", uri)
+        assert launched.wait(LIMIT)
+        threads = Path(f"/proc/{terminal.pid}/task")
+        before = len(list(threads.iterdir()))
+        terminal.send(CTRL_D)
+        while len(list(threads.iterdir())) >= before:
+            pass  # the thread that reads stdin has not seen its end yet
+        left.set()
+        assert end_of(terminal) == 1
+        assert "error: the server refuses the request: no such thing" in terminal.before
+
+
+def test_a_launch_that_is_refused_after_an_interruption(lonely_pie: CommandLine) -> None:
+    launched, interrupted = threading.Event(), threading.Event()
+
+    def script(peer: Peer) -> None:
+        request = launch(peer)
+        launched.set()
+        assert interrupted.wait(LIMIT)
+        refuse(peer, request)
+
+    with scripted_server(script) as uri:
+        process = lonely_pie.start("run", "anything", "--uri", uri)
+        assert launched.wait(LIMIT)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.readline() == "[ending the instance; Ctrl-C again exits at once]\n"
+        interrupted.set()
+        assert finish(process) == (130, "", "")
+
+
+def test_a_server_that_does_not_terminate_the_instance(lonely_pie: CommandLine) -> None:
+    def script(peer: Peer) -> None:
+        request = launch(peer)
+        peer.send(type="instance_launch_result", corr_id=request["corr_id"], successful=True, message="the-id")
+        peer.event(0, "ready", "the-id")
+        request = peer.receive()
+        assert request["type"] == "terminate_instance"
+        peer.respond(request, "I would rather not", successful=False)
+        with pytest.raises(ConnectionClosed):  # the client is the first to hang up
+            while True:
+                peer.connection.recv(LIMIT)
+
+    with scripted_server(script) as uri:
+        process = lonely_pie.start("run", "anything", "--uri", uri, "--timeout", "1")
+        assert process.stdout.read(5) == "ready"
+        process.send_signal(signal.SIGINT)
+        code, _, stderr = finish(process)
+    assert code == 130
+    assert "\n[can't end the instance the-id: " in stderr
+    assert "I would rather not" in stderr
+    assert stderr.endswith("\n[the instance the-id has not ended yet]\n")

@@ -128,3 +128,14 @@ def test_it_is_handled_in_the_last_moment_of_a_wait(
     process.send_signal(signal.SIGINT)
     assert process.wait(LIMIT) == 130
     assert client.list_instances() == []
+
+
+def test_other_errors_that_python_loses_are_shown(
+    interruption: Interruption, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Collected:
+        def __del__(self) -> None:
+            raise ValueError("lost")
+
+    Collected()
+    assert "ValueError: lost" in capsys.readouterr().err

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from pie_sync import ProtocolError
+from pie_sync.cli._jsonl import record
 from pie_sync.testing import LocalServer
 
 from .conftest import LIMIT, CommandLine, Counting, RunHere, finish, lines, read, write
@@ -110,3 +112,8 @@ def test_other_encodings(run_here: RunHere, home: Path) -> None:
         error, hint = lines(run_here("map", "talk", "in.jsonl", "-o", "out.jsonl"))
         assert error.startswith(f"in.jsonl, {reason}")
         assert hint == "save it as UTF-8"
+
+
+def test_the_record_of_an_answer_that_makes_no_sense() -> None:
+    result = record(["a"], ProtocolError("a blob is damaged"), None)
+    assert result == {"input": ["a"], "event": None, "message": "a blob is damaged"}

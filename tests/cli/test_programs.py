@@ -11,7 +11,7 @@ import pytest
 from pie_sync import PieClient
 from pie_sync.testing import LocalServer
 
-from .conftest import CommandLine, RunHere
+from .conftest import CommandLine, RunHere, lines
 
 #: Stands in for the tool that links: what it is called with is what matters here.
 WAC = """#!/bin/sh
@@ -67,3 +67,7 @@ def test_libraries_are_linked_by_wac(
 
     done = run_here("run", "hello", "--link", "a.wasm")
     assert done.stderr.startswith("error: --link needs a program that is a file\n")
+
+
+def test_an_upload_of_a_file_that_is_not_there(run_here: RunHere) -> None:
+    assert lines(run_here("upload", "missing.wasm")) == ("there is no file missing.wasm", "is the path right?")

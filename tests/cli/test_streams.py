@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,7 @@ import pytest
 from pie_sync import PieClient
 from pie_sync.testing import LocalServer, ProgramContext
 
-from .conftest import COMMAND, LIMIT, CommandLine, finish, read, write
+from .conftest import COMMAND, LIMIT, CommandLine, RunHere, finish, read, write
 
 FULL = Path("/dev/full")
 
@@ -23,20 +26,6 @@ def redirected(pie: CommandLine, redirection: str, *arguments: str) -> subproces
     """Run the command with redirections and limits of the shell's: ``>&-`` is for no stdout."""
     return subprocess.run(
         ["sh", "-c", f'exec "$@" {redirection}', "sh", *COMMAND, *arguments],
-        env=pie.environment,
-        cwd=pie.home,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-        check=False,
-    )
-
-
-def limited(pie: CommandLine, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command with files of two KiB at most (one in some shells)."""
-    return subprocess.run(
-        ["sh", "-c", 'ulimit -f 2; exec "$@"', "sh", *COMMAND, *arguments],
         env=pie.environment,
         cwd=pie.home,
         stdin=subprocess.DEVNULL,
@@ -149,26 +138,47 @@ def test_stderr_is_full_and_an_instance_writes_there(pie: CommandLine, client: P
     assert client.list_instances() == []
 
 
-def test_a_file_of_results_that_can_grow_no_more(pie: CommandLine) -> None:
-    write(pie.home / "in.jsonl", *[[str(number)] for number in range(40)])
-    command = ["map", "talk", "in.jsonl", "--output", "out.jsonl"]
-    done = limited(pie, *command)
-    assert done.returncode == 1
-    stopped, error, _ = done.stderr.splitlines()
+@contextlib.contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    """Let no file of this process grow beyond a size, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_file_of_results_that_can_grow_no_more(run_here: RunHere, home: Path, server: LocalServer) -> None:
+    write(home / "in.jsonl", *[[str(number)] for number in range(40)])
+    command = ["map", "talk", "in.jsonl", "--output", "out.jsonl", "--uri", server.uri]
+    with file_size_limit(2000):
+        result = run_here(*command)
+    assert result.code == 1
+    stopped, error, hint = result.stderr.splitlines()
     assert stopped.endswith(" of 40 done; the same command resumes from there]")
     assert error == "error: out.jsonl: File too large"
-    assert pie(*command).returncode == 0
-    assert [item["input"] for item in read(pie.home / "out.jsonl")] == [[str(number)] for number in range(40)]
+    assert hint == "hint: make room there, or write to another place"
+    assert run_here(*command).code == 0
+    assert [item["input"] for item in read(home / "out.jsonl")] == [[str(number)] for number in range(40)]
 
 
-def test_a_blob_that_finds_no_room(pie: CommandLine, server: LocalServer) -> None:
+def test_other_files_that_find_no_room(run_here: RunHere, home: Path, server: LocalServer) -> None:
     @server.program("painter")
     def painter(context: ProgramContext) -> None:
         context.send_blob(bytes(100_000))
 
-    done = limited(pie, "run", "painter", "--save-blobs", "blobs")
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[0] == "error: blobs: File too large"
+    write(home / "in.jsonl", [])
+    path = home / ".pie" / "cli_config.toml"
+    with file_size_limit(10):
+        for arguments, name in [
+            (["run", "painter", "--save-blobs", "blobs"], "blobs"),
+            (["map", "painter", "in.jsonl", "--output", "out.jsonl", "--save-blobs", "blobs"], "blobs"),
+            (["config", "init", "--no-auth"], str(path)),
+        ]:
+            result = run_here(*arguments, PIE_URI=server.uri)
+            assert (result.code, result.stderr.splitlines()[-2]) == (1, f"error: {name}: File too large")
+    assert list(path.parent.iterdir()) == []
 
 
 def test_a_reader_that_is_gone(pie: CommandLine) -> None:
