@@ -54,6 +54,7 @@ class CommandLine:
     def __init__(self, home: Path, server_uri: str | None = None) -> None:
         self.home = home
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith("PIE_")}
+        self.environment.pop("PYTHONUNBUFFERED", None)  # output is buffered, as users have it
         self.environment.update(
             HOME=str(home), LOGNAME="alice", COLUMNS="120", TERM="xterm", PYTHONWARNINGS="error"
         )
