@@ -127,26 +127,3 @@ class TestNoHomeDirectory:
             found = lines(homeless(*arguments))
             assert found[0] == error
             assert found[1].startswith(hint)
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["ping", "--key", "~nobody-has-this-name/key"],
-        ["ping", "--config", "~nobody-has-this-name/config"],
-        ["run", "~nobody-has-this-name/x.wasm"],
-        ["upload", "~nobody-has-this-name/x.wasm"],
-        ["map", "x", "in.jsonl", "--output", "~nobody-has-this-name/out"],
-        ["serve", "~nobody-has-this-name"],
-        ["serve", "--user", "a=~nobody-has-this-name/x.pub"],
-        ["config", "init", "--config", "~nobody-has-this-name/config"],
-        ["config", "set", "port", "1", "--config", "~nobody-has-this-name/config"],
-    ],
-    ids=" ".join,
-)
-def test_a_home_directory_of_nobody(run_here: RunHere, home: Path, arguments: list[str]) -> None:
-    (home / "in.jsonl").touch()
-    error, hint = lines(run_here(*arguments))
-    assert error.startswith("~nobody-has-this-name")
-    assert error.endswith(": there is no such home directory")
-    assert hint == "give the whole path, or set HOME"
