@@ -209,7 +209,7 @@ class TestDamagedFiles:
         other.chmod(0o600)
         error = str(refusal(text, PASSWORD))
         assert "encrypted with a cipher that can't be read: `ssh-keygen -p -f FILE`" in error
-        # The cure cures.
+        # The hint helps.
         run("ssh-keygen", "-q", "-p", "-a", "1", "-P", PASSWORD, "-N", PASSWORD, "-f", other)
         assert ParsedPrivateKey.from_file(other, PASSWORD).algorithm == "ssh-rsa"
 
