@@ -158,7 +158,7 @@ class Connection:
             self._launch(message)
         elif kind == "identification":
             self._respond(message, AUTHENTICATED)
-        elif kind == "query":  # of the bare client: how many bytes will come
+        elif kind == "query":  # from the bare client: how many bytes follow
             self._respond(message, str(self._stream.size if self._stream else 0))
 
     def _respond(self, message: dict[str, Any], result: str) -> None:
