@@ -43,7 +43,7 @@ def main() -> int:
         print(f"connected: the {client.protocol} protocol")
 
         # The first upload of a Python program to a server takes about half a minute, so the time limit is long.
-        # "overwrite" replaces a program of this name and version; without it, other bytes under the same name are an
+        # "overwrite" replaces a program of this name and version; without it, other bytes under that name are an
         # error.
         client.upload_program(PROGRAM.encode(), manifest=MANIFEST, overwrite=True, timeout=300)
 
