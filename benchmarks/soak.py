@@ -1,9 +1,9 @@
-"""Ten minutes of everything at once: load, cut connections, restarted servers, slow consumers. Loopback only.
+"""Runs load, cut connections, restarted servers and slow consumers at once, for ten minutes, on the loopback.
 
 ``python -m benchmarks.soak`` ends with a table: events sent, received, lost, duplicated, errors by kind, peak
-memory, threads. What was inside a connection when it was cut is gone, as with every server; so an instance may
-have as many gaps in its events as it had reconnections. The soak fails if there is a gap more than that, if an
-event came twice, or if something hung.
+memory, threads. Events that were on the network when a connection was cut are lost, as with every server; so an
+instance may have as many gaps in its events as it had reconnections. The soak fails if there are more gaps, if an
+event came twice, or if a thread hung.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MIB = 1024 * 1024
 
 
 def count(context: ProgramContext) -> str:
-    """Send numbers, a batch for each message, so that both sides know what was on its way when something broke."""
+    """Send a batch of numbers for each message: so both sides know which were sent when a connection broke."""
     number = 0
     while True:
         message = context.receive()
@@ -66,7 +66,7 @@ class Server:
 
 
 class Tally:
-    """What the workers saw. Each count is changed under the lock."""
+    """Counts what the workers see. The lock guards the counts."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -83,14 +83,14 @@ class Tally:
 
 
 def stream(client: PieClient, tally: Tally, over: threading.Event, pause: float) -> None:
-    """Run instances one after the other, and check the numbers that they send."""
+    """Run instances one after another, and check the numbers that they send."""
     while not over.is_set():
         try:
             reconnects = client.stats().reconnects
             instance = client.launch_instance_from_registry("count")
             tally.add(instances=1)
             gaps = consume(instance, tally, over, pause)
-            # One more than were counted: a connection that was lost just now is counted when it is made again.
+            # One more than was counted: a connection that has just been lost is counted when it is restored.
             tally.add(unexplained=max(0, gaps - (client.stats().reconnects - reconnects) - 1))
         except (PieError, PieConnectionError) as error:
             tally.error(error)
@@ -100,8 +100,8 @@ class Numbers:
     """The numbers that one instance sends, as they arrive: 0, 1, 2, …
 
     Attributes:
-        expected: the one that comes next, if none is missing.
-        gaps: in how many places some were missing.
+        expected: the number that comes next, if none is missing.
+        gaps: in how many places numbers were missing.
     """
 
     def __init__(self, tally: Tally) -> None:
@@ -117,7 +117,7 @@ class Numbers:
         self.expected += 1
 
     def up_to(self, number: int) -> None:
-        """All numbers below this one were sent."""
+        """Note that all numbers below this one were sent."""
         if number > self.expected:
             self._tally.add(lost_on_the_way=number - self.expected)
             self.gaps += 1
@@ -125,7 +125,7 @@ class Numbers:
 
 
 def consume(instance, tally: Tally, over: threading.Event, pause: float) -> int:
-    """Receive all that an instance sends, and return in how many places something is missing."""
+    """Receive everything that an instance sends, and return in how many places numbers are missing."""
     numbers = Numbers(tally)
     for _ in range(20):
         if over.is_set():
@@ -136,7 +136,7 @@ def consume(instance, tally: Tally, over: threading.Event, pause: float) -> int:
             try:
                 event, data = instance.recv(timeout=2.0)
             except TimeoutError:
-                # The "go" or the events were in a connection that was cut: nobody has them any more.
+                # The "go" or the events were lost with a connection that was cut.
                 tally.add(batches_cut=1)
                 break
             if event is not Event.Message:
@@ -154,7 +154,7 @@ def consume(instance, tally: Tally, over: threading.Event, pause: float) -> int:
 
 
 def ask(client: PieClient, tally: Tally, over: threading.Event) -> None:
-    """Make requests of every kind, one after the other."""
+    """Make requests of several kinds, one after another."""
     while not over.is_set():
         try:
             client.ping()
