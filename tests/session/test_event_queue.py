@@ -4,9 +4,11 @@ import threading
 
 import pytest
 
-from pie_sync import Event, PieClient
+from pie_sync import Event, PieClient, PieError
 from pie_sync._session.event_queue import EventQueue
+from pie_sync._session.spill_file import PIECE_SIZE, SpillFile
 from pie_sync.testing import LocalServer
+from tests.session.queues import drain, messages
 
 
 def item(number: int):
@@ -133,3 +135,107 @@ def test_every_event_goes_to_exactly_one_consumer_in_order(put):
         thread.join()
     assert sorted(sum(received, [])) == list(range(total))
     assert all(mine == sorted(mine) for mine in received)
+
+
+# --- on disk ----------------------------------------------------------------------------------------------
+
+
+def test_everything_keeps_its_order():
+    events = EventQueue()
+    errors = [ValueError(number) for number in range(3)]
+    events.put_batch(messages(0, 10))
+    events.put_error(errors[0])
+    events.put_batch(messages(10, 20))
+    events.spill()
+    assert events.memory_size() == 0
+    assert not events.fast_path, "what comes next must not overtake what is on disk"
+    events.put_batch(messages(20, 30))
+    assert events.memory_size() == 0, "what comes behind something on disk goes there too"
+    events.put_error(errors[1])
+    events.put_batch(messages(30, 40))
+    assert events.get() == (Event.Message, "message 0")
+    events.spill()
+    events.spill()
+    events.put_batch(messages(40, 50))
+    events.put_error(errors[2])
+    events.end(lambda: EOFError())
+    expected = [*messages(1, 10), errors[0], *messages(10, 30), errors[1], *messages(30, 50), errors[2]]
+    assert drain(events) == expected
+    assert events.exhausted
+    assert not any(isinstance(part, SpillFile) for part in events._overflow)
+
+
+def test_memory_again_once_the_disk_is_read():
+    events = EventQueue()
+    events.put_batch(messages(0, 10))
+    events.spill()
+    assert [events.get() for _ in range(10)] == messages(0, 10)
+    events.put_batch(messages(10, 20))
+    assert events.fast_path
+    assert events.memory_size() > 0
+    assert [events.get() for _ in range(10)] == messages(10, 20)
+    assert events.memory_size() == 0
+
+
+def test_spilling_while_others_consume():
+    """Consumers take without the lock, also in the moment in which everything is moved to disk."""
+    events = EventQueue()
+    total = 30_000
+    received = []
+
+    def consume():
+        received.extend(drain(events))
+
+    thread = threading.Thread(target=consume)
+    thread.start()
+    for start in range(0, total, 100):
+        events.put_batch(messages(start, start + 100))
+        if start % 700 == 0:
+            events.spill()
+    events.end(lambda: EOFError())
+    thread.join(60)
+    assert received == messages(0, total)
+
+
+def test_large_backlogs_come_back_in_pieces():
+    events = EventQueue()
+    big = [(Event.Message, "x" * 100_000) for _ in range(50)]
+    events.put_batch(big)
+    events.spill()
+    events.get()
+    assert events.memory_size() < 2 * PIECE_SIZE
+    events.end(lambda: EOFError())
+    assert len(drain(events)) == 49
+
+
+def test_what_is_being_moved_to_disk_is_not_gone():
+    """Nobody may take an ended instance for consumed in the moment in which its events are in no place."""
+    events = EventQueue()
+    events.put_batch(messages(0, 2000))
+    events.end(lambda: EOFError())
+    over = threading.Event()
+
+    def spill():
+        while not over.is_set():
+            events.spill()
+            if (file := next(iter(events._overflow), None)) is not None:
+                events._load(file, None)
+
+    thread = threading.Thread(target=spill)
+    thread.start()
+    try:
+        assert not any(events.exhausted for _ in range(20_000))
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_losses_without_an_event_between_them_are_told_together():
+    events = EventQueue()
+    assert [events.put_loss(2, "why") for _ in range(500)] == [True] + [False] * 499
+    events.put_batch(messages(0, 1))
+    assert events.put_loss(3, "why")
+    for count in (1000, 3):
+        with pytest.raises(PieError, match=f"{count} events are lost: why"):
+            while True:
+                assert events.get(block=False) == messages(0, 1)[0]
