@@ -424,12 +424,14 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
                     count, cut_off, end = _cut(part, excess)
                     excess -= cut_off
                     lost += count
-                    if end is not None:
-                        parts.insert(index, deque([end]))
-                    if count:
-                        self._add_loss(parts, index, _Loss(count, reason))
+                    place = index
                     if not part and index:
-                        del parts[index - 1]
+                        place -= 1
+                        del parts[place]
+                    if end is not None:
+                        parts.insert(place, deque([end]))
+                    if count:
+                        self._add_loss(parts, place, _Loss(count, reason))
             self._overflow = parts
             self.fast_path = False  # put_batch() sets it again
         if lost:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 
 import pytest
 
 from pie_sync import Blob, Event, PieError
 from pie_sync._session import event_queue as queue_module
+from pie_sync._session import memory_limit
 from pie_sync._session.event_queue import EventQueue
 from pie_sync._session.memory_limit import MemoryLimit
 from pie_sync._session.spill_file import SpillFile
@@ -163,3 +165,167 @@ class TestMemoryLimit:
         assert late.fast_path, "there is room again"
         events.end(lambda: EOFError())
         assert drain(events) == messages(250, 500)
+
+
+class Filled:
+    """A disk that takes nothing while ``is_full``."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.is_full = True
+        make, disk = tempfile.TemporaryFile, self
+
+        def temporary_file(**options):
+            if disk.is_full:
+                raise OSError(30, "Read-only file system")
+            return make(**options)
+
+        monkeypatch.setattr(tempfile, "TemporaryFile", temporary_file)
+
+
+class TestWithoutAPlaceForFiles:
+    def test_who_fills_the_limit_pays(self, monkeypatch):
+        """The one that nobody consumes loses events; the others, ten of them a little behind, lose none."""
+        Filled(monkeypatch)
+        memory = MemoryLimit(1_000_000)
+        heap, others = EventQueue(), [EventQueue() for _ in range(10)]
+        for events in (heap, *others):
+            memory.watch(events)
+        taken = dict.fromkeys(others, 0)
+        for number in range(0, 60_000, 10):
+            memory.put(heap, messages(number, number + 10))
+            for events in others:
+                memory.put(events, messages(number // 10, number // 10 + 1))
+                if number >= 200:
+                    assert events.get(block=False) == messages(taken[events], taken[events] + 1)[0]
+                    taken[events] += 1
+            assert heap.memory_size() + sum(events.memory_size() for events in others) < 1_010_000
+        for events in (heap, *others):
+            memory.put(events, [(Event.Completed, "done")])
+            events.end(lambda: EOFError())
+        for events in others:
+            assert drain(events) == [*messages(taken[events], 6000), (Event.Completed, "done")]
+        told = told_losses(heap)
+        assert told.pop() == (Event.Completed, "done"), "the end is never lost"
+        assert sum(number if isinstance(number, int) else 1 for number in told) == 60_000
+        assert sum(isinstance(number, tuple) for number in told) > 3000, "what it may have is still there"
+
+    def test_all_are_equally_full(self, monkeypatch):
+        Filled(monkeypatch)
+        memory = MemoryLimit(1_000_000)
+        queues = [EventQueue() for _ in range(20)]
+        for events in queues:
+            memory.watch(events)
+        for number in range(2000):
+            for events in queues:
+                memory.put(events, messages(number, number + 1))
+            assert memory_of(queues) < 1_010_000
+        for events in queues:
+            assert events.memory_size() > 20_000, "nobody is left without"
+            memory.put(events, [(Event.Completed, "done")])
+            events.end(lambda: EOFError())
+            told = told_losses(events)
+            assert told.pop() == (Event.Completed, "done")
+            assert sum(number if isinstance(number, int) else 1 for number in told) == 2000
+
+    def test_what_is_behind_something_on_disk_stays_in_memory_as_far_as_there_is_room(self, monkeypatch):
+        disk = Filled(monkeypatch)
+        disk.is_full = False
+        memory = MemoryLimit(100_000)
+        events = EventQueue()
+        memory.watch(events)
+        memory.put(events, messages(0, 1000))
+        assert memory.spills == 1
+        monkeypatch.setattr(SpillFile, "write", full)
+        memory.put(events, messages(1000, 1100))
+        monkeypatch.undo()
+        memory.put(events, messages(1100, 1200))
+        memory.put(events, [(Event.Completed, "done")])
+        events.end(lambda: EOFError())
+        assert drain(events) == [*messages(0, 1200), (Event.Completed, "done")]
+
+    def test_a_large_event_that_finds_no_room_is_one_error(self, monkeypatch):
+        Filled(monkeypatch)
+        memory = MemoryLimit(100_000)
+        greedy, modest = EventQueue(), EventQueue()
+        for events in (greedy, modest):
+            memory.watch(events)
+        for number in range(5):
+            memory.put(greedy, [(Event.Blob, Blob(bytes(1_000_000)))])
+            memory.put(modest, messages(number, number + 1))
+            memory.put(modest, messages(number, number + 1))
+            assert memory_of([greedy, modest]) < 100_000
+        greedy.end(lambda: EOFError())
+        assert told_losses(greedy) == [5]
+        assert modest.qsize() == 10
+
+    def test_room_again(self, monkeypatch):
+        monkeypatch.setattr(
+            memory_limit, "_QUICK", 10.0
+        )  # not to be tried again for a while, if a look takes long
+        disk = Filled(monkeypatch)
+        memory = MemoryLimit(100_000)
+        events = EventQueue()
+        memory.watch(events)
+        for start in range(0, 2000, 10):
+            memory.put(events, messages(start, start + 10))
+        disk.is_full = False
+        memory.put(events, messages(2000, 4000))
+        events.end(lambda: EOFError())
+        told = told_losses(events)
+        assert told[-2000:] == messages(2000, 4000)
+        [lost] = [number for number in told if isinstance(number, int)]
+        assert lost + len(told) - 1 == 4000
+
+
+def full(*_):
+    raise OSError(28, "No space left on device")
+
+
+def memory_of(queues) -> int:
+    return sum(events.memory_size() for events in queues)
+
+
+def told_losses(events: EventQueue):
+    """Everything up to the end, a loss as the number of events that are lost."""
+    result = []
+    while True:
+        try:
+            result.append(events.get(block=False))
+        except EOFError:
+            return result
+        except PieError as error:
+            result.append(int(str(error).split()[0]))
+
+
+@pytest.mark.parametrize("letter", ["x", "ü", "漢", "😀"])
+def test_bytes_count_not_characters(letter):
+    memory = MemoryLimit(1_000_000)
+    events = EventQueue()
+    memory.watch(events)
+    peak = 0
+    for _ in range(200):
+        memory.put(events, [(Event.Message, 10_000 * letter)])
+        held = [entry[1] for entry in events.queue]
+        peak = max(peak, sum(map(sys.getsizeof, held)))
+    assert 800_000 < peak < 1_000_000
+
+
+def test_two_threads_may_put():
+    """The reader threads of two connections: while the one ends, the other one has begun."""
+    memory = MemoryLimit(50_000)
+    queues = [EventQueue() for _ in range(2)]
+
+    def put(events: EventQueue) -> None:
+        memory.watch(events)
+        for start in range(0, 20_000, 10):
+            memory.put(events, messages(start, start + 10))
+
+    threads = [threading.Thread(target=put, args=(events,)) for events in queues]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert memory_of(queues) <= 50_000
+    for events in queues:
+        events.end(lambda: EOFError())
+        assert drain(events) == messages(0, 20_000)
