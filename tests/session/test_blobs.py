@@ -1,13 +1,19 @@
 """Blobs that come in chunks."""
 
+import io
 import os
+import subprocess
+import sys
 
 import pytest
 from blake3 import blake3
 
 from pie_sync._protocol.chunks import CHUNK_SIZE
+from pie_sync._session import blobs
 from pie_sync._session.blobs import BlobAssembler, BlobError
 from pie_sync._support.large_pages import LARGE
+from pie_sync.testing import LocalServer
+from tests.programs import add_programs
 
 
 def chunks_of(blob: bytes, size: int = 4):
@@ -114,3 +120,80 @@ def test_the_number_of_incomplete_blobs_is_bounded():
     outcome = feed(assembler, "one", [(f"hash {number}", 0, 2**32 - 1, b"") for number in range(1000)])
     assert len(outcome) == 1000 - BlobAssembler.MAX_INCOMPLETE
     assert len(assembler._downloads["one"]) == BlobAssembler.MAX_INCOMPLETE
+
+
+@pytest.mark.parametrize("at", ["the first chunk", "the last chunk", "the end"])
+def test_a_blob_that_finds_no_memory_is_one_error(at, monkeypatch):
+    def fail(*_):
+        raise MemoryError
+
+    class Full(io.BytesIO):
+        write = fail
+
+    assembler = BlobAssembler(1000)
+    chunks = chunks_of(b"a blob of some bytes")
+    outcome = []
+    for chunk in chunks:
+        if at == "the first chunk" and chunk[1] == 0:
+            with monkeypatch.context() as patch:
+                patch.setattr(blobs, "writable", lambda size: Full())
+                outcome += feed(assembler, "one", [chunk])
+        elif chunk[1] == len(chunks) - 1:
+            with monkeypatch.context() as patch:
+                if at == "the last chunk":
+                    assembler._downloads["one"][chunk[0]].data = Full()
+                elif at == "the end":
+                    patch.setattr(blobs, "Blob", fail)
+                outcome += feed(assembler, "one", [chunk])
+        else:
+            outcome += feed(assembler, "one", [chunk])
+    [error] = outcome
+    assert "no memory" in error
+    assert not assembler._downloads
+    assert assembler._buffered == assembler._reserved == 0
+    assert feed(assembler, "one", chunks_of(b"a good one")) == [b"a good one"]
+
+
+#: A client that may have no more memory than this takes a blob that is larger, between two events.
+NO_MEMORY = """
+import resource, sys
+from pie_sync import Event, PieClient, ProtocolError
+
+with PieClient(sys.argv[1], timeout=30) as client:
+    client.authenticate("alice")
+    instance = client.launch_instance_from_registry("sender")
+    other = client.launch_instance_from_registry("echo")
+    with open("/proc/self/statm") as file:
+        used = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 100 * 2**20, used + 100 * 2**20))
+    instance.send("go")
+    assert instance.recv(30) == (Event.Message, "before")
+    try:
+        print("got", len(instance.recv(30)[1]))
+    except ProtocolError as error:
+        print(error)
+    assert instance.recv(30) == (Event.Message, "after")
+    other.send("hello")
+    assert other.recv(30) == (Event.Message, "hello")
+    assert client.ping() > 0
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system has to limit the memory")
+def test_a_client_without_memory_for_a_blob_goes_on():
+    with LocalServer() as server:
+        add_programs(server)
+
+        @server.program("sender")
+        def sender(instance):
+            instance.receive()
+            instance.send("before")
+            instance.send_blob(bytes(200 * 2**20))
+            instance.send("after")
+            instance.receive()
+
+        result = subprocess.run(
+            [sys.executable, "-c", NO_MEMORY, server.uri], capture_output=True, text=True, timeout=60
+        )
+    assert result.returncode == 0, result.stderr
+    assert "no memory" in result.stdout
