@@ -7,15 +7,17 @@ import subprocess
 import sys
 import tempfile
 import threading
+from contextlib import suppress
 
 import pytest
 
-from pie_sync import Blob, Event, PieError
+from pie_sync import Blob, Event, PieClient, PieConnectionError, PieError
 from pie_sync._session import event_queue as queue_module
 from pie_sync._session import memory_limit
 from pie_sync._session.event_queue import EventQueue
 from pie_sync._session.memory_limit import MemoryLimit
 from pie_sync._session.spill_file import SpillFile
+from pie_sync.testing import LocalServer
 from tests.session.queues import drain, messages, temporary_files
 
 FULL_DISK = """
@@ -329,3 +331,46 @@ def test_two_threads_may_put():
     for events in queues:
         events.end(lambda: EOFError())
         assert drain(events) == messages(0, 20_000)
+
+
+@pytest.mark.parametrize("how", ["closed and connected", "lost and restored"])
+def test_one_limit_for_all_connections(how):
+    """What instances of earlier connections have left counts, as long as somebody may consume it."""
+    limit = 1_000_000
+    with LocalServer() as server:
+
+        @server.program("sender")
+        def sender(context):
+            for _ in range(90):
+                context.send(10_000 * "x")
+            context.receive()
+
+        with PieClient(server.uri, max_buffered_bytes=limit, reconnect=how == "lost and restored") as client:
+            client.authenticate("alice")
+            instances = []
+            for _ in range(6):
+                instances.append(client.launch_instance_from_registry("sender"))
+                while received(instances[-1]) < 90 * 10_000:
+                    pass
+                assert memory_of(instance._events for instance in instances) <= limit
+                if how == "closed and connected":
+                    client.close()
+                    client.connect()
+                    client.authenticate("alice")
+                else:
+                    lose_the_connection(server, client)
+            assert client.stats().spilled_bytes > 4 * 900_000
+            for instance in instances:
+                assert [instance.recv(10) for _ in range(90)] == 90 * [(Event.Message, 10_000 * "x")]
+
+
+def received(instance) -> int:
+    return instance._events.memory_size() + instance._events.spilled_size()
+
+
+def lose_the_connection(server, client) -> None:
+    reconnects = client.stats().reconnects
+    server.drop_connections()
+    while client.stats().reconnects == reconnects:
+        with suppress(PieConnectionError):
+            client.ping(timeout=10)
