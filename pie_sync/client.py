@@ -88,9 +88,10 @@ class PieClient:
         max_message_size: the most bytes of one message from the server; a bigger one ends the connection.
         max_blob_size: the most bytes of one blob from an instance, and of all incomplete ones together; a bigger
             one is an error on that instance.
-        max_buffered_bytes: the most memory for events that nobody has consumed yet, over all instances; what comes
-            on top waits in an unnamed temporary file, and comes back in order, some 256 KiB of an instance at a
-            time.
+        max_buffered_bytes: the most memory, in bytes, for events that nobody has consumed yet, over all instances
+            and all connections of this client; what comes on top waits in unnamed temporary files, and comes back
+            in order, some 64 KiB of an instance at a time. If there is no place for them, the instances with the
+            most of it lose their newest events, but not their end: a PieError in their place tells how many.
         reconnect: when the connection is lost, make it again, authenticate as before, and attach to the instances
             that it had, so that receiving from them goes on where it was. Requests that were waiting for an
             answer fail all the same (they may have happened); new ones wait for the connection. Pie 0.5 ends
