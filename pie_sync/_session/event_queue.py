@@ -368,11 +368,11 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
     # --- memory -----------------------------------------------------------------------------------------
 
     def memory_size(self) -> int:
-        """Return about how many bytes the events in memory take. Costs some 0.06 us for each of them."""
-        parts = [self.queue, *(part for part in self._overflow if isinstance(part, deque))]
-        # A copy: that's one step, where a loop over the deque would fail when a consumer takes from it meanwhile.
-        entries = chain.from_iterable(part.copy() for part in parts)
-        return sum(memory_size(entry[1] if isinstance(entry, tuple) else entry) for entry in entries)
+        """Return about how many bytes the events in memory take. Costs some 0.1 us for each of them."""
+        # Copies: each is one step, where a loop over the deque would fail when a consumer takes from it meanwhile.
+        parts = [self.queue.copy(), *(part.copy() for part in self._overflow if isinstance(part, deque))]
+        sizes = ((entry[1] if type(entry) is tuple else entry).__sizeof__() for entry in chain(*parts))
+        return int(ITEM_SIZE * sum(map(len, parts)) + sum(sizes))
 
     def spilled_size(self) -> int:
         """Return how many bytes of events are on disk. Never waits."""

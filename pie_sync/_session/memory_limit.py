@@ -85,7 +85,8 @@ class MemoryLimit:
         lose what comes after, but for the end: the consumer is told.
         """
         with self._lock:
-            if self._full is not None and monotonic() >= self._next_try:
+            pays = events in self._fullest
+            if self._full is not None and (monotonic() >= self._next_try or (pays and events.empty())):
                 self._relieve()  # by now it may have room again, or something may have been consumed
             if events in self._fullest:
                 self._lose(events, items)

@@ -137,6 +137,8 @@ class TestMemoryLimit:
         assert memory.spills == 0
 
     def test_a_full_disk_is_told_to_the_consumer(self, monkeypatch):
+        monkeypatch.setattr(memory_limit, "_QUICK", 10.0)  # however long a look takes on this machine
+
         class Disk(SpillFile):
             is_full = True
 
@@ -259,6 +261,23 @@ class TestWithoutAPlaceForFiles:
         greedy.end(lambda: EOFError())
         assert told_losses(greedy) == [5]
         assert modest.qsize() == 10
+
+    def test_a_queue_that_is_consumed_loses_no_more(self, monkeypatch):
+        """At once, also if it will be a while until the disk is tried again."""
+        Filled(monkeypatch)
+        memory = MemoryLimit(100_000)
+        events = EventQueue()
+        memory.watch(events)
+        for start in range(0, 2000, 10):
+            memory.put(events, messages(start, start + 10))
+        memory._next_try = float("inf")
+        memory.put(events, messages(2000, 2010))
+        held = events.qsize()
+        assert [events.get(block=False) for _ in range(held)] == messages(0, held)
+        with pytest.raises(PieError, match=f"{2010 - held} events are lost"):
+            events.get(block=False)
+        memory.put(events, messages(2010, 2020))
+        assert [events.get(block=False) for _ in range(10)] == messages(2010, 2020)
 
     def test_room_again(self, monkeypatch):
         monkeypatch.setattr(

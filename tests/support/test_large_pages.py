@@ -92,7 +92,7 @@ def test_filled(kind, size, way, monkeypatch):
         monkeypatch.setitem(sys.modules, "ctypes", None)
     elif way == "another Python":
         monkeypatch.setattr(_pages, "_BYTES_AT", None)
-    expected = bytes(index % 251 for index in range(1000)) * (size // 1000 + 1)
+    expected = bytes(index % 251 + 1 for index in range(1000)) * (size // 1000 + 1)
 
     def fill(data: memoryview) -> None:
         assert len(data) == size
@@ -102,6 +102,7 @@ def test_filled(kind, size, way, monkeypatch):
     assert type(data) is kind
     assert data == expected[:size]
     assert hash(data) == hash(expected[:size])
+    assert bytes([0])[0] == 0, "Python keeps the bytes objects of one byte"
 
 
 def test_what_fill_raises_is_raised():
