@@ -27,6 +27,7 @@ from pie_sync import PieConnectionError, ProtocolError
 from pie_sync._protocol import PROTOCOLS
 from pie_sync._protocol.messages import pack
 from pie_sync._session.event_queue import EventQueue
+from pie_sync._session.memory_limit import MemoryLimit
 from pie_sync._session.session import Session
 from pie_sync._transport.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, READ_SIZE, TEXT, encode_close
 
@@ -53,7 +54,7 @@ def check(data: bytes) -> None:
         Place(line),
         websocket_options={"max_message_size": MAX_MESSAGE_SIZE},
         max_blob_size=MAX_BLOB_SIZE,
-        max_buffered_bytes=buffered,
+        memory=MemoryLimit(buffered),
     )
     if generation is not None:
         session.router.protocol = PROTOCOLS[generation]
