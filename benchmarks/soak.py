@@ -1,11 +1,11 @@
 """Runs load, cut connections, restarted servers and slow consumers at once, for ten minutes, on the loopback.
 
 ``python -m benchmarks.soak`` ends with a table: events sent, received, lost, duplicated, errors by kind, peak
-memory, threads. What was inside a connection when it was cut is gone, as with every server; so an instance may
-have as many gaps in its events as it had reconnections. Now and then there is no place for temporary files: then
-the instances that nobody consumes (wide text, and blobs) lose events, and are told how many. The soak fails if
-there is a gap more than that, if an event came twice, if something hung, or if the clients' process takes more
-memory than their limits, a few blobs, and a constant. The server has a process of its own.
+memory, threads. Events that were on the network when a connection was cut are lost, as with every server; so an
+instance may have as many gaps in its events as it had reconnections. Now and then temporary files are impossible:
+then the instances that nobody consumes (wide text, and blobs) lose events, and an error says how many. The soak
+fails if there are more gaps, if an event came twice, if a thread hung, or if the clients' process takes more memory
+than their limits, a few blobs, and a constant. The server has a process of its own.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PATIENCE = 60.0
 MIB = 1024 * 1024
 LIMIT = 16 * MIB  # max_buffered_bytes of each client
 BLOB_SIZE = 2 * MIB
-#: What the clients' process may take besides: the events of 13 threads on their way, and what Python keeps.
+#: What the clients' process may take in addition: for the events that 13 threads are handling, and for Python.
 CONSTANT = 48 * MIB
 
 
@@ -49,7 +49,7 @@ def count(context: ProgramContext) -> str:
 
 
 def pour(context: ProgramContext) -> str:
-    """Send wide text and blobs, as many as the argument says, each with its number; in between, wait a little."""
+    """Send numbered wide texts and blobs, as many as the argument says, with short pauses."""
     total = int(context.args[0])
     for number in range(total):
         if number % 100 == 99:
@@ -62,7 +62,7 @@ def pour(context: ProgramContext) -> str:
 
 
 def serve(pipe: Connection) -> None:
-    """Run a LocalServer, and do what the pipe says."""
+    """Run a LocalServer, and carry out the commands from the pipe."""
 
     def make(port: int) -> LocalServer:
         server = LocalServer(port=port)
@@ -167,7 +167,7 @@ class Numbers:
         self.expected += 1
 
     def skip(self, count: int) -> None:
-        """So many are lost, and the client has said so."""
+        """Skip numbers that are lost, as the client has reported."""
         self.expected += count
 
     def up_to(self, number: int) -> None:
@@ -208,7 +208,7 @@ def consume(instance, tally: Tally, over: threading.Event, pause: float) -> int:
 
 
 def hoard(client: PieClient, tally: Tally, over: threading.Event) -> None:
-    """Let instances fill the memory limit and the disk, over reconnections, and look at it all only then."""
+    """Let instances fill the memory limit and the disk, over reconnections, and only then consume their events."""
     while not over.is_set():
         try:
             reconnects = client.stats().reconnects
@@ -223,14 +223,14 @@ def hoard(client: PieClient, tally: Tally, over: threading.Event) -> None:
 
 
 def look_at(instance: Instance, tally: Tally) -> int:
-    """Receive what an instance has poured out; return in how many places something is missing without a word."""
+    """Receive the events of an instance, and return in how many places events are missing without an error."""
     numbers = Numbers(tally)
     told = 0
     while True:
         try:
             event, data = instance.recv(timeout=5.0)
         except TimeoutError:
-            instance.send("stop")  # that was all, or the rest was in a connection that was cut
+            instance.send("stop")  # all events have arrived, or the others were lost with a connection
             continue
         except PieConnectionError:
             raise
@@ -256,7 +256,7 @@ def look_at(instance: Instance, tally: Tally) -> int:
 
 
 def take_the_disk_away(over: threading.Event) -> None:
-    """Leave no place for temporary files, now and then."""
+    """Make temporary files impossible now and then."""
     usual = tempfile.gettempdir()
     while not over.wait(random.uniform(3.0, 6.0)):
         tempfile.tempdir = "/proc/there/is/none"
@@ -316,7 +316,7 @@ def soak(seconds: float) -> int:
         reconnects = one.stats().reconnects + two.stats().reconnects
     server.close()
     counts = tally.counts
-    # A blob that arrives is put together, and then copied to have a name; and look_at() has up to three.
+    # A blob that arrives is assembled, and then copied to get its name; look_at() holds up to three.
     allowed = before + 2 * (LIMIT + 5 * BLOB_SIZE) + CONSTANT
     rows = {
         "seconds": round(seconds),
