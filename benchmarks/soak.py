@@ -63,6 +63,7 @@ def pour(context: ProgramContext) -> str:
 
 def serve(pipe: Connection) -> None:
     """Run a LocalServer, and do what the pipe says."""
+    logging.getLogger("websockets").setLevel(logging.CRITICAL)  # it tells of each connection that is cut
 
     def make(port: int) -> LocalServer:
         server = LocalServer(port=port)
