@@ -4,8 +4,8 @@
 memory, threads. Events that were on the network when a connection was cut are lost, as with every server; so an
 instance may have as many gaps in its events as it had reconnections. Now and then temporary files are impossible:
 then the instances that nobody consumes (wide text, and blobs) lose events, and an error says how many. The soak
-fails if there are more gaps, if an event came twice, if a thread hung, or if the clients' process takes more memory
-than their limits, a few blobs, and a constant. The server has a process of its own.
+fails if there are more gaps, if an event came twice, if a thread hung, or if the clients' process takes more
+memory than their limits, a few blobs, and a constant. The server has a process of its own.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ def pour(context: ProgramContext) -> str:
 
 def serve(pipe: Connection) -> None:
     """Run a LocalServer, and carry out the commands from the pipe."""
+    logging.getLogger("websockets").setLevel(logging.CRITICAL)  # it logs every connection that is cut
 
     def make(port: int) -> LocalServer:
         server = LocalServer(port=port)
