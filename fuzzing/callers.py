@@ -142,6 +142,7 @@ class Callers:
 
     def _add(self, call: PendingRequest) -> None:
         corr_id = self._session.router.pending.add(call)
+        call.mark_as_sent()
         assert corr_id not in self.calls
         self.calls[corr_id] = call
         self._journal.append(("call", corr_id, call))
@@ -155,7 +156,7 @@ class Callers:
     def give_up(self, number: int) -> None:
         if self.calls:
             corr_id = 1 + number % len(self.calls)
-            self._session.router.pending.remove(corr_id, self.calls[corr_id])
+            self._session.router.pending.remove(self.calls[corr_id])
             self._journal.append(("given up", corr_id))
 
     def forget(self, number: int) -> None:

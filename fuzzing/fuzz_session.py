@@ -72,7 +72,7 @@ def check(data: bytes) -> None:
     check_instances(callers, model)
     check_said(line.said, model)
     calls = session.router.pending
-    assert len(calls) == calls._expected == 0
+    assert len(calls) == len(calls._expecting) == 0
     assert calls._early._events == {}
     assert calls._early._size == 0
     assert session.router._blobs._buffered == 0

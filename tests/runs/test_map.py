@@ -252,7 +252,7 @@ def test_memory_does_not_grow(client, gauge):
     assert process.memory_info().rss - before < 8 * 1024 * 1024
     results.close()
     assert not client._manager.connection.session.router._queues
-    assert not client._manager.connection.session.router._unclaimed
+    assert not client._manager.connection.session.router.unclaimed.events_queued()
 
 
 # --- failures ---------------------------------------------------------------------------------------------

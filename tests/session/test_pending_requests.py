@@ -19,27 +19,37 @@ def call():
     return PendingRequest("ping", ("response",))
 
 
-class LosesIt(dict):
-    """What waits for an answer; but the connection is lost when something is added."""
+class LosesIt:
+    """The lock of all requests; but the connection is lost right before it is acquired, or released."""
 
     def __init__(self, calls, *, before):
-        super().__init__()
         self.calls, self.before = calls, before
+        self.lock, calls._lock = calls._lock, self
 
-    def __setitem__(self, corr_id, call):
+    def lose(self):
+        self.calls._lock = self.lock
+        self.calls.fail_all(LOST)
+
+    def __enter__(self):
         if self.before:
-            self.calls.fail_all(LOST)
-        super().__setitem__(corr_id, call)
+            self.lose()
+        self.lock.acquire()
+
+    def __exit__(self, *_):
+        self.lock.release()
         if not self.before:
-            self.calls.fail_all(LOST)
+            self.lose()
 
 
 @pytest.mark.parametrize("before", [True, False])
 def test_lost_while_it_is_registered(before):
     calls = PendingRequests()
-    calls._pending = LosesIt(calls, before=before)
+    LosesIt(calls, before=before)
+    request = call()
     with pytest.raises(PieConnectionError, match="the connection is lost"):
-        calls.add(call())
+        calls.add(request)
+        assert request.wait(monotonic())
+        request.result()
     assert len(calls) == 0
 
 
@@ -84,9 +94,9 @@ def test_a_finalizer_that_gives_up_a_call_meanwhile(what_comes):
         def __del__(self):
             if waiting:
                 # From Python 3.12 on it also runs where this thread has the lock.
-                if calls.is_usable_here(0):
+                if calls.is_usable_here():
                     given_up.append(waiting.popitem())
-                    calls.remove(*given_up[-1])
+                    calls.remove(given_up[-1][1])
                 Garbage()
 
     threshold = gc.get_threshold()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import itertools
 import logging
 import threading
 import time
@@ -672,7 +671,7 @@ def test_correlation_ids_wrap_before_2_to_the_32(monkeypatch):
 
     with scripted_server(script) as uri, connect(uri) as client:
         client.authenticate("alice")
-        client._manager.connection.session.router.pending._corr_ids = itertools.count(2**32 - 1)
+        client._manager.connection.session.router.pending._next_id = 2**32 - 1
         for _ in range(3):
             client.ping()
     assert seen == [2**32 - 1, 0, 1]
