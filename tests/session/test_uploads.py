@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import weakref
 
 import pytest
 
@@ -71,6 +73,46 @@ class TestUploads:
 
         self.run(script, use)
         assert seen == [(0, 5, 262144), (1, 5, 262144), (5, 5, 0), (0, 1, 5), (0, 1, 5)]
+
+    def test_a_blob_given_up_is_kept_nowhere_and_can_be_sent_again(self):
+        """Neither its bytes nor its instance. The server is told at once to forget the rest."""
+        seen = []
+
+        def script(peer):
+            peer.launch()
+            while True:
+                request = peer.receive()
+                if request["type"] == "ping":
+                    break
+                seen.append((request["type"], request["chunk_index"], request["total_chunks"]))
+            peer.respond(request, "Pong")
+            while request.get("chunk_index") != 4:
+                request = peer.receive()
+            peer.respond(request)
+
+        class Data(bytearray):
+            """Bytes that a weak reference can be had of."""
+
+        def give_up(sent, total):
+            if sent >= 2 * 256 * 1024:
+                raise RuntimeError("enough")
+
+        def use(client):
+            instance = client.launch_instance_from_registry("x")
+            data = Data(5 * 256 * 1024)
+            references = weakref.ref(data), weakref.ref(instance)
+            with pytest.raises(RuntimeError, match="enough"):
+                instance.upload_blob(data, progress=give_up)
+            client.ping()
+            instance.upload_blob(data)
+            del data, instance
+            gc.collect()
+            assert [reference() for reference in references] == [None, None]
+            assert client.stats().pending_requests == 0
+            assert not client._manager.connection.session.uploads._slots
+
+        self.run(script, use)
+        assert seen == [("upload_blob", 0, 5), ("upload_blob", 1, 5), ("upload_blob", 5, 5)]
 
     def test_the_default_limit_is_for_the_time_without_progress(self):
         def script(peer):
