@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from ._connection.manifest import ManifestSource
     from ._runs.program_reference import Program
     from ._runs.run import Input, OnEvent
+    from ._session.event_queue import EventQueue
     from ._session.payloads import PayloadSource
     from ._session.uploads import Progress
     from .keys import ParsedPrivateKey
@@ -415,15 +416,17 @@ class PieClient:
             # Where the process protocol does not tell the id, its list does.
             instance_id = answer.text or find_detached(session, method, tag, limit)
             return Instance(self._manager, session, instance_id, None)
+        attached: list[EventQueue] = []
         answer = session.call(
             method,
             encode,
             limit,
             kind=session.protocol.launch_answer,
-            on_success=lambda answer: session.router.add_instance(answer.text),
+            on_success=lambda answer: attached.append(session.router.add_instance(answer.text)),
             refused=LaunchError,
         )
-        return Instance(self._manager, session, answer.text, session.router.claim(answer.text))
+        session.router.claim(answer.text)
+        return Instance(self._manager, session, answer.text, attached[0])
 
     def attach_instance(self, instance_id: str, *, timeout: Timeout = DEFAULT) -> Instance:
         """Attach to an instance that is detached, or has finished while it was. Blocks until the server answers.
@@ -450,8 +453,7 @@ class PieClient:
             # The server would say the same. But Pie 0.5.2 also ends an instance when a connection closes that it
             # had refused to attach, so it's better not asked.
             raise AttachError("attach_instance", "Instance already attached (to this very client)")
-        attach(session, instance_id, limit)
-        return Instance(self._manager, session, instance_id, session.router.claim(instance_id))
+        return Instance(self._manager, session, instance_id, attach(session, instance_id, limit))
 
     def list_instances(self, *, timeout: Timeout = DEFAULT) -> list[InstanceInfo]:
         """Return what the server knows of your instances: the running ones, and those that finished detached.

@@ -57,7 +57,7 @@ class Programs:
         """Return the name by which to launch a program, of which the hash is known."""
         if not isinstance(self._session.protocol, ProcessProtocol):
             # Servers of the variant by name know it by its own name only.
-            for name, known in self._hashes.items():
+            for name, known in self._hashes.copy().items():  # a copy, since other threads upload
                 if known == program_hash:
                     return parse_name(name)
         return self._session.protocol.content_name(program_hash)

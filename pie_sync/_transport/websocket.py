@@ -32,7 +32,7 @@ from .frames import (
 from .tls import TlsSocket
 
 if TYPE_CHECKING:
-    pass
+    from collections.abc import Callable
 
 __all__ = ["WebSocket"]
 
@@ -103,6 +103,8 @@ class WebSocket:
         # The answers to the newest pings: those to earlier ones may be left out (RFC 6455 section 5.5.3), so that
         # a server that pings and does not read can't fill the memory.
         self._pongs: deque[Buffer] = deque(maxlen=_MAX_PONGS)
+        # Messages of threads that must not wait: see post().
+        self._posted: deque[Buffer] = deque()
         # Serialises the decision who sends the one close frame.
         self._close_lock = threading.Lock()
         self._close_sent = False
@@ -113,13 +115,20 @@ class WebSocket:
 
     # --- writing ----------------------------------------------------------------------------------------
 
-    def send(self, frames: Buffer, deadline: float | None, count: int = 1) -> None:
+    def send(
+        self,
+        frames: Buffer,
+        deadline: float | None,
+        count: int = 1,
+        on_begin: Callable[[], None] | None = None,
+    ) -> None:
         """Send messages, all of them or none. Blocks while others send, and while the peer doesn't read.
 
         Args:
             frames: what :func:`encode_frame` made of them, one behind the other.
             deadline: until when, by ``time.monotonic``; None is without limit.
             count: how many messages.
+            on_begin: called right before the first byte is written: without that, nothing was sent.
 
         Raises:
             PieTimeoutError: it could not be sent in time. What was begun is finished before the next message.
@@ -135,6 +144,8 @@ class WebSocket:
                 raise PieTimeoutError("the server does not read: nothing was sent")
             if self._close_sent:  # perhaps just now, as one of them
                 raise PieConnectionError("the connection is being closed")
+            if on_begin is not None:
+                on_begin()
             if not self._write(frames, deadline):
                 raise PieTimeoutError("the server does not read: the message was not sent in time")
             self._counters.messages_sent += count
@@ -143,6 +154,26 @@ class WebSocket:
             if True in acquired:
                 self._send_lock.release()
             self._flush_control()
+
+    def post(self, frame: Buffer, *, flush: bool = True) -> bool:
+        """Send one message without ever waiting: whoever holds the send lock, or acquires it next, sends it along.
+
+        Takes no lock that may be held, so finalizers may call it.
+
+        Args:
+            frame: what :func:`encode_frame` made of it.
+            flush: whether to send it now if the connection is free. Not for a finalizer in the reading thread,
+                which may hold the lock of TLS.
+
+        Returns:
+            Whether nothing is left to be sent.
+        """
+        if self._close_sent:
+            return False
+        self._posted.append(frame)
+        if flush:
+            self._flush_control()
+        return not self._has_unsent()
 
     def _wait_in_line(self, deadline: float | None, acquired: list[bool]) -> bool:
         """Acquire the send lock as the next one, or after whoever is: see :func:`acquire`."""
@@ -169,9 +200,13 @@ class WebSocket:
     def _write_left_overs(self, deadline: float | None) -> bool:
         if self._unsent and not self._write(self._unsent, deadline):
             return False
-        for waiting in (self._pongs, self._control):
+        for waiting in (self._pongs, self._posted, self._control):
             while waiting:
-                if not self._write(waiting.popleft(), deadline):
+                frame = waiting.popleft()
+                if waiting is self._posted:
+                    self._counters.messages_sent += 1
+                    self._counters.bytes_sent += len(frame)
+                if not self._write(frame, deadline):
                     return False
         return True
 
@@ -282,7 +317,7 @@ class WebSocket:
 
     def _has_unsent(self) -> bool:
         """Whether there is something to send that waits for room, or for a sender to take it along."""
-        return bool(self._control or self._pongs or self._unsent)
+        return bool(self._control or self._pongs or self._posted or self._unsent)
 
     def _wait(self, want_write: bool) -> None:
         """Wait for input, at most until the keep-alive has something to do."""
