@@ -350,7 +350,7 @@ class PieClient:
         program_hash, args = check_hash(program_hash), check_args(args)
         limit = self._manager.limit(timeout)
         connection = self._manager.authenticated("launch_instance", limit)
-        program = connection.programs.name_of(program_hash)
+        program = connection.programs.name_of(program_hash, "launch_instance", limit)
 
         def encode(corr_id: int, **options: Any) -> bytes:
             return connection.session.protocol.launch(

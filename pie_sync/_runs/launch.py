@@ -66,7 +66,7 @@ class Launch:
             # What this client uploaded under a name of its own is known by its hash to some servers.
             self._program_hash = connection.programs.hash_of(program.name)
         if self._program_hash is not None:
-            self._by_hash = connection.programs.name_of(self._program_hash)
+            self._by_hash = connection.programs.name_of(self._program_hash, method, limit)
         self._args = args
         self._done = done
         self._corr_id: int | None = None
