@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import wasmtime
-from wasmtime.component import Component
-
 from ...events import Event
 from .instance import Instance
 
@@ -28,6 +25,10 @@ class ComponentProgram:
     """
 
     def __init__(self, wasm: bytes) -> None:
+        # Imported here, since wasmtime is slow to load and many servers run Python programs only.
+        import wasmtime  # noqa: PLC0415
+        from wasmtime.component import Component  # noqa: PLC0415
+
         config = wasmtime.Config()
         config.wasm_component_model = True
         engine = wasmtime.Engine(config)
