@@ -28,10 +28,10 @@ _NAME_FOR_ALL = "inferlet"
 class Programs:
     """Uploads programs, and knows the names of those that this client uploaded. Thread-safe.
 
-    On the process protocol a program has a name and a version, and the server does not tell which bytes are installed
-    under them: ``check_program`` ignores the hashes, and ``add_program`` says yes and does nothing when a name is
-    taken. So every program is installed under a *content-addressed* version, three integers that have all bits of
-    its hash:
+    On the process protocol a program has a name and a version, and the server does not tell which bytes are
+    installed under them: ``check_program`` ignores the hashes, and ``add_program`` says yes and does nothing when
+    a name is taken. So every program is installed under a *content-addressed* version, three integers that have
+    all bits of its hash:
 
     - One without a manifest as ``pie-sync@A.B.C``, and nowhere else.
     - One with a manifest as ``pie-sync-named@A.B.C``, and then under its own ``name@version``. If its own name is
@@ -43,10 +43,10 @@ class Programs:
     There are two such names, so that a trial without a manifest doesn't make a taken name look like one's own. A
     hash launches the twin first, since a script needs its manifest.
 
-    Servers up to 0.4 run a component only under the name that its run export tells. So what is installed there under
-    a content-addressed version has another run export than what the user gave; the rest of it is the same. The
-    hash is that of the bytes that the user gave: the server compares none. (To install it as ``NAME@A.B.C``, with
-    NAME from the run export, would spare the change, but a client that knows only the hash would not find it.)
+    Servers up to 0.4 run a component only under the name that its run export tells. So what is installed there
+    under a content-addressed version has another run export than what the user gave; the rest of it is the same.
+    The hash in the version is that of the user's bytes. (To install it as ``NAME@A.B.C``, with NAME from the run
+    export, would spare the change, but a client that knows only the hash would not find it.)
 
     What a server could not compile it keeps, says that it has it, and refuses to launch it.
     """
@@ -111,9 +111,7 @@ class Programs:
         if manifest is not None:
             self._hashes[str(manifest.program)] = payload.hash
 
-    def _install_unnamed(
-        self, payload: Payload, limit: TimeLimit, progress: Progress, *, overwrite: bool
-    ) -> None:
+    def _install_unnamed(self, payload: Payload, limit: TimeLimit, progress: Progress, *, overwrite: bool) -> None:
         name = ProcessProtocol.content_name(payload.hash)
         if overwrite or not self._is_installed(name, "upload_program", limit):
             self._install_content(payload, self._run_export(payload), name, manifest_of(name), limit, progress)
@@ -134,7 +132,7 @@ class Programs:
             )
         renamed = manifest.renamed(name)
         if not self._is_installed(program, "upload_program", limit) or overwrite:
-            # The twin first: if the upload ends between the two, or is refused, the next one is as good as the first.
+            # The twin first: if the upload is refused, or ends between the two, the name is not taken.
             self._install_content(payload, run_export, name, renamed, limit, progress)
             self._send(payload, manifest.text, limit, None, overwrite=overwrite)
         elif not self._is_installed(name, "upload_program", limit):

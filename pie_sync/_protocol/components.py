@@ -1,7 +1,7 @@
 """The run export of a WebAssembly component: finds its name, and changes it.
 
-Servers of Pie 0.3 and 0.4 run a component only under the name that it exports itself: ``pie:NAME/run``. So to be run
-under another name, it must export another name.
+Servers of Pie 0.3 and 0.4 run a component only under the name that it exports itself: ``pie:NAME/run``. So to be
+run under another name, it must export another name.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The run export of components: found and renamed in bytes that wasmtime assembles, and that hypothesis makes up."""
+"""The run export of components: found and renamed in what wasmtime assembles, and in what hypothesis makes up."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def with_exports(*names: str) -> bytes:
     return assembled(f"(component (instance $empty) {lines})")
 
 
-# Exports of each kind, among them one with each kind of type; and a nested component that exports a run of its own.
+# Exports of many kinds, with and without types, and a nested component that exports a run of its own.
 EVERYTHING = """
 (component $all
   (component $inner (instance $none) (export "pie:inner/run" (instance $none)))

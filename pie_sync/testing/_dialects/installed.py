@@ -34,9 +34,9 @@ class InstalledPrograms:
     A program's name has the form ``name@major.minor.patch``. In the catalog, these programs are in the registry,
     in the default namespace of the instance protocol.
 
-    A component can be launched if it exports the interface that the server looks for. Whether the launch is granted
-    does not depend on that: without it, the process ends with an error. Core modules, which no real server of this
-    protocol runs, are free of that rule.
+    A component runs if it exports the interface that the server looks for. Without it, the launch is granted all
+    the same, and the process ends with an error. Core modules, which no real server of this protocol runs, are
+    free of that rule.
 
     Args:
         core: the state of the server.

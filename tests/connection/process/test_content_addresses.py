@@ -8,8 +8,9 @@ import pytest
 import wasmtime
 from blake3 import blake3
 
-from pie_sync import InstanceFailed, LaunchError, PieClient, UploadError, run_batch
+from pie_sync import InstanceFailed, LaunchError, PieClient, UploadError
 from pie_sync._protocol.program_names import content_version
+from pie_sync.batch import run_batch
 from pie_sync.testing import LocalServer
 from tests.cli.conftest import CommandLine
 from tests.connection.process import CHUNK, PATIENCE, Requests, manifest_of, only_0_4, only_0_5
@@ -170,7 +171,9 @@ class TestComponents:
         path = tmp_path / "hello.wasm"
         path.write_bytes(component("pie:hello/run", padding=2 * CHUNK))
         seen = []
-        program_hash = client.upload_program(path, manifest=manifest, progress=lambda *numbers: seen.append(numbers))
+        program_hash = client.upload_program(
+            path, manifest=manifest, progress=lambda *numbers: seen.append(numbers)
+        )
         assert program_hash == blake3(path.read_bytes()).hexdigest()
         assert seen[-1] == (seen[0][1], seen[0][1])
         assert len(seen) == 3

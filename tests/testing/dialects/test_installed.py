@@ -101,7 +101,11 @@ def test_before_0_5_a_component_runs_under_the_name_that_it_exports(client: Proc
 
 @only_0_5
 def test_on_0_5_all_components_export_the_same(client: ProcessClient) -> None:
-    for export, runs in (("pie:inferlet/run@0.3.0", True), ("pie:hello/run", False), ("pie:hello/run@0.3.0", False)):
+    for export, runs in (
+        ("pie:inferlet/run@0.3.0", True),
+        ("pie:hello/run", False),
+        ("pie:hello/run@0.3.0", False),
+    ):
         assert client.add(component(export), manifest_of("hello"), overwrite=True) == INSTALLED
         assert (run(client, "hello") == ("", NO_RUN)) == (not runs)
 
