@@ -42,6 +42,8 @@ class Launch:
 
     Raises:
         AuthenticationError: the client isn't authenticated.
+        LaunchError: the server was asked for the program by its hash, and does not have it.
+        PieTimeoutError: it does not say in time whether it does.
         PieConnectionError: the connection is lost.
     """
 
