@@ -314,8 +314,8 @@ class PieClient:
     def program_exists(self, program_hash: str, *, timeout: Timeout = DEFAULT) -> bool:
         """Ask whether the server has a program.
 
-        True also of a program that the server keeps though it could not compile it (Pie 0.2.0 by name, 0.4 and 0.5,
-        and 0.3, which compiles at the launch): its launches are refused.
+        True also of a program that the server keeps though it could not compile it (Pie 0.2.0 by name, 0.3, which
+        compiles at the launch, 0.4 and 0.5): its launches are refused.
 
         Args:
             program_hash: its BLAKE3 hash, as :meth:`upload_program` returns it.
