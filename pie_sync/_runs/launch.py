@@ -43,6 +43,8 @@ class Launch:
 
     Raises:
         AuthenticationError: the client isn't authenticated.
+        LaunchError: the server was asked for the program by its hash, and does not have it.
+        PieTimeoutError: it does not say in time whether it does.
         PieConnectionError: the connection is lost.
     """
 
@@ -67,7 +69,7 @@ class Launch:
             # What this client uploaded under a name of its own is known by its hash to some servers.
             self._program_hash = connection.programs.hash_of(program.name)
         if self._program_hash is not None:
-            self._by_hash = connection.programs.name_of(self._program_hash)
+            self._by_hash = connection.programs.name_of(self._program_hash, method, limit)
         self._args: list[str] | dict[str, Any] = args
         self._done = done
         # The instance, once there is one; None once nobody wants it any more. The reader thread brings the one,
