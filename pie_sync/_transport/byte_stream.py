@@ -12,7 +12,7 @@ from time import monotonic
 from .dialer import shut_down
 from .tls import TlsSocket
 
-__all__ = ["Duplex", "WouldBlock"]
+__all__ = ["ByteStream", "WouldBlock"]
 
 #: By how many seconds recv_waiting() may wait too long, so that the system need not be told a new limit each time.
 _SLACK = 0.01
@@ -33,8 +33,8 @@ class WouldBlock(Exception):  # noqa: N818 - not an error
         self.want_write = want_write
 
 
-class Duplex:
-    """A connected socket as a duplex of bytes. Reads from one thread at a time, writes from one at a time.
+class ByteStream:
+    """A connected socket as a stream of bytes. Reads from one thread at a time, writes from one at a time.
 
     Attributes:
         last_taken: when the peer last took something that had to wait for it, by ``time.monotonic``: a sign of

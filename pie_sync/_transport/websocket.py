@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from .._support.counters import Counters
 from .._support.time_limits import acquire
 from ..errors import PieConnectionError, PieTimeoutError
-from .byte_stream import Duplex, WouldBlock
+from .byte_stream import ByteStream, WouldBlock
 from .frames import (
     CLOSE,
     PING,
@@ -81,7 +81,7 @@ class WebSocket:
         ping_interval: float | None = None,
         ping_timeout: float | None = None,
     ) -> None:
-        self._duplex = Duplex(sock)
+        self._stream = ByteStream(sock)
         self._frames = FrameReader(max_message_size)
         self._counters = counters or Counters()
         self._ping_interval = ping_interval
@@ -108,7 +108,7 @@ class WebSocket:
         self._close_sent = False
         self._ending: PieConnectionError | None = None
         # Whether nothing can be there yet, or any more: so that it's right to wait at once.
-        self._is_drained = not self._duplex.is_tls
+        self._is_drained = not self._stream.is_tls
         self._aborted = False
 
     # --- writing ----------------------------------------------------------------------------------------
@@ -156,13 +156,13 @@ class WebSocket:
     def _write(self, frames: Buffer, deadline: float | None) -> bool:
         """Write bytes, with the send lock held. False if the deadline came first: the rest is kept."""
         try:
-            self._unsent = self._duplex.send_all(memoryview(frames), deadline)
+            self._unsent = self._stream.send_all(memoryview(frames), deadline)
         except OSError as error:
             raise PieConnectionError(f"the connection is lost: {error}") from error
         except BaseException:
             # Ctrl-C in the middle of a frame: nobody knows how much of it is written. End the connection,
             # cleanly for everybody else, rather than send something that the server must misunderstand.
-            self._duplex.shut_down()
+            self._stream.shut_down()
             raise
         return not self._unsent
 
@@ -226,9 +226,9 @@ class WebSocket:
             try:
                 if is_drained and not self._has_unsent():
                     spin = _SPIN if self._stream_reads >= _STREAM_READS else 0.0
-                    count = self._duplex.recv_waiting(buffer, timeout, spin)
+                    count = self._stream.recv_waiting(buffer, timeout, spin)
                 else:
-                    count = self._duplex.recv_into(buffer)
+                    count = self._stream.recv_into(buffer)
             except WouldBlock as blocked:
                 self._wait(blocked.want_write)
                 continue
@@ -246,7 +246,7 @@ class WebSocket:
             self._last_received = now
             self._ping_sent = None
             self._counters.bytes_received += count
-            self._is_drained = count < len(buffer) and not self._duplex.is_tls
+            self._is_drained = count < len(buffer) and not self._stream.is_tls
             messages = self._frames.received(count)
             if self._frames.has_control:
                 messages = self._handle_control(messages)
@@ -291,9 +291,9 @@ class WebSocket:
         if unsent and self._send_lock.locked():
             # Whoever sends takes it along, or gives up, which wakes nobody.
             timeout = _LOOK_AGAIN if timeout is None else min(timeout, _LOOK_AGAIN)
-            self._duplex.wait(read=not want_write, write=want_write, timeout=timeout)
+            self._stream.wait(read=not want_write, write=want_write, timeout=timeout)
         else:
-            self._duplex.wait(read=not want_write, write=want_write or unsent, timeout=timeout)
+            self._stream.wait(read=not want_write, write=want_write or unsent, timeout=timeout)
         if unsent:
             self._flush_control()
 
@@ -306,7 +306,7 @@ class WebSocket:
             if self._ping_timeout is None:
                 return None
             # Over a slow line our ping may be in line behind an upload. As long as that moves, the peer is there.
-            left = max(self._ping_sent, self._duplex.last_taken) + self._ping_timeout - now
+            left = max(self._ping_sent, self._stream.last_taken) + self._ping_timeout - now
             if left <= 0:
                 raise PieConnectionError(
                     f"the connection is lost: nothing came for {now - self._last_received:.1f} s,"
@@ -344,22 +344,22 @@ class WebSocket:
         deadline = monotonic() + _LINGER
         while self._ending is not None and monotonic() < deadline:
             try:
-                if self._duplex.recv_into(self._frames.buffer()) == 0:  # and forget it
+                if self._stream.recv_into(self._frames.buffer()) == 0:  # and forget it
                     break
             except WouldBlock as blocked:
                 self._flush_control()
                 left = deadline - monotonic()
-                self._duplex.wait(read=not blocked.want_write, write=blocked.want_write, timeout=left)
+                self._stream.wait(read=not blocked.want_write, write=blocked.want_write, timeout=left)
             except OSError:
                 break
         # Writers wait for room with the send lock held: shutting down wakes them, and the lock says that they
         # are out of the socket before its file descriptor can be given to somebody else.
-        self._duplex.shut_down()
+        self._stream.shut_down()
         with self._send_lock:
             self._close_sent = True
-            self._duplex.close()
+            self._stream.close()
 
     def abort(self) -> None:
         """End the connection without a handshake: :meth:`read` raises at once. Never waits."""
         self._aborted = True
-        self._duplex.shut_down()
+        self._stream.shut_down()
