@@ -1,6 +1,6 @@
-"""Where the script ``pie-sync`` begins: with Ctrl-C, and only then with the imports, which take a moment.
+"""Entry point of the script ``pie-sync``: handles Ctrl-C before the slow imports begin.
 
-It's no part of the package, because whoever imports that has imported the whole client already.
+This module is outside the package, because importing any part of ``pie_sync`` imports the whole client.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["main"]
 def main() -> None:
     """Run the command with this process's arguments, and exit with its exit code."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        # Nothing has begun that would have to be ended. `pie_sync.cli` takes over.
+        # Nothing has begun that needs an orderly end. `pie_sync.cli` replaces this handler.
         signal.signal(signal.SIGINT, lambda signum, frame: os._exit(128 + signum))
     from pie_sync.cli import main as run  # noqa: PLC0415
 

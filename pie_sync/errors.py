@@ -131,7 +131,7 @@ class InstanceFailed(PieError):  # noqa: N818 - the name is part of the API
 
 
 class InvalidKeyError(PieError, ValueError):
-    """A private key that can't be read, or that Pie does not take; the text names the cure."""
+    """A private key that can't be read, or that Pie does not take; the text gives a hint."""
 
 
 class PieTimeoutError(PieError, TimeoutError):

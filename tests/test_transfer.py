@@ -72,7 +72,7 @@ def test_what_can_not_be_uploaded(source):
         open_all(source)
 
 
-def test_a_text_file_names_the_cure(tmp_path):
+def test_a_text_file_gives_a_hint(tmp_path):
     path = tmp_path / "text"
     path.write_text("text")
     with open(path) as file, pytest.raises(TypeError, match="'rb'"):

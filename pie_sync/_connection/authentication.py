@@ -103,9 +103,9 @@ class Authentication:
             if True in acquired:
                 self._lock.release()
 
-    def _refuse_another(self, cure: str) -> None:
+    def _refuse_another(self, hint: str) -> None:
         if self._username is not None:
-            raise AuthenticationError(f"this connection is already authenticated as {self._username!r}: {cure}")
+            raise AuthenticationError(f"this connection is already authenticated as {self._username!r}: {hint}")
 
     def _is_accepted(self, text: str) -> bool:
         protocol = self._session.protocol

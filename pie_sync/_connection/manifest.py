@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 import sys
-from pathlib import Path
 from typing import Any, Union
 
 from .._protocol.program_names import ProgramName
+from .._support.text_files import read_text
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -26,7 +26,7 @@ class Manifest:
 
     Attributes:
         text: the TOML.
-        program: the name and version in it.
+        program: the name and version that the TOML gives the program.
     """
 
     def __init__(self, text: str) -> None:
@@ -41,18 +41,20 @@ class Manifest:
 
     @classmethod
     def load(cls, source: ManifestSource) -> Manifest:
-        """Take TOML text, or the path of a file with it: a str with a line break or a "=" in it is text.
+        """Read a manifest from TOML text or from a file. A str with a line break or a "=" in it is text.
+
+        A byte order mark is dropped, since TOML has none.
 
         Raises:
-            TypeError: it is neither.
-            ValueError: it is no TOML, or lacks a name or a version.
+            TypeError: ``source`` is neither text nor a path.
+            ValueError: the file is not UTF-8, the text is not TOML, or it lacks a name or a version.
             OSError: the file can't be read.
         """
         if not isinstance(source, (str, os.PathLike)):
             raise TypeError(f"manifest must be TOML text or a path, not {type(source).__name__}")
         if isinstance(source, str) and ("\n" in source or "=" in source):
-            return cls(source)
-        return cls(Path(source).read_text(encoding="utf-8"))
+            return cls(source.removeprefix("\ufeff"))
+        return cls(read_text(source))
 
     def renamed(self, program: ProgramName) -> str:
         """Return the TOML with another name and version, and everything else as it is.
@@ -70,7 +72,7 @@ class Manifest:
                 count=1,
                 flags=re.MULTILINE,
             )
-        # TOML has many ways to write the same; whether this was one that the above understands shows here.
+        # The replacement above does not know all of TOML's syntax. Parsing the result shows whether it worked.
         if _parse(text) != wanted:
             raise ValueError(
                 "the manifest's name and version must be the first of their kind,"

@@ -110,10 +110,10 @@ def check_args(args: Sequence[str] | Mapping[str, Any]) -> list[str] | dict[str,
     return arguments
 
 
-def check_text(text: str, name: str, cure: str = "") -> str:
+def check_text(text: str, name: str, hint: str = "") -> str:
     """Return ``text`` if it is one."""
     if not isinstance(text, str):
-        raise TypeError(f"{name} must be a str, not {type(text).__name__}{': ' if cure else ''}{cure}")
+        raise TypeError(f"{name} must be a str, not {type(text).__name__}{': ' if hint else ''}{hint}")
     return text
 
 

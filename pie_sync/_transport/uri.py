@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
@@ -46,6 +47,8 @@ class Address(NamedTuple):
         return host if self.port == (443 if self.is_secure else 80) else f"{host}:{self.port}"
 
 
+# A client parses its one URI again with each connection.
+@lru_cache(maxsize=128)
 def parse_uri(uri: str) -> Address:
     """Return what a ``ws://`` or ``wss://`` URI says.
 
@@ -117,6 +120,7 @@ def ascii_host(host: str) -> str:
     return host.lower()
 
 
+@lru_cache(maxsize=128)
 def is_loopback(host: str) -> bool:
     """Whether a host, in the form of :func:`ascii_host`, is always this machine.
 

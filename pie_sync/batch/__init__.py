@@ -1,7 +1,7 @@
-"""A batch over many processes and machines: shards of its inputs, spread over an executor.
+"""A batch over many processes and machines: its inputs are cut into shards, which an executor runs.
 
-``client.map`` keeps one connection busy, from one thread. Where that isn't enough, :func:`run_batch` does the same
-with any ``concurrent.futures.Executor``::
+``client.map`` uses one connection and one thread. :func:`run_batch` does the same with as many as an executor
+(``concurrent.futures.Executor``) has workers::
 
     from concurrent.futures import ProcessPoolExecutor
     from pie_sync.batch import run_batch
@@ -9,7 +9,7 @@ with any ``concurrent.futures.Executor``::
     for completed in run_batch("ws://10.0.0.5:8080", "text-completion", inputs, executor=ProcessPoolExecutor):
         print(completed.message)
 
-and with a Dask cluster, whose workers need pie-sync and a way to the Pie server::
+The workers of a Dask cluster need pie-sync, and an address at which they reach the Pie server::
 
     with dask.distributed.Client("scheduler:8786") as cluster:
         results = run_batch(uri, "text-completion", inputs, executor=cluster.get_executor())

@@ -1,4 +1,4 @@
-"""``python -m pie_sync.cli``: the command, where the scripts of the environment are not on the path."""
+"""``python -m pie_sync.cli`` runs the command where the environment's scripts are not on the PATH."""
 
 from . import main
 

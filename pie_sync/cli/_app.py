@@ -1,9 +1,8 @@
-"""The whole command: its parts, and what holds for all of them."""
+"""The whole command: all sub-commands, the root options, and what happens at the end of the process."""
 
 from __future__ import annotations
 
 import inspect
-import os
 import sys
 import warnings
 from typing import Annotated, Any, NoReturn
@@ -11,39 +10,42 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from .._version import __version__
-from . import _config, _instances, _map, _run, _serve, _server  # noqa: F401 - importing adds their commands
-from ._command import Options, app, parameters
+from . import _config, _instances, _map, _run, _serve, _server  # noqa: F401 - importing them adds their commands
+from ._command import Options, app, parameters, report
 from ._failures import printable
-from ._output import say
+from ._output import echo, say, writing
+from ._streams import flush_streams, tolerate_any_text
 
 __all__ = ["run"]
 
 
 def run() -> NoReturn:
     """Run the command with this process's arguments, and exit."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            # What the terminal can't show is shown as its code, rather than to end the program.
-            stream.reconfigure(errors="backslashreplace")
+    tolerate_any_text()
     warnings.showwarning = _show_warning
+    code: Any = 0
     try:
-        app(prog_name="pie-sync")
-    finally:
-        _flush()
-    sys.exit()
+        with writing("the output"):  # of `--help`, for example, which typer writes
+            app(prog_name="pie-sync")
+    except SystemExit as end:
+        code = end.code
+    except Exception as error:  # those of sub-commands have been reported already, see `_command`
+        code = report(error)
+    flush_streams()
+    sys.exit(code)
 
 
 def _version(asked: bool) -> None:
     if asked:
-        typer.echo(f"pie-sync {__version__}")
+        echo(f"pie-sync {__version__}")
         raise typer.Exit
 
 
 def _root(ctx: typer.Context, **given: Any) -> None:
-    """Run programs on a Pie server, and manage the running ones.
+    """Run programs on a Pie server, and manage running instances.
 
-    The options may stand before or after the command. What is not given is taken from the environment
-    variable in brackets, then from the configuration file (`pie-sync config show`), else it's the default.
+    The options may stand before or after the command. An option that is not given is taken from the environment
+    variable in brackets, then from the configuration file (`pie-sync config show`), then from the defaults.
     """
     given.pop("version")
     ctx.obj = Options(**given)
@@ -72,12 +74,3 @@ _add_root()
 
 def _show_warning(message: Warning | str, *details: Any, **more: Any) -> None:
     say(f"warning: {printable(str(message))}")
-
-
-def _flush() -> None:
-    """Write what is left; if nobody reads it any more, so be it, rather than a complaint at exit."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

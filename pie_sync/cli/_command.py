@@ -1,4 +1,4 @@
-"""How a command is added: with the options that all of them have, its examples, and what becomes of its errors."""
+"""Registers sub-commands with the common options, with examples, and with one way to report errors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ._failures import explain
 from ._interruption import INTERRUPTION
 from ._output import say
 
-__all__ = ["Options", "app", "command", "parameters"]
+__all__ = ["Options", "app", "command", "parameters", "report"]
 
 #: The order in which --help shows the commands.
 _ORDER = ("run", "attach", "list", "terminate", "upload", "map", "query", "ping", "serve", "config")
@@ -26,7 +26,7 @@ class _Commands(TyperGroup):
         return sorted(super().list_commands(ctx), key=_ORDER.index)
 
 
-#: The whole command. Without typer's own formatting, whose boxes cut examples into pieces.
+#: The root command. typer's own formatting is off: its boxes break examples into pieces.
 app = typer.Typer(
     name="pie-sync",
     cls=_Commands,
@@ -36,13 +36,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-#: What a command returns: its exit code; None is 0.
+#: What a sub-command returns: the exit code of the process; None stands for 0.
 ExitCode = Union[int, None]
 
 
 @dataclass(frozen=True)
 class Options:
-    """What was typed; None is what was not."""
+    """The common options as they were typed; None for each that was not."""
 
     uri: str | None = None
     username: str | None = None
@@ -53,7 +53,7 @@ class Options:
     debug: bool | None = None
 
     def over(self, other: Options) -> Options:
-        """Return these options, completed by others."""
+        """Return these options, with those of ``other`` for each that is None."""
         merged = {}
         for field in fields(self):
             mine = getattr(self, field.name)
@@ -67,22 +67,22 @@ _TYPES: dict[str, Any] = {
         typer.Option("--uri", metavar="URI", help="The server, as ws://HOST:PORT or wss://HOST:PORT.  [PIE_URI]"),
     ],
     "username": Annotated[
-        Optional[str], typer.Option("--username", metavar="NAME", help="Who you are.  [PIE_USERNAME]")
+        Optional[str], typer.Option("--username", metavar="NAME", help="Your user name there.  [PIE_USERNAME]")
     ],
     "key": Annotated[
         Optional[Path],
-        typer.Option("--key", metavar="FILE", help="Your private SSH key, if the server wants one.  [PIE_KEY]"),
+        typer.Option("--key", metavar="FILE", help="Your private SSH key, if the server asks for one.  [PIE_KEY]"),
     ],
     "identity": Annotated[
         Optional[str],
-        typer.Option("--identity", metavar="TENANT/NAME", help="Who a Pie 0.5 server is told is there."),
+        typer.Option("--identity", metavar="TENANT/NAME", help="The identity header for a Pie 0.5 server."),
     ],
     "timeout": Annotated[
         Optional[float],
         typer.Option(
             "--timeout",
             metavar="SECONDS",
-            help="How long to wait for each answer of the server; a program may run on.  [default: 30]",
+            help="How long each answer of the server may take; programs may run longer.  [default: 30]",
         ),
     ],
     "config": Annotated[
@@ -94,7 +94,7 @@ _TYPES: dict[str, Any] = {
 
 
 def parameters(names: tuple[str, ...] = tuple(_TYPES)) -> list[inspect.Parameter]:
-    """Return options as the parameters of a function that typer reads."""
+    """Return common options as parameters of the kind that typer reads from a function's signature."""
     return [
         inspect.Parameter(
             name,
@@ -114,14 +114,14 @@ def command(
     group: typer.Typer = app,
     cls: Any = None,
 ) -> Callable[[Callable[..., ExitCode]], Callable[..., ExitCode]]:
-    """Add a function as a command. It is called with the :class:`Options` first, then its own arguments.
+    """Add a function as a sub-command. It is called with the :class:`Options`, then with its own arguments.
 
     Args:
-        name: the command.
-        examples: command lines for the end of ``--help``.
-        options: which of the common options it has.
-        group: where to add it.
-        cls: the class that parses its arguments, instead of typer's own.
+        name: the name of the sub-command.
+        examples: command lines that ``--help`` shows at its end.
+        options: which of the common options the sub-command has.
+        group: the command to add it to.
+        cls: a class that parses the arguments in place of typer's own.
     """
 
     def register(function: Callable[..., ExitCode]) -> Callable[..., ExitCode]:
@@ -148,22 +148,27 @@ def command(
 
 
 def _guarded(function: Callable[[], ExitCode], *, debug: bool) -> int:
-    """Call it, and turn what it raises into lines on stderr and an exit code."""
+    """Call a sub-command, and turn its exceptions into an error report and an exit code."""
     try:
         with INTERRUPTION.work():
             return function() or 0
-    except (KeyboardInterrupt, typer.Abort):  # the latter is Ctrl-D where something was asked
+    except (KeyboardInterrupt, typer.Abort):  # typer.Abort is Ctrl-D in answer to a question
         return INTERRUPTION.exit_code
     except BrokenPipeError:
-        # Whoever read our output went away, as `head` does: nobody is left to be told.
+        # The reader of the output has gone away, as `head` does: there is nobody to report to.
         return 1
     except Exception as error:
         if debug:
             traceback.print_exc()
         if INTERRUPTION.has_come:
-            # What follows an interruption is no news. It may even be the interruption: one that comes while a
-            # class is being made reaches us as a RuntimeError.
+            # What fails after an interruption is no news. The error may even be the interruption: Python turns a
+            # KeyboardInterrupt that comes while a class is being made into a RuntimeError.
             return INTERRUPTION.exit_code
-        explanation = explain(error)
-        say(f"error: {explanation.text}\ncure: {explanation.cure}")
-        return 1
+        return report(error)
+
+
+def report(error: BaseException) -> int:
+    """Tell the user about an error in one line, with a hint in another; return the exit code."""
+    explanation = explain(error)
+    say(f"error: {explanation.text}\nhint: {explanation.hint}")
+    return 1

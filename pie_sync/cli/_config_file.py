@@ -1,4 +1,4 @@
-"""The configuration file, which is that of the official client: both commands may use it."""
+"""The configuration file. Its place and its format are those of the official client, so that both can use it."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from pathlib import Path
 from typing import Union
 
 from ._failures import Failure
+from ._files import expand, home, read_text
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-__all__ = ["KEYS", "ConfigFile", "Value", "default_path", "parse_value"]
+__all__ = ["KEYS", "ConfigFile", "Value", "default_path", "parse_value", "path_to_write"]
 
 Value = Union[str, int, bool]
 
-#: What the official client reads, and what it must be.
+#: The keys that the official client reads, and the types of their values.
 KEYS: dict[str, type[str] | type[int] | type[bool]] = {
     "host": str,
     "port": int,
@@ -32,17 +33,35 @@ KEYS: dict[str, type[str] | type[int] | type[bool]] = {
 _KINDS = {str: "text", int: "a port, 1 to 65535", bool: "true or false"}
 
 
-def default_path() -> Path:
-    """Return where the official client has its file."""
-    home = os.environ.get("PIE_CLI_HOME")
-    return (Path(home) if home else Path.home() / ".pie") / "cli_config.toml"
+def default_path() -> Path | None:
+    """Return the path of the official client's file; None if there is no home directory to look in."""
+    folder = os.environ.get("PIE_CLI_HOME")
+    if folder:
+        return Path(folder) / "cli_config.toml"
+    parent = home()
+    return None if parent is None else parent / ".pie" / "cli_config.toml"
+
+
+def path_to_write(typed: Path | None) -> Path:
+    """Return the path of the file to write: the typed one, or else the default.
+
+    Raises:
+        Failure: there is neither.
+    """
+    path = default_path() if typed is None else expand(typed)
+    if path is None:
+        raise Failure(
+            "there is no home directory for the configuration file",
+            "--config FILE names the file, or the environment variable PIE_CLI_HOME its folder",
+        )
+    return path
 
 
 def parse_value(key: str, text: str) -> Value:
-    """Return what was typed as the value of a key.
+    """Convert typed text to the value of a key.
 
     Raises:
-        Failure: there is no such key, or it can't have that value.
+        Failure: there is no such key, or the value is not valid.
     """
     if key not in KEYS:
         raise Failure(f"there is no setting {key!r}", f"the settings are {', '.join(KEYS)}")
@@ -57,7 +76,7 @@ def parse_value(key: str, text: str) -> Value:
 
 def _checked(key: str, value: object, shown: str) -> Value:
     kind = KEYS[key]
-    # A bool is an int to isinstance().
+    # isinstance() takes a bool for an int.
     if type(value) is not kind or (type(value) is int and not 0 < value < 65536):
         raise Failure(
             f"{key} must be {_KINDS[kind]}, not {shown}", f"set it with `pie-sync config set {key} VALUE`"
@@ -67,15 +86,15 @@ def _checked(key: str, value: object, shown: str) -> Value:
 
 
 class ConfigFile:
-    """The file, read.
+    """The content of a configuration file.
 
     Attributes:
-        path: where it is.
-        text: what is in it; None if there is no such file.
-        values: what it says about :data:`KEYS`. An empty text counts as nothing.
+        path: the path of the file; None if there is no home directory to look in.
+        text: the content of the file; None if there is no such file.
+        values: the values of :data:`KEYS`. An empty string counts as no value.
     """
 
-    def __init__(self, path: Path, text: str | None) -> None:
+    def __init__(self, path: Path | None, text: str | None) -> None:
         self.path = path
         self.text = text
         self.values: dict[str, Value] = {}
@@ -87,36 +106,38 @@ class ConfigFile:
 
     @classmethod
     def load(cls, path: Path | None = None) -> ConfigFile:
-        """Read the file at ``path``, which must be there, or the one at its usual place, if there is one.
+        """Read the file at ``path``, or the one at the default path if that exists.
 
         Raises:
-            Failure: it can't be understood.
-            OSError: it can't be read.
+            Failure: the file is not TOML in UTF-8, or has a value that is not valid.
+            OSError: the file can't be read.
         """
         if path is not None:
-            return cls(path.expanduser(), path.expanduser().read_text(encoding="utf-8"))
+            path = expand(path)
+            return cls(path, read_text(path))
+        path = default_path()
         try:
-            return cls(default_path(), default_path().read_text(encoding="utf-8"))
+            return cls(path, None if path is None else read_text(path))
         except FileNotFoundError:
-            return cls(default_path(), None)
+            return cls(path, None)
 
     def text_with(self, key: str, value: Value) -> str:
-        """Return the file's text with another value for one key, and everything else as it is."""
+        """Return the text of the file with a new value for one key, and everything else unchanged."""
         line = f"{key} = {_toml(value)}"
-        # Keys of the whole file stand before the first table; there is nobody who makes one, but somebody may.
+        # Top-level keys stand before the first table. Our keys are top-level; users may have added tables.
         head, bracket, tables = _split_at_tables(self.text or "")
         replaced, count = re.subn(rf"^[ \t]*{key}[ \t]*=.*$", lambda _: line, head, count=1, flags=re.MULTILINE)
         if not count:
             replaced = f"{head.rstrip()}\n{line}\n".lstrip()
         text = replaced + bracket + tables
-        # TOML has more ways to write things than this understands: whether it did shows here.
+        # The replacement above does not know all of TOML's syntax. Parsing the result shows whether it worked.
         expected = {**_parse(self.path, self.text or ""), key: value}
         try:
             is_as_expected = tomllib.loads(text) == expected
         except tomllib.TOMLDecodeError:
             is_as_expected = False
         if not is_as_expected:
-            raise Failure(f"{self.path} is written in a way that can't be changed from here", "change it by hand")
+            raise Failure(f"{self.path} is written in a way that this command can't change", "change it by hand")
         return text
 
 
@@ -127,15 +148,15 @@ def _split_at_tables(text: str) -> tuple[str, str, str]:
     return text[: match.start()], match[0], text[match.end() :]
 
 
-def _parse(path: Path, text: str) -> dict[str, object]:
+def _parse(path: Path | None, text: str) -> dict[str, object]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise Failure(
-            f"{path} is no TOML: {error}", "correct it, or make a new one: `pie-sync config init --force`"
+            f"{path} is no TOML: {error}", "correct it, or write a new one: `pie-sync config init --force`"
         ) from error
 
 
 def _toml(value: Value) -> str:
-    # JSON's true, numbers and strings are TOML's as well.
+    # The JSON of booleans, integers and strings is valid TOML.
     return json.dumps(value, ensure_ascii=False)

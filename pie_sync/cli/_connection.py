@@ -1,4 +1,4 @@
-"""From the settings to a client that is connected and authenticated."""
+"""Connects and authenticates a client by the settings."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ..client import PieClient
 from ..errors import AuthenticationError, InvalidKeyError, PieConnectionError
 from ..keys import ParsedPrivateKey
 from ._failures import Failure
+from ._output import say
 from ._settings import Settings
 
 __all__ = ["connected"]
@@ -21,11 +22,11 @@ PASSPHRASE_ATTEMPTS = 3
 
 
 class _LockedError(Exception):
-    """The key is wanted, and its passphrase is not known yet."""
+    """The server asks for a signature, and the passphrase of the key is not known yet."""
 
 
 class _KeyFile:
-    """The user's key: read when a server wants a signature, so that nobody types a passphrase for nothing."""
+    """The user's key, read when a server asks for a signature: so nobody types a passphrase needlessly."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -33,7 +34,7 @@ class _KeyFile:
         self._loaded: ParsedPrivateKey | None = None
 
     def sign(self, data: bytes | bytearray | memoryview) -> bytes:
-        """Sign a challenge, as :meth:`ParsedPrivateKey.sign` does; it's all that a client asks of a key."""
+        """Sign a challenge. This is the only method of :class:`ParsedPrivateKey` that a client calls."""
         if self._loaded is None:
             self._loaded = self._load()
         return self._loaded.sign(data)
@@ -43,7 +44,7 @@ class _KeyFile:
         username = self._settings.username.value
         if path is None:
             raise Failure(
-                f"the server wants {username!r} to prove who that is, but there is no private key:"
+                f"the server asks {username!r} for a signature, but there is no private key:"
                 f" {self._settings.key_origin}",
                 "`ssh-keygen -t ed25519` makes one, --key FILE takes it; the server must know its .pub file",
             )
@@ -55,7 +56,7 @@ class _KeyFile:
             raise
 
     def unlock(self) -> None:
-        """Ask for the passphrase until it's the right one."""
+        """Ask for the passphrase until it is right, three times at most."""
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             raise Failure(
                 f"{self._settings.key}: the private key is encrypted, and there is no terminal to ask for its"
@@ -66,7 +67,7 @@ class _KeyFile:
             try:
                 self._passphrase = getpass.getpass(f"Passphrase for {self._settings.key}: ")
             except EOFError:
-                sys.stderr.write("\n")
+                say("")
                 raise Failure(
                     f"{self._settings.key}: the private key is encrypted, and no passphrase was given",
                     "--key FILE takes a key without one",
@@ -76,19 +77,21 @@ class _KeyFile:
             except InvalidKeyError:
                 if attempt == PASSPHRASE_ATTEMPTS:
                     raise
-                sys.stderr.write("That was not it.\n")
+                say("That was not it.")
             else:
                 return
 
 
 @contextmanager
 def connected(settings: Settings) -> Iterator[PieClient]:
-    """Connect and authenticate; close at the end.
+    """Yield a connected and authenticated client, and close it at the end.
 
     Raises:
-        Failure: there is no server, or it wants a key that can't be had.
+        Failure: there is no user name or no server, or the server asks for a key that is not there.
         PieError, PieConnectionError: the server refuses.
     """
+    if not settings.username.value:
+        raise Failure(settings.username.origin, "--username NAME says who you are")
     connect_timeout = CONNECT_TIMEOUT if settings.timeout_origin == "default" else settings.timeout
     client = PieClient(
         settings.uri.value,
@@ -102,7 +105,7 @@ def connected(settings: Settings) -> Iterator[PieClient]:
         try:
             _authenticate(client, settings, key)
         except _LockedError:
-            # A person takes longer to type than a server waits for a signature: it's asked anew.
+            # Typing takes longer than a server waits for a signature, so the client asks for another challenge.
             client.close()
             key.unlock()
             _connect(client)

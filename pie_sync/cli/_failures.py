@@ -1,7 +1,8 @@
-"""What went wrong, as one line that a person can read, and what helps."""
+"""Errors as one line that a person can read, and a hint."""
 
 from __future__ import annotations
 
+import errno
 from typing import NamedTuple
 
 from .._printable import printable
@@ -22,37 +23,37 @@ from ..errors import (
 __all__ = ["Explanation", "Failure", "explain", "printable"]
 
 
-class Failure(Exception):  # noqa: N818 - what it is to the person; and the word is shown to nobody
-    """The command can't do what it was asked for.
+class Failure(Exception):  # noqa: N818 - the name is never shown to the user
+    """The command can't do what the user asked for.
 
     Args:
-        text: why, in one line.
-        cure: what helps, in one line.
+        text: the reason, in one line.
+        hint: what the user can do about it, in one line.
     """
 
-    def __init__(self, text: str, cure: str) -> None:
+    def __init__(self, text: str, hint: str) -> None:
         super().__init__(text)
-        self.cure = cure
+        self.hint = hint
 
 
 class Explanation(NamedTuple):
-    """What a person is told of an error."""
+    """The two lines that the user sees of an error."""
 
     text: str
-    cure: str
+    hint: str
 
 
-#: From the special to the general: the first kind that fits counts.
-_CURES: tuple[tuple[type[BaseException], str], ...] = (
+#: The first class that an error is an instance of counts, so subclasses come first.
+_HINTS: tuple[tuple[type[BaseException], str], ...] = (
     (PieConnectionError, "is the server still there? `pie-sync ping` tells; --timeout SECONDS waits longer"),
-    (InvalidKeyError, "--key FILE takes another private key; `pie-sync config show` tells where this one is from"),
-    (AuthenticationError, "try --username NAME or --key FILE; `pie-sync config show` tells what is used now"),
+    (InvalidKeyError, "--key FILE takes another private key; `pie-sync config show` shows where this one is from"),
+    (AuthenticationError, "try --username NAME or --key FILE; `pie-sync config show` shows what is used now"),
     (PieTimeoutError, "--timeout SECONDS waits longer"),
     (LaunchError, "a program is a name such as std/text-completion@1.0.0, a hash, or the path of a .wasm file"),
     (UploadError, "is it a program for this server's generation? see `pie-sync upload --help`"),
     (AttachError, "`pie-sync list` shows the instances, and which of them are detached"),
     (TerminateError, "`pie-sync list` shows the instances"),
-    (RequestError, "`pie-sync ping` tells what kind of server it is; not every one can do everything"),
+    (RequestError, "`pie-sync ping` shows which protocol the server speaks; not every server has every request"),
     (ProtocolError, "is it a Pie server? --debug shows more"),
     (PieError, "--debug shows more"),
     (FileNotFoundError, "is the path right?"),
@@ -62,22 +63,27 @@ _CURES: tuple[tuple[type[BaseException], str], ...] = (
     (TypeError, "--help shows what is expected"),
 )
 
+#: The error numbers of a disk, a quota or a file size limit that is used up.
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 def explain(error: BaseException) -> Explanation:
-    """Say in two lines what happened and what helps."""
+    """Return what to tell the user about an error."""
     text = _text(error)
     if isinstance(error, Failure):
-        return Explanation(text, printable(error.cure))
-    for kind, cure in _CURES:
+        return Explanation(text, printable(error.hint))
+    if isinstance(error, OSError) and error.errno in _NO_SPACE:
+        return Explanation(text, "make room there, or write to another place")
+    for kind, hint in _HINTS:
         if isinstance(error, kind):
-            return Explanation(text, cure)
+            return Explanation(text, hint)
     return Explanation(f"{type(error).__name__}: {text}", "this is a bug in pie-sync: --debug shows where")
 
 
 def _text(error: BaseException) -> str:
     if isinstance(error, RequestError):
-        return f"the server says no: {printable(error.reason)}"
-    # An OSError's own text begins with "[Errno 2]", and a connection's is no OSError's.
+        return f"the server refuses the request: {printable(error.reason)}"
+    # str() of an OSError begins with "[Errno 2]". Our own connection errors have no strerror.
     if isinstance(error, OSError) and error.strerror:
         names = [str(name) for name in (error.filename, error.filename2) if name is not None]
         return printable(": ".join([*names, error.strerror]))

@@ -1,4 +1,4 @@
-"""An instance in the foreground: its output comes here, Ctrl-C ends it, Ctrl-D leaves it alone."""
+"""An instance in the foreground: shows its output; Ctrl-C terminates it, Ctrl-D leaves it running."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..errors import PieConnectionError, PieError
 from ..events import Blob, Event
 from ._failures import Failure, explain, printable
 from ._interruption import INTERRUPTION, NAP
-from ._output import Output
+from ._output import Output, writing
 from ._stdin import StdinReader
 
 if TYPE_CHECKING:
@@ -23,22 +23,23 @@ if TYPE_CHECKING:
 
 __all__ = ["Foreground"]
 
+#: Why the main thread need not wait any longer.
 ENDED = "ended"
 LEFT = "left"
 
 
 class Foreground:
-    """Shows what an instance sends until it ends, or the user ends it (Ctrl-C) or leaves it alone (Ctrl-D).
+    """Shows what an instance sends until it ends, or the user terminates it (Ctrl-C) or leaves it (Ctrl-D).
 
-    The events are received in a thread. This one, which signals interrupt, only waits, and holds interruptions off
-    but for that: so one never loses an event, and never comes in the middle of a request.
+    A thread of its own receives the events. The main thread, which signals interrupt, waits, and holds
+    interruptions back at all other times: an interruption never loses an event or cuts a request.
 
     Args:
-        client: connected and authenticated.
+        client: a client that is connected and authenticated.
         obtain: launches the instance, or attaches to it.
-        blobs: where to save blobs; None drops them.
-        send_stdin: send each line of stdin as a message.
-        timeout: how many seconds the server may take to end the instance when it's asked to.
+        blobs: the folder to save blobs in; None drops them.
+        send_stdin: whether to send each line of stdin as a message.
+        timeout: how many seconds the server may take to terminate the instance.
     """
 
     def __init__(
@@ -58,14 +59,14 @@ class Foreground:
         self._output = Output()
         self._instance: Instance | None = None
         self._obtained = threading.Event()
-        # What the main thread waits for: why there's nothing more to wait for.
+        # The main thread waits for ENDED or LEFT here.
         self._news: SignalSafeQueue[str] = SignalSafeQueue()
         self._error: BaseException | None = None
         self._end: Event | None = None
         self._thread = threading.Thread(target=self._receive, name="events", daemon=True)
 
     def run(self) -> int:
-        """Stay until the end, and return the exit code."""
+        """Show the instance until it ends or is left, and return the exit code."""
         with INTERRUPTION.hold():
             stdin = self._stdin()
             try:
@@ -89,7 +90,7 @@ class Foreground:
             except queue.Empty:
                 pass
 
-    # --- in a thread of its own -------------------------------------------------------------------------
+    # --- in the thread "events" ----------------------------------------------------------------------------
 
     def _receive(self) -> None:
         try:
@@ -115,7 +116,7 @@ class Foreground:
             output.result(data)
         elif event is Event.Completed:
             self._end = event
-            # The process protocol has a result always: "null", as JSON, is none.
+            # The process protocol always sends a result, as JSON: "null" if there is none.
             if data and data != "null":
                 output.result(data)
         else:
@@ -124,21 +125,26 @@ class Foreground:
 
     def _keep(self, blob: Blob) -> None:
         if self._blobs is None:
-            self._output.note(f"[a blob of {len(blob)} bytes came; --save-blobs DIR keeps them]")
+            self._output.note(f"[received a blob of {len(blob)} bytes; --save-blobs DIR saves them]")
         else:
-            self._output.note(f"[saved {blob.save(self._blobs)}, {len(blob)} bytes]")
+            with writing(str(self._blobs)):
+                path = blob.save(self._blobs)
+            self._output.note(f"[saved {path}, {len(blob)} bytes]")
 
-    # --- in the thread of stdin -------------------------------------------------------------------------
+    # --- in the thread "stdin" -----------------------------------------------------------------------------
 
     def _stdin(self) -> StdinReader | None:
-        if sys.stdin is None or sys.stdin.closed:
-            return None
         if self._send_stdin:
             return StdinReader(self._send, lambda: None)
-        # Pie 0.5 would end the instance with its connection, so there it can't be left alone.
+        # Pie 0.5 ends an instance with its connection, so an instance can't be left running there.
         if sys.stdin.isatty() and self._client.protocol == "instance":
-            return StdinReader(lambda _: None, lambda: self._news.put(LEFT))
+            return StdinReader(lambda _: None, self._on_control_d)
         return None
+
+    def _on_control_d(self) -> None:
+        # A terminal that was closed has an end of input as well, but is no terminal any more. SIGHUP follows.
+        if sys.stdin.isatty():
+            self._news.put(LEFT)
 
     def _send(self, line: str) -> None:
         self._obtained.wait()
@@ -147,9 +153,9 @@ class Foreground:
         try:
             self._instance.send(line)
         except (PieError, PieConnectionError) as error:
-            # If it has ended meanwhile, nobody needs the line any more.
+            # An instance that has ended in the meantime does not need the line.
             if not self._instance.finished and self._end is None:
-                self._output.note(f"[not sent: {explain(error).text}]")
+                self._note(f"[not sent: {explain(error).text}]")
 
     # --- in the main thread, at the end -----------------------------------------------------------------
 
@@ -161,12 +167,12 @@ class Foreground:
             raise Failure(
                 str(error), f"the server may have kept it running: `pie-sync attach {self._instance.id}`"
             ) from error
-        # Nobody sees its output any more: then it shall not go on either.
+        # The output can't be shown any more, so the instance is not left running.
         self._terminate_quietly()
         raise error
 
     def _leave(self) -> int:
-        """Let the instance run, without us."""
+        """Close the connection and leave the instance running."""
         self._obtained.wait()
         if self._instance is None:
             self._thread.join()
@@ -175,12 +181,12 @@ class Foreground:
         self._thread.join()
         if self._end is not None:
             return self._exit_code()
-        self._output.note(f"[left; `pie-sync attach {self._instance.id}` comes back to it]")
+        self._output.note(f"[left running; `pie-sync attach {self._instance.id}` returns to it]")
         return 0
 
     def _interrupt(self) -> None:
-        """End the instance, and wait for its end."""
-        self._note("[ending the instance; Ctrl-C again leaves at once]")
+        """Terminate the instance, and wait until it has ended."""
+        self._note("[ending the instance; Ctrl-C again exits at once]")
         self._obtained.wait(self._timeout)
         if self._instance is None:
             return
@@ -188,15 +194,15 @@ class Foreground:
         self._thread.join(self._timeout)
         if self._thread.is_alive():
             self._note(f"[the instance {self._instance.id} has not ended yet]")
-            # The thread may be waiting for somebody who reads what it writes, and an orderly end would, too.
+            # The thread may be blocked in a write to stdout that nobody reads. An orderly exit would block too.
             self._client.close()
             INTERRUPTION.leave()
 
     def _note(self, text: str) -> None:
         try:
             self._output.note(text)
-        except BrokenPipeError:
-            pass  # Ctrl-C has ended the reader as well; the instance is to be ended all the same
+        except OSError:
+            pass  # Ctrl-C has ended the reader too, or the terminal is gone; the instance is terminated anyway
 
     def _terminate_quietly(self) -> None:
         if self._instance is None:

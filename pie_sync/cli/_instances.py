@@ -1,4 +1,4 @@
-"""The commands about instances that run already: ``list`` and ``terminate``."""
+"""The sub-commands for running instances: ``list`` and ``terminate``."""
 
 # No "from __future__ import annotations": typer reads the annotations of the commands.
 
@@ -16,7 +16,7 @@ from ._command import Options, command
 from ._connection import connected
 from ._failures import printable
 from ._lookup import find
-from ._output import say
+from ._output import echo, say, writing
 from ._settings import Settings
 
 GAP = 2  # spaces between the columns of the table
@@ -35,13 +35,13 @@ def list_command(
 ) -> None:
     """List your instances.
 
-    A server up to Pie 0.2 also lists those that have ended while they were detached, until somebody attaches;
-    Pie 0.5 lists everybody's.
+    Servers up to Pie 0.2 also list instances that ended while they were detached, until somebody attaches.
+    Pie 0.5 lists the instances of all users.
     """
     with connected(Settings.of(options)) as client:
         instances = client.list_instances()
     if as_json:
-        typer.echo(json.dumps([dataclasses.asdict(info) for info in instances], indent=2))
+        echo(json.dumps([dataclasses.asdict(info) for info in instances], indent=2))
     elif not instances:
         say("[no instances]")
     else:
@@ -57,38 +57,41 @@ pie-sync terminate 3f2a9c 81d0
 )
 def terminate(
     options: Options,
-    instances: Annotated[list[str], typer.Argument(metavar="ID...", help="Their ids, or how they begin.")],
+    instances: Annotated[
+        list[str], typer.Argument(metavar="ID...", help="Their ids, or the first characters of them.")
+    ],
 ) -> None:
-    """End instances."""
+    """Terminate instances."""
     with connected(Settings.of(options)) as client:
-        # All are looked up first: a mistake in one of them ends none.
+        # All ids are looked up first: if one is wrong, no instance is terminated.
         for instance_id in [find(client, prefix) for prefix in instances]:
             client.terminate_instance(instance_id)
             say(f"[terminated {printable(instance_id)}]")
 
 
 def _print_table(instances: Sequence[InstanceInfo]) -> None:
-    from rich.console import Console  # noqa: PLC0415 - costs 0.1 s, which the other commands need not spend
+    from rich.console import Console  # noqa: PLC0415 - takes 0.1 s, and only this command needs it
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
     rows = [_row(info) for info in instances]
-    # What no instance has is no column.
+    # A column that is empty for all instances is left out.
     widths = {name: max(len(row[name]) for row in rows) for name in rows[0]}
     shown = [name for name, width in widths.items() if width or name == "ARGUMENTS"]
     console = Console() if sys.stdout.isatty() else Console(width=100_000)
-    # The arguments, which may be long, come last, and are cut on a terminal that is too narrow for them.
+    # The arguments may be long: they come last, and are cut off on a terminal that is too narrow.
     room = console.width - sum(max(widths[name], len(name)) + GAP for name in shown[:-1])
     table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="bold")
     for name in shown:
         is_last = name == shown[-1]
-        # rich up to 14 would rather cut short the title of another column than those arguments.
+        # Without min_width, rich up to 14 cuts the titles of other columns before it cuts the arguments.
         table.add_column(
             name, no_wrap=True, min_width=len(name), max_width=max(room, len(name)) if is_last else None
         )
     for row in rows:
         table.add_row(*(Text(row[name]) for name in shown))
-    console.print(table)
+    with writing("stdout"):
+        console.print(table)
 
 
 def _row(info: InstanceInfo) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The files of ``map``: one JSON value per line, read as inputs and written as results."""
+"""The files of ``map``, with one JSON value per line: inputs are read, results are written."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Union
 
+from .._support.text_files import decode_text
 from ..errors import InstanceFailed
 from ..events import Blob, CompletedInstance, Event
 from ._failures import Failure, explain
+from ._files import ENCODING_HINT
+from ._output import writing
 
 __all__ = ["Args", "ResultFile", "open_inputs", "read_inputs", "record"]
 
-#: What an instance is launched with: command-line arguments, or names and values.
+#: The arguments of an instance: a list as on a command line, or a mapping of names to values.
 Args = Union[list[str], Mapping[str, Any]]
 
-#: How every line that we write begins.
+#: The beginning of every line that ResultFile writes.
 _BEGIN = b'{"input": '
 
 
@@ -30,18 +33,22 @@ def open_inputs(path: str) -> IO[bytes]:
 
 
 def read_inputs(file: IO[bytes], name: str) -> Iterator[Args]:
-    """Read inputs: on each line a JSON list of strings, a string (one argument), or an object.
+    """Read inputs: each line holds a JSON list of strings, a string (one argument), or an object.
 
-    Empty lines don't count.
+    Empty lines are skipped, and so is a byte order mark.
 
     Raises:
-        Failure: a line is something else; the text says which.
+        Failure: a line holds something else, or is not UTF-8; the text gives its number.
     """
     for number, line in enumerate(file, 1):
-        if not line.strip():
+        try:
+            text = decode_text(line, f"{name}, line {number}")
+        except ValueError as error:
+            raise Failure(str(error), ENCODING_HINT) from error
+        if not text.strip():
             continue
         try:
-            value = json.loads(line)
+            value = json.loads(text)
         except ValueError as error:
             raise Failure(
                 f"{name}, line {number} is no JSON: {error}", 'a line looks like ["--prompt", "Hi"]'
@@ -58,12 +65,12 @@ def read_inputs(file: IO[bytes], name: str) -> Iterator[Args]:
 
 
 def record(args: Args, result: CompletedInstance | Exception, blobs: Path | None) -> dict[str, Any]:
-    """Return what is written about one instance.
+    """Return the line of the result file for one instance, as a dict.
 
     Args:
-        args: what it was launched with.
-        result: what became of it.
-        blobs: where to save its blobs; None writes them into the record.
+        args: the arguments of the instance.
+        result: its result, or the error.
+        blobs: the folder to save its blobs in; None puts them into the record, in base64.
     """
     if isinstance(result, InstanceFailed):
         result = result.completed
@@ -83,15 +90,16 @@ def record(args: Args, result: CompletedInstance | Exception, blobs: Path | None
 def _blob(blob: Blob, folder: Path | None) -> dict[str, Any]:
     if folder is None:
         return {"name": blob.name, "base64": base64.b64encode(blob).decode()}
-    return {"name": blob.name, "path": str(blob.save(folder))}
+    with writing(str(folder)):
+        return {"name": blob.name, "path": str(blob.save(folder))}
 
 
 class ResultFile:
-    """The file of results: a line for each input, in the same order. So its length says how far it got.
+    """The file of results: one line for each input, in the order of the inputs, so that a run can be resumed.
 
     Attributes:
-        done: how many results it has.
-        failed: how many of them are not of a completed instance.
+        done: the number of results in the file.
+        failed: the number of those whose instance has not completed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -111,31 +119,35 @@ class ResultFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._file.close()
+        with writing(str(self.path)):
+            try:
+                self._file.close()
+            except OSError:
+                if error is None:
+                    raise  # else closing has failed by the same cause: it writes what write() could not
 
     def _lock(self) -> None:
-        if sys.platform == "win32":
-            return
-        import fcntl  # noqa: PLC0415 - not on Windows
+        if sys.platform != "win32":
+            import fcntl  # noqa: PLC0415 - not on Windows
 
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Failure(
-                f"another `pie-sync map` is writing {self.path}", "wait for it, or give another --output"
-            ) from None
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise Failure(
+                    f"another `pie-sync map` is writing {self.path}", "wait for it, or give another --output"
+                ) from None
 
     def resume(self, inputs: Iterator[Args]) -> None:
-        """Take from ``inputs`` those that have a result already.
+        """Skip the inputs that have a result in the file already.
 
         Raises:
-            Failure: the results are of other inputs.
+            Failure: the results belong to other inputs.
         """
         self._file.seek(0)
         end = 0
         for line in self._file:
             if not line.endswith(b"\n"):
-                # Its writer was killed. Only what is surely ours is thrown away.
+                # A run was killed in the middle of this line. A line that no run can have begun stays.
                 if not line.startswith(_BEGIN) and not _BEGIN.startswith(line):
                     raise self._foreign()
                 self._file.truncate(end)
@@ -155,13 +167,14 @@ class ResultFile:
     def _foreign(self) -> Failure:
         return Failure(
             f"{self.path}, line {self.done + 1} is not the result of the input there",
-            "give another --output, or delete that file to begin anew",
+            "give another --output, or delete that file to start over",
         )
 
     def write(self, result: dict[str, Any]) -> None:
-        """Add a line, for good."""
-        self._file.write(json.dumps(result, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n")
-        self._file.flush()
+        """Append a line and flush it."""
+        with writing(str(self.path)):
+            self._file.write(json.dumps(result, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n")
+            self._file.flush()
         self._count(result["event"])
 
     def _count(self, event: str | None) -> None:

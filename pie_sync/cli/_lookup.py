@@ -1,4 +1,4 @@
-"""Instances, by how their ids begin."""
+"""Finds instances by the first characters of their ids."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["find"]
 
 
 def find(client: PieClient, prefix: str) -> str:
-    """Return the id of the one instance whose id begins so.
+    """Return the id of the only instance whose id begins with ``prefix``.
 
     Raises:
-        Failure: there is none, or more than one.
+        Failure: there is no such instance, or more than one.
     """
     prefix = prefix.lower()
     found = [info.id for info in client.list_instances() if info.id.lower().startswith(prefix)] if prefix else []

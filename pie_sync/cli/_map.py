@@ -1,4 +1,4 @@
-"""The command ``map``: one instance for each line of a file."""
+"""The sub-command ``map``: one instance for each line of a file."""
 
 # No "from __future__ import annotations": typer reads the annotations of the commands.
 
@@ -18,6 +18,7 @@ from ..errors import InstanceFailed, ProtocolError
 from ._command import Options, command
 from ._connection import connected
 from ._failures import Failure, printable
+from ._files import expand
 from ._interruption import INTERRUPTION
 from ._jsonl import Args, ResultFile, open_inputs, read_inputs, record
 from ._output import say
@@ -49,33 +50,33 @@ def map_command(
         typer.Option("--output", "-o", metavar="OUT.jsonl", help="The results, in the same order."),
     ],
     concurrency: Annotated[int, typer.Option("--concurrency", min=1, help="How many may run at once.")] = 16,
-    retries: Annotated[int, typer.Option("--retries", min=0, help="How often to try again what has failed.")] = 0,
+    retries: Annotated[int, typer.Option("--retries", min=0, help="How often to run a failed input again.")] = 0,
     save_blobs: Annotated[
         Optional[Path],
         typer.Option(
             "--save-blobs",
             metavar="DIR",
-            help="Save blobs in this folder, rather than in the results.",
+            help="Save blobs in this folder instead of in the results.",
         ),
     ] = None,
 ) -> Optional[int]:
     """Run a program for each line of a file.
 
-    When it was stopped, or the connection was lost, the same command goes on where it stopped: with the first
-    input that has no result in the output yet. The output shows which inputs failed; a server that can't be
-    talked to stops the run.
+    If the run was stopped, or the connection was lost, the same command resumes it at the first input that has no
+    result in the output yet. Failed inputs are marked in the output and do not stop the run; the loss of the
+    server does.
 
-    The exit code is 0 if all completed, 1 if not, and 130 after Ctrl-C.
+    The exit code is 0 if all instances completed, 1 if not, and 130 after Ctrl-C.
     """
     settings = Settings.of(options)
     total = _check_inputs(file)
-    with open_inputs(file) as source, ResultFile(output.expanduser()) as results:
+    with open_inputs(file) as source, ResultFile(expand(output)) as results:
         if results.is_same_file(file):
-            raise Failure("the inputs can't be the output as well", "give another --output")
+            raise Failure("the file of inputs can't be the output as well", "give another --output")
         inputs = read_inputs(source, file)
         results.resume(inputs)
         if results.done:
-            say(f"[goes on after {results.done} that have a result]")
+            say(f"[resumes after {results.done} results]")
         first = next(inputs, None)
         if first is not None:
             batch = _Batch(itertools.chain([first], inputs), results, save_blobs, total)
@@ -90,7 +91,7 @@ def map_command(
 
 
 def _check_inputs(file: str) -> Optional[int]:
-    """Return how many inputs there are, so that a mistake in the last one shows now; None for a stream."""
+    """Read all inputs, to find a mistake before anything runs; return their number, or None for a stream."""
     if file == "-" or not os.path.isfile(file):
         return None
     with open_inputs(file) as source:
@@ -98,7 +99,7 @@ def _check_inputs(file: str) -> Optional[int]:
 
 
 class _Batch:
-    """What is still to be done."""
+    """The inputs that have no result yet."""
 
     def __init__(
         self, inputs: Iterator[Args], results: ResultFile, blobs: Optional[Path], total: Optional[int]
@@ -107,12 +108,12 @@ class _Batch:
         self._results = results
         self._blobs = blobs
         self._total = total
-        # The inputs that were taken and have no result yet, in order.
+        # The inputs that map_() has taken and not answered yet, in order.
         self._pending: deque[Args] = deque()
 
     def _take(self) -> Iterator[Args]:
         while True:
-            # They may come from a pipe, and so at any time.
+            # Reading from a pipe can take any time, so an interruption may come here.
             with INTERRUPTION.release():
                 args = next(self._inputs, None)
             if args is None:
@@ -121,7 +122,7 @@ class _Batch:
             yield args
 
     def run(self, client: PieClient, program: str, concurrency: int, retries: int) -> None:
-        """Do it, and write the results."""
+        """Run them, and write the results."""
         results = self._results
         outcomes = map_(
             client._manager,
@@ -137,12 +138,12 @@ class _Batch:
                 update(results.done)
                 for outcome in outcomes:
                     if isinstance(outcome, Exception) and not isinstance(outcome, (InstanceFailed, ProtocolError)):
-                        # Not the fault of this one instance: the next would fare no better.
+                        # An error that concerns all inputs, such as a lost connection.
                         raise outcome
                     results.write(record(self._pending.popleft(), outcome, self._blobs))
                     update(results.done)
                     INTERRUPTION.check()
         except BaseException:
             of = "" if self._total is None else f" of {self._total}"
-            say(f"[stopped: {results.done}{of} done; the same command goes on from there]")
+            say(f"[stopped: {results.done}{of} done; the same command resumes from there]")
             raise

@@ -1,34 +1,61 @@
-"""What a program prints, and what we say about it: each to its stream, as soon as it is there."""
+"""Writing to stdout and stderr: results, notes, and what a program prints, each flushed at once."""
 
 from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TextIO
 
-__all__ = ["Output", "say"]
+__all__ = ["Output", "echo", "say", "writing"]
+
+
+@contextmanager
+def writing(name: str) -> Iterator[None]:
+    """Name the file in an ``OSError`` that the with-block raises: an error of ``write()`` does not know it."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise  # the reader is gone: `_command` exits without a word, whatever the name
+    except OSError as error:
+        if error.filename is None:
+            error.filename = name
+        raise
+
+
+def echo(text: str) -> None:
+    """Write a line to stdout, which is for results only.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    with writing("stdout"):
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
 
 
 def say(text: str) -> None:
-    """Tell the person something: on stderr, so that stdout has nothing but results."""
+    """Write a line for the user to stderr. A stderr that can't be written is ignored: nobody reads it."""
     try:
         sys.stderr.write(text + "\n")
         sys.stderr.flush()
-    except BrokenPipeError:
-        pass  # nobody is left to be told
+    except OSError:
+        pass
 
 
 class _Cursor:
-    """Where the next character goes: on a terminal, both streams write at the same place."""
+    """Where the next character goes. On a terminal, stdout and stderr write at the same place."""
 
     is_inside_line = False
 
 
 class _Stream:
-    def __init__(self, file: TextIO, cursor: _Cursor) -> None:
+    def __init__(self, file: TextIO, name: str, cursor: _Cursor) -> None:
         self._file = file
+        self._name = name
         self._cursor = cursor
-        # One text after the other. Not one lock for both streams: a note can't wait until somebody reads stdout.
+        # Serialises writing. Each stream has its own lock: a note must not wait for the reader of stdout.
         self._lock = threading.Lock()
 
     def write(self, text: str) -> None:
@@ -41,32 +68,33 @@ class _Stream:
             self._put(f"\n{text}\n" if self._cursor.is_inside_line else f"{text}\n")
 
     def _put(self, text: str) -> None:
-        self._file.write(text)
-        self._file.flush()
+        with writing(self._name):
+            self._file.write(text)
+            self._file.flush()
         self._cursor.is_inside_line = not text.endswith("\n")
 
 
 class Output:
-    """The two streams of this process. Thread-safe."""
+    """The output of one instance. Thread-safe. Every method raises ``OSError`` if it can't write."""
 
     def __init__(self) -> None:
         cursor = _Cursor()
         is_shared = sys.stdout.isatty() and sys.stderr.isatty()
-        self._stdout = _Stream(sys.stdout, cursor)
-        self._stderr = _Stream(sys.stderr, cursor if is_shared else _Cursor())
+        self._stdout = _Stream(sys.stdout, "stdout", cursor)
+        self._stderr = _Stream(sys.stderr, "stderr", cursor if is_shared else _Cursor())
 
     def stdout(self, text: str) -> None:
-        """Write to stdout, as it is."""
+        """Write text to stdout unchanged."""
         self._stdout.write(text)
 
     def stderr(self, text: str) -> None:
-        """Write to stderr, as it is."""
+        """Write text to stderr unchanged."""
         self._stderr.write(text)
 
     def result(self, text: str) -> None:
-        """Write a line of its own to stdout."""
+        """Write a line to stdout, after ending a line that the program has left open."""
         self._stdout.line(text)
 
     def note(self, text: str) -> None:
-        """Write a line of its own to stderr."""
+        """Write a line to stderr, after ending a line that the program has left open."""
         self._stderr.line(text)

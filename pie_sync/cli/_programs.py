@@ -1,4 +1,4 @@
-"""Programs as they are named on a command line: by name, by hash, or as a file."""
+"""Programs on a command line: a name, a hash, or a file."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from .._runs.program_reference import is_program_file
 from .._session.payloads import open_payload
 from ._failures import Failure, printable
+from ._files import expand
 from ._progress import upload_bar
 
 if TYPE_CHECKING:
@@ -26,28 +27,28 @@ _HASH = re.compile("[0-9a-fA-F]{64}")
 
 
 def file_of(program: str) -> Path | None:
-    """Return the file that a program is, or None if it's a name or a hash.
+    """Return the path of a program that is a file; None for a name or a hash.
 
     Raises:
-        Failure: it is a path, but there is no file.
+        Failure: the program is a path, but there is no such file.
     """
-    path = Path(program).expanduser()
+    path = expand(Path(program))
     if not is_program_file(str(path)):
         return None
     if not path.is_file():
-        raise Failure(f"there is no file {path}", "a program of the server's is named without .wasm")
+        raise Failure(f"there is no file {path}", "the name of a program on the server has no .wasm at its end")
     return path
 
 
 def launch(client: PieClient, program: str, args: Sequence[str], *, detached: bool = False) -> Instance:
-    """Launch a program that the server has, by its hash or by its name."""
+    """Launch a program on the server, by its hash or by its name."""
     if _HASH.fullmatch(program):
         return client.launch_instance(program, args, detached)
     return client.launch_instance_from_registry(program, args, detached)
 
 
 def upload_if_lacking(client: PieClient, path: Path) -> str:
-    """Upload a program unless the server has it; return its hash."""
+    """Upload a program unless the server has it already; return its hash."""
     with open_payload(path) as payload:
         program_hash = payload.hash
     return program_hash if client.program_exists(program_hash) else upload(client, path)
@@ -61,19 +62,17 @@ def upload(client: PieClient, path: Path, **options: Any) -> str:
 
 @contextmanager
 def linked(program: Path, libraries: Sequence[Path]) -> Iterator[Path]:
-    """Link libraries into a WebAssembly component, one after the other, with the ``wac`` tool.
+    """Link libraries into a WebAssembly component, one after another, with the tool ``wac``.
 
     Yields:
-        The file of the program with its libraries, which is deleted at the end.
+        The path of the linked program, which is deleted at the end.
     """
     if not libraries:
         yield program
         return
     wac = shutil.which("wac")
     if wac is None:
-        raise Failure(
-            "linking needs the program wac, which is not installed", "`cargo install wac-cli` installs it"
-        )
+        raise Failure("linking needs the tool wac, which is not installed", "`cargo install wac-cli` installs it")
     with tempfile.TemporaryDirectory(prefix="pie-sync-") as folder:
         for library in libraries:
             composed = Path(tempfile.mkdtemp(dir=folder), program.name)

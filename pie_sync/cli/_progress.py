@@ -1,4 +1,4 @@
-"""Progress bars, on a terminal only: elsewhere nobody looks at them, and they spoil what is written there."""
+"""Progress bars, on a terminal only: in a file or a log they would be noise."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def upload_bar(description: str) -> Iterator[Callable[[int, int], None] | None]:
     """Show the progress of an upload, with its rate and the time left.
 
     Yields:
-        What an upload takes as ``progress``; None where there is no terminal.
+        The function to pass to an upload as ``progress``; None if stderr is no terminal.
     """
     if not sys.stderr.isatty():
         yield None
         return
-    from rich.progress import DownloadColumn, TransferSpeedColumn  # noqa: PLC0415 - costs 0.1 s, mostly unused
+    from rich.progress import DownloadColumn, TransferSpeedColumn  # noqa: PLC0415 - takes 0.1 s, and is seldom needed
 
     with _bar(description, None, DownloadColumn(), TransferSpeedColumn()) as update:
         yield update
@@ -31,14 +31,14 @@ def upload_bar(description: str) -> Iterator[Callable[[int, int], None] | None]:
 
 @contextmanager
 def counting_bar(description: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """Show how many of how many are done, with the time left.
+    """Show how many items of how many are done, with the time left.
 
     Args:
-        description: what is done.
-        total: how many there are; None if nobody knows.
+        description: the text beside the bar.
+        total: the number of items; None if it is not known.
 
     Yields:
-        What to call with the number of those that are done.
+        A function to call with the number of items that are done.
     """
     if not sys.stderr.isatty():
         yield lambda done: None
@@ -56,9 +56,9 @@ def _bar(
     from rich.console import Console  # noqa: PLC0415
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
 
-    # The name of a file is no markup.
+    # The description may hold the name of a file, which is no markup.
     text = TextColumn("{task.description}", markup=False)
-    # Gone at its end, so that what is left on the screen is the result.
+    # Transient: the bar is removed at its end, so that only results stay on the screen.
     bar = Progress(
         text, BarColumn(), *columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True
     )

@@ -1,4 +1,4 @@
-"""The commands that run programs: ``run``, ``attach`` and ``upload``."""
+"""The sub-commands for programs: ``run``, ``attach`` and ``upload``."""
 
 # No "from __future__ import annotations": typer reads the annotations of the commands.
 
@@ -12,10 +12,11 @@ from ..client import PieClient
 from ._command import Options, command
 from ._connection import connected
 from ._failures import Failure
+from ._files import expand
 from ._foreground import Foreground
 from ._interruption import INTERRUPTION
 from ._lookup import find
-from ._output import say
+from ._output import echo, say
 from ._programs import file_of, launch, linked, upload, upload_if_lacking
 from ._settings import Settings
 
@@ -24,20 +25,22 @@ Program = Annotated[
 ]
 SaveBlobs = Annotated[
     Optional[Path],
-    typer.Option("--save-blobs", metavar="DIR", help="Save the blobs that it sends in this folder."),
+    typer.Option("--save-blobs", metavar="DIR", help="Save blobs that the instance sends in this folder."),
 ]
-SendStdin = Annotated[bool, typer.Option("--send-stdin", help="Send each line of stdin to it as a message.")]
+SendStdin = Annotated[
+    bool, typer.Option("--send-stdin", help="Send each line of stdin to the instance as a message.")
+]
 
 
 class RunCommand(TyperCommand):
-    """Knows why ``run`` is given options that it doesn't have."""
+    """The parser of ``run``, whose error for an unknown option tells how to pass options to the program."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the command line."""
         try:
             return super().parse_args(ctx, args)
         except Exception as error:
-            # Which library's exception it is depends on typer's version; this attribute doesn't.
+            # The class of the exception depends on the version of typer; its attributes don't.
             if hasattr(error, "option_name") and isinstance(getattr(error, "message", None), str):
                 error.message += " (options for the program itself go after --)"  # type: ignore[attr-defined]
             raise
@@ -61,7 +64,7 @@ def run(
         typer.Argument(metavar="ARGS", help="The program's arguments; options after --."),
     ] = None,
     detach: Annotated[
-        bool, typer.Option("--detach", "-d", help="Only launch it, and print its id: for `attach`.")
+        bool, typer.Option("--detach", "-d", help="Launch it, print its id for `attach`, and exit.")
     ] = False,
     save_blobs: SaveBlobs = None,
     send_stdin: SendStdin = False,
@@ -72,20 +75,21 @@ def run(
 ) -> Optional[int]:
     """Run a program and show its output.
 
-    What the program prints goes to stdout and stderr; its messages and its result are lines on stdout. A
-    .wasm file is uploaded first if the server doesn't have it.
+    What the program prints goes to stdout and stderr. Its messages and its result are lines on stdout. A .wasm
+    file is uploaded first if the server doesn't have it.
 
-    Ctrl-C ends the instance, and shows its end; a second one leaves at once. Ctrl-D leaves it running (on
-    servers that let it).
+    Ctrl-C terminates the instance and shows its end; a second Ctrl-C exits at once. SIGTERM and closing the
+    terminal terminate it as well. Ctrl-D leaves it running, on servers up to Pie 0.2.
 
-    The exit code is 0 if it completed, 1 if not, and 130 after Ctrl-C.
+    The exit code is 0 if the instance completed, 1 if not, and 130 after Ctrl-C.
     """
     path = file_of(program)
     if link and path is None:
         raise Failure("--link needs a program that is a file", "run it as ./NAME.wasm")
     if detach and (send_stdin or save_blobs):
         raise Failure(
-            "--detach does not stay for --send-stdin or --save-blobs", "give them to `pie-sync attach ID`"
+            "--detach exits before --send-stdin or --save-blobs could do anything",
+            "give them to `pie-sync attach ID`",
         )
     settings = Settings.of(options)
     with connected(settings) as client:
@@ -105,13 +109,17 @@ def run(
 
 
 def _launch_detached(client: PieClient, program: str, args: list[str]) -> None:
-    """Launch it and print its id, or neither: an instance that nobody knows of would run for ever."""
+    """Launch an instance and print its id. If the id can't be printed, terminate the instance: nobody knows it."""
     with INTERRUPTION.hold():
         instance = launch(client, program, args, detached=True)
         if INTERRUPTION.has_come:
             instance.terminate()
-        else:
-            typer.echo(instance.id)
+            return
+        try:
+            echo(instance.id)
+        except OSError:
+            instance.terminate()
+            raise
 
 
 @command(
@@ -123,13 +131,15 @@ pie-sync attach 3f2a --send-stdin < questions.txt
 )
 def attach(
     options: Options,
-    instance: Annotated[str, typer.Argument(metavar="ID", help="The instance's id, or how it begins.")],
+    instance: Annotated[
+        str, typer.Argument(metavar="ID", help="The id of the instance, or the first characters of it.")
+    ],
     save_blobs: SaveBlobs = None,
     send_stdin: SendStdin = False,
 ) -> Optional[int]:
     """Take over a detached instance.
 
-    Shows the output that the server has kept, and then what comes; everything else is as with `run`.
+    Shows the output that the server has kept, then new output. Everything else is as in `run`.
     """
     settings = Settings.of(options)
     with connected(settings) as client:
@@ -156,7 +166,7 @@ def upload_command(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The program.")],
     manifest: Annotated[
         Optional[Path],
-        typer.Option("--manifest", metavar="TOML", help="Its manifest, with the name to run it by."),
+        typer.Option("--manifest", metavar="TOML", help="The manifest, with a name to run the program by."),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace another program of the same name and version.")
@@ -164,15 +174,15 @@ def upload_command(
 ) -> None:
     """Upload a program.
 
-    Prints its hash, by which it can be run. What the server has already is not sent again.
+    Prints its hash, by which it can be run. A program that the server has already is not sent again.
     """
-    file = file.expanduser()
+    file = expand(file)
     if not file.is_file():
         raise Failure(f"there is no file {file}", "is the path right?")
     with connected(Settings.of(options)) as client:
         if manifest is None and not overwrite:
-            typer.echo(upload_if_lacking(client, file))
+            echo(upload_if_lacking(client, file))
             return
-        program_hash = upload(client, file, manifest=manifest and manifest.expanduser(), overwrite=overwrite)
-        typer.echo(program_hash)
+        program_hash = upload(client, file, manifest=manifest and expand(manifest), overwrite=overwrite)
+        echo(program_hash)
         say(f"[uploaded {file.name}]")

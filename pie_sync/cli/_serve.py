@@ -1,4 +1,4 @@
-"""The command ``serve``: a LocalServer with a folder of programs."""
+"""The sub-command ``serve``: a LocalServer with a folder of programs."""
 
 # No "from __future__ import annotations": typer reads the annotations of the commands.
 
@@ -10,8 +10,9 @@ import typer
 
 from ._command import Options, command
 from ._failures import Failure, explain, printable
+from ._files import expand, read_text
 from ._interruption import INTERRUPTION, NAP
-from ._output import say
+from ._output import echo, say
 from ._settings import DEFAULT_HOST, DEFAULT_PORT
 
 if TYPE_CHECKING:
@@ -31,33 +32,33 @@ def serve(
     options: Options,
     folder: Annotated[
         Optional[Path],
-        typer.Argument(metavar="FOLDER", help="NAME.wasm in this folder can be run as NAME."),
+        typer.Argument(metavar="FOLDER", help="A folder of programs; NAME.wasm can be run as NAME."),
     ] = None,
     host: Annotated[str, typer.Option("--host", help="The address to listen on.")] = DEFAULT_HOST,
     port: Annotated[
         int, typer.Option("--port", min=0, max=65535, help="The TCP port; 0 takes a free one.")
     ] = DEFAULT_PORT,
     protocol: Annotated[
-        str, typer.Option("--protocol", help="What it speaks: instance (Pie up to 0.2), process, or process-0.5.")
+        str, typer.Option("--protocol", help="The protocol: instance (Pie up to 0.2), process, or process-0.5.")
     ] = "instance",
     user: Annotated[
         Optional[list[str]],
         typer.Option(
             "--user",
             metavar="NAME=FILE",
-            help="Let this user in, who proves to have a key of this file of public keys; without, everybody.",
+            help="Accept this user, who has the private half of a public key in FILE. Default: everybody.",
         ),
     ] = None,
 ) -> None:
     """Serve programs from this machine.
 
-    This is a server to try things out: it runs WebAssembly programs (WASI preview 1 commands), without a model.
+    This server is for trying things out: it runs WebAssembly programs (WASI preview 1 commands), without a model.
 
-    Prints the URI to connect to, and goes on until Ctrl-C. Everybody may upload programs; they run in a sandbox
-    without files or network.
+    Prints the URI to connect to, and serves until Ctrl-C, SIGTERM or the end of the terminal. Everybody may
+    upload programs; they run in a sandbox without files or network.
     """
     try:
-        from ..testing import LocalServer  # noqa: PLC0415 - needs what another extra installs
+        from ..testing import LocalServer  # noqa: PLC0415 - needs the extra `testing`
     except ModuleNotFoundError as error:
         raise Failure(
             f"serving needs {error.name}, which is not installed", "pip install 'pie-sync[testing]'"
@@ -66,7 +67,7 @@ def serve(
         server = LocalServer(_users(user) if user else None, port=port, host=host, protocol=protocol)
     except ValueError as error:
         raise Failure(str(error), "see `pie-sync serve --help`") from error
-    programs = _add_programs(server, folder.expanduser()) if folder else []
+    programs = _add_programs(server, expand(folder)) if folder else []
     try:
         with INTERRUPTION.hold():
             try:
@@ -76,15 +77,15 @@ def serve(
                     f"can't listen on {host}, port {port}: {explain(error).text}", "--port 0 takes a free one"
                 ) from error
             try:
-                typer.echo(server.uri)
-                say(f"[serves {', '.join(programs) or 'what is uploaded'}; Ctrl-C ends it]")
+                echo(server.uri)
+                say(f"[serving {', '.join(programs) or 'uploaded programs'}; Ctrl-C ends the server]")
                 while not INTERRUPTION.has_come:
                     time.sleep(NAP)
-                say("[ends]")
+                say("[ended]")
             finally:
                 server.close()
     except KeyboardInterrupt:
-        pass  # which is how a server ends
+        pass  # the regular end of a server
 
 
 def _users(pairs: list[str]) -> dict[str, list[str]]:
@@ -92,8 +93,8 @@ def _users(pairs: list[str]) -> dict[str, list[str]]:
     for pair in pairs:
         name, equals, file = pair.partition("=")
         if not (name and equals and file):
-            raise Failure(f"--user {pair!r}", "it's --user NAME=FILE, with a .pub file as ssh-keygen makes it")
-        keys = Path(file).expanduser().read_text(encoding="utf-8")
+            raise Failure(f"--user {pair!r}", "it takes NAME=FILE, with a .pub file as ssh-keygen makes it")
+        keys = read_text(expand(Path(file)))
         if not keys.strip():
             raise Failure(f"--user {pair!r}: {file} is empty", "it takes a .pub file, as ssh-keygen makes it")
         users.setdefault(name, []).append(keys)

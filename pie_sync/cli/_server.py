@@ -1,15 +1,15 @@
-"""The commands about a server: ``ping`` and ``query``."""
+"""The sub-commands for a server: ``ping`` and ``query``."""
 
 # No "from __future__ import annotations": typer reads the annotations of the commands.
 
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
 from ._command import Options, command
 from ._connection import connected
-from ._failures import printable
-from ._output import say
+from ._failures import Failure
+from ._output import echo
 from ._settings import Settings
 
 
@@ -21,14 +21,14 @@ pie-sync ping --uri wss://pie.example.org
 """,
 )
 def ping(options: Options) -> None:
-    """Ask whether the server answers.
+    """Check that the server answers.
 
-    Tells how long it takes, and which generation of the protocol the server speaks.
+    Shows how long the answer takes, and which protocol the server speaks.
     """
     settings = Settings.of(options)
     with connected(settings) as client:
         milliseconds = client.ping() * 1000
-        typer.echo(f"{settings.uri.value}: {milliseconds:.1f} ms, {client.protocol} protocol")
+        echo(f"{settings.uri.value}: {milliseconds:.1f} ms, {client.protocol} protocol")
 
 
 @command(
@@ -44,16 +44,19 @@ def query(
         str,
         typer.Argument(metavar="SUBJECT", help="model_status; up to Pie 0.2 also backend_stats, program_exists."),
     ],
-    record: Annotated[str, typer.Argument(metavar="RECORD", help="Of which.")] = "",
-) -> Optional[int]:
-    """Ask the server for something by name.
+    record: Annotated[
+        str, typer.Argument(metavar="RECORD", help="The record to query, if the subject has any.")
+    ] = "",
+) -> None:
+    """Send a named query to the server.
 
-    Servers up to Pie 0.4 never answer a subject that they don't know: that ends with the --timeout.
+    Servers up to Pie 0.4 never answer a subject that they don't know: the command then ends after --timeout.
     """
     with connected(Settings.of(options)) as client:
         answer = client.query(subject, record)
     if answer.successful:
-        typer.echo(answer.result)
-        return 0
-    say(f"error: the server can't tell: {printable(answer.result)}\ncure: a subject that it knows: model_status")
-    return 1
+        echo(answer.result)
+        return
+    raise Failure(
+        f"the server does not answer this query: {answer.result}", "a subject that it knows: model_status"
+    )

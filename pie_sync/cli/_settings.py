@@ -1,4 +1,4 @@
-"""What a command works with: what was typed, then the environment, then the file, then defaults."""
+"""The settings of a command. Order of precedence: options, environment, configuration file, defaults."""
 
 from __future__ import annotations
 
@@ -9,32 +9,34 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ._config_file import ConfigFile
 from ._failures import Failure
+from ._files import expand, home
 
 if TYPE_CHECKING:
     from ._command import Options
 
-__all__ = ["KEY_NAMES", "Setting", "Settings", "default_key"]
+__all__ = ["KEY_NAMES", "Setting", "Settings"]
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8080
 DEFAULT_IDENTITY = "default/pie-sync"
 DEFAULT_TIMEOUT = 30.0
 
-#: In the order in which they are tried.
+#: The names of private keys in ~/.ssh, in the order in which they are tried.
 KEY_NAMES = ("id_ed25519", "id_rsa", "id_ecdsa")
 
 
 class Setting(NamedTuple):
-    """A value, and where it is from."""
+    """A value and its origin. An empty value means that there is none; the origin then says why."""
 
     value: str
     origin: str
 
 
 class Settings(NamedTuple):
-    """Everything there is to know for a connection.
+    """All settings of a connection.
 
-    ``key`` is None where there is no private key, or none is to be used; its origin then says why.
+    ``username`` may be empty. ``key`` is None if there is no private key, or none is to be used. The origins of
+    both then say why.
     """
 
     uri: Setting
@@ -47,14 +49,14 @@ class Settings(NamedTuple):
 
     @classmethod
     def of(cls, options: Options, file: ConfigFile | None = None) -> Settings:
-        """Find everything, by the order of precedence.
+        """Collect the settings by the order of precedence.
 
         Args:
-            options: what was typed.
-            file: the configuration file, if it's not the one that the options or the environment name.
+            options: the common options as they were typed.
+            file: the configuration file; None reads the one that the options or the environment name.
 
         Raises:
-            Failure: a value makes no sense, or there is none.
+            Failure: a value is not valid.
             OSError: the configuration file can't be read.
         """
         file = ConfigFile.load(options.config) if file is None else file
@@ -101,26 +103,25 @@ def _username(options: Options, file: ConfigFile) -> Setting:
         return Setting(str(file.values["username"]), str(file.path))
     try:
         return Setting(getpass.getuser(), "the login name")
-    except (OSError, KeyError, ImportError) as error:
-        raise Failure("you have no login name here", "say who you are: --username NAME") from error
+    except (OSError, KeyError, ImportError):
+        return Setting("", "you have no login name here")
 
 
 def _key(options: Options, file: ConfigFile) -> tuple[Path | None, str]:
     typed = _typed(options.key, "--key", "PIE_KEY")
     if typed is not None:
-        path = Path(typed.value).expanduser()
+        path = expand(Path(typed.value))
         if not path.is_file():
             raise Failure(f"{typed.origin}: there is no file {path}", "`ssh-keygen -t ed25519` makes a key")
         return path, typed.origin
     if file.values.get("enable_auth") is False:
         return None, f"enable_auth is false in {file.path}"
     if "private_key_path" in file.values:
-        return Path(str(file.values["private_key_path"])).expanduser(), str(file.path)
-    found = default_key()
-    return (None, "there is none in ~/.ssh") if found is None else (found, "default")
-
-
-def default_key() -> Path | None:
-    """Return the private key that is taken if nothing else is said."""
-    paths = (Path.home() / ".ssh" / name for name in KEY_NAMES)
-    return next((path for path in paths if path.is_file()), None)
+        return expand(Path(str(file.values["private_key_path"]))), str(file.path)
+    folder = home()
+    if folder is None:
+        return None, "you have no home directory here"
+    for name in KEY_NAMES:
+        if (folder / ".ssh" / name).is_file():
+            return folder / ".ssh" / name, "default"
+    return None, "there is none in ~/.ssh"

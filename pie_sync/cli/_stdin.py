@@ -1,4 +1,4 @@
-"""Standard input, line by line, in a thread that can be ended while it waits."""
+"""Reads standard input line by line, in a thread that can be stopped while it waits."""
 
 from __future__ import annotations
 
@@ -15,38 +15,41 @@ __all__ = ["StdinReader"]
 
 READ_SIZE = 64 * 1024
 
+#: On Windows, select() takes sockets only.
+_CAN_SELECT = os.name == "posix"
+
 
 class StdinReader:
-    """Calls back for every line, and once at the end of the input.
+    """Calls a function for every line, and another at the end of the input.
 
-    It reads from the file descriptor itself: ``sys.stdin`` can't be left while it waits.
+    It reads from the file descriptor, because a thread that reads from ``sys.stdin`` can't be stopped.
 
     Args:
-        on_line: called with each line, without its end.
-        on_end: called when there is no more, but not after :meth:`stop`.
+        on_line: called with each line, without its line end.
+        on_end: called at the end of the input, but not after :meth:`stop`.
     """
 
     def __init__(self, on_line: Callable[[str], None], on_end: Callable[[], None]) -> None:
         self._on_line = on_line
         self._on_end = on_end
         self._file = sys.stdin.fileno()
-        # What ends the wait for input.
+        # Closing the writer ends the wait for input.
         self._wake_reader, self._wake_writer = os.pipe()
         self._thread = threading.Thread(target=self._run, name="stdin", daemon=True)
 
     def start(self) -> None:
-        """Begin to read."""
+        """Start reading."""
         if hasattr(signal, "SIGTTIN"):
-            # In the background of a shell, reading from its terminal would stop this process: let it fail there.
+            # Reading from the terminal stops a background job of a shell. With the signal ignored, the read fails.
             signal.signal(signal.SIGTTIN, signal.SIG_IGN)
         self._thread.start()
 
     def stop(self) -> None:
-        """Read no more; on Windows, no more than what is being waited for. Takes a second at most."""
+        """Stop reading, within a second. On Windows, a read that has begun goes on in its thread."""
         os.close(self._wake_writer)
         if not self._thread.ident:
             os.close(self._wake_reader)
-        elif os.name == "posix":
+        elif _CAN_SELECT:
             self._thread.join(1.0)
 
     def _run(self) -> None:
@@ -54,12 +57,12 @@ class StdinReader:
             for line in self._lines():
                 self._on_line(line)
         except OSError:
-            return  # a terminal that is gone, or another process's now
+            return  # the terminal is closed, or this process is in the background
         finally:
             os.close(self._wake_reader)
 
     def _lines(self) -> Iterator[str]:
-        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        decoder = codecs.getincrementaldecoder("utf-8-sig")(errors="replace")
         rest = ""
         while self._wait():
             data = os.read(self._file, READ_SIZE)
@@ -73,8 +76,8 @@ class StdinReader:
                 return
 
     def _wait(self) -> bool:
-        """Wait for input; False when there shall be no more reading."""
-        if os.name != "posix":
+        """Wait for input; return False after :meth:`stop`."""
+        if not _CAN_SELECT:
             return True
         ready, _, _ = select.select([self._file, self._wake_reader], [], [])
         return self._wake_reader not in ready

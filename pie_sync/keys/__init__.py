@@ -1,6 +1,7 @@
-"""The private key that proves to the server who you are: loading, agents, signing.
+"""Private keys that authenticate a user: loading, SSH agents, signing.
 
-Importing this is quick. What loads a key imports paramiko, and is imported only when a key is loaded.
+Importing this package is quick: cryptography and paramiko are imported when the first key is loaded. This package
+never connects to a server.
 """
 
 from ._private_key import ParsedPrivateKey

@@ -1,4 +1,4 @@
-"""From the text of a key file to a paramiko key. The only module that reads key material."""
+"""Loads the text of a key file as a key of paramiko's. The only module that reads key material."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ from cryptography.hazmat.primitives.serialization import (
 from paramiko import ECDSAKey, Ed25519Key, Message, PKey, RSAKey
 
 from ..errors import InvalidKeyError
+from ._accepted import check_rsa_size, not_accepted
+from ._library_errors import is_library_error
 from ._pem import PemBlock, find_private_key
+from ._wire import WireReader
 
 __all__ = ["load_private_key"]
 
 _Key = TypeVar("_Key", bound=PKey)
 
-_MIN_RSA_BITS = 2048
-_MAX_RSA_BITS = 8192
 _CURVES = {"secp256r1", "secp384r1"}
 _OPENSSH_MAGIC = b"openssh-key-v1\0"
 _OPENSSH_CLASSES: dict[str, type[RSAKey | ECDSAKey | Ed25519Key]] = {
@@ -59,15 +60,15 @@ def load_private_key(text: str, password: bytes | None) -> PKey:
     Blocks for CPU time only: see :meth:`ParsedPrivateKey.parse`.
 
     Args:
-        text: what the key file holds.
-        password: what it is encrypted with; ignored when it is not encrypted.
+        text: the content of the key file.
+        password: the password of the key; ignored when the key is not encrypted.
 
     Returns:
         The key, of a kind and size that Pie accepts.
 
     Raises:
-        InvalidKeyError: there is none, or it can't be read, or Pie does not accept it. Neither the text nor
-            the cause holds key material or the password.
+        InvalidKeyError: there is no key, or it can't be read, or Pie does not accept it. Neither the text of the
+            error nor its cause holds key material or the password.
     """
     block = find_private_key(text)
     problem = _DAMAGED
@@ -81,9 +82,11 @@ def load_private_key(text: str, password: bytes | None) -> PKey:
         return _load(block, password)
     except InvalidKeyError:
         raise
-    except Exception as error:  # IndexError, AssertionError, …: whatever the libraries' parsing stumbles over
+    except Exception as error:
+        if not is_library_error(error):
+            raise
         cause = _without_secrets(error)
-    # Out here, so that the original exception is not the new one's __context__.
+    # Raised outside of the except clause, so that the original exception does not become its __context__.
     raise InvalidKeyError(problem) from cause
 
 
@@ -92,7 +95,7 @@ def _load(block: PemBlock, password: bytes | None) -> PKey:
         return _load_openssh(block, password)
     if block.label == "RSA PRIVATE KEY":
         rsa_key = _load_by_paramiko(RSAKey, block, password)
-        _check_rsa_size(rsa_key.get_bits())
+        check_rsa_size(rsa_key.get_bits())
         return rsa_key
     if block.label == "EC PRIVATE KEY":
         ecdsa_key = _load_by_paramiko(ECDSAKey, block, password)
@@ -100,7 +103,7 @@ def _load(block: PemBlock, password: bytes | None) -> PKey:
     if block.label in {"PRIVATE KEY", "ENCRYPTED PRIVATE KEY"}:
         return _load_pkcs8(block, password)
     if block.label == "DSA PRIVATE KEY":
-        raise _not_accepted("DSA")
+        raise not_accepted("DSA")
     raise InvalidKeyError(
         f"the file format {block.label!r} is not known: give a private key in the OpenSSH format or in PEM "
         "(PKCS#8, PKCS#1, SEC1)"
@@ -110,36 +113,36 @@ def _load(block: PemBlock, password: bytes | None) -> PKey:
 def _load_openssh(block: PemBlock, password: bytes | None) -> PKey:
     header = _read_openssh_header(block)
     key = _load_by_paramiko(_OPENSSH_CLASSES[header.key_type], block, password)
-    # paramiko takes what the private part says, even if damage has made another key of it.
+    # paramiko trusts the private part, even if damage has turned it into another key.
     if key.asbytes() != header.public_key:
         raise ValueError(_MISMATCH)
     return key
 
 
 def _load_by_paramiko(key_class: type[_Key], block: PemBlock, password: bytes | None) -> _Key:
-    # The type information asks for a str; every release of paramiko takes bytes as they are.
+    # The type stubs ask for a str; every release of paramiko accepts bytes.
     return key_class.from_private_key(StringIO(block.text), password)  # type: ignore[arg-type]
 
 
 def _load_pkcs8(block: PemBlock, password: bytes | None) -> PKey:
-    # Not by load_pem_private_key(), which quotes lines of the file in its errors. Unchecked at first, since
-    # checking the primes of an RSA key that is too large can take a minute.
+    # load_pem_private_key() quotes lines of the file in its errors. The check of the primes comes after the check
+    # of the size, since for an RSA key that is too large it can take a minute.
     data = binascii.a2b_base64(block.body)
     key = load_der_private_key(data, password, unsafe_skip_rsa_key_validation=True)
     if isinstance(key, RSAPrivateKey):
-        _check_rsa_size(key.key_size)
+        check_rsa_size(key.key_size)
         return RSAKey(key=key.private_numbers().private_key())
     if isinstance(key, EllipticCurvePrivateKey):
         return _checked_ecdsa(ECDSAKey(vals=(key, key.public_key())))
     if isinstance(key, Ed25519PrivateKey):
-        # paramiko makes an Ed25519 key from nothing but a file in OpenSSH's format.
+        # paramiko loads Ed25519 keys from OpenSSH's format only.
         text = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
         return Ed25519Key.from_private_key(StringIO(text))
-    raise _not_accepted(type(key).__name__.strip("_").replace("PrivateKey", ""))
+    raise not_accepted(type(key).__name__.strip("_").replace("PrivateKey", ""))
 
 
 class _OpenSSHHeader(NamedTuple):
-    """What OpenSSH's format tells without the password."""
+    """The part of a file in OpenSSH's format that is never encrypted."""
 
     encrypted: bool
     key_type: str
@@ -147,25 +150,26 @@ class _OpenSSHHeader(NamedTuple):
 
 
 def _read_openssh_header(block: PemBlock) -> _OpenSSHHeader:
-    """Read the clear part of the file, and refuse at once what its public key shows to be unacceptable."""
+    """Read the header of the file. Raises ``InvalidKeyError`` if Pie does not accept its kind of public key."""
     data = binascii.a2b_base64(block.body)
     if not data.startswith(_OPENSSH_MAGIC):
         raise ValueError("the magic bytes of OpenSSH's format are missing")
-    header = Message(data[len(_OPENSSH_MAGIC) :])
-    cipher = header.get_binary()
-    header.get_binary()  # the name of the key derivation function
-    header.get_binary()  # its parameters
-    header.get_int()  # how many keys
-    public_key = header.get_binary()
-    fields = Message(public_key)
-    key_type = fields.get_binary().decode("ascii", "replace")
+    header = WireReader(data[len(_OPENSSH_MAGIC) :])
+    cipher = header.string()
+    header.string()  # the name of the key derivation function
+    header.string()  # its parameters
+    header.uint32()  # how many keys
+    public_key = header.string()
+    fields = WireReader(public_key)
+    key_type = fields.string().decode("ascii", "replace")
     if key_type in _OPENSSH_REFUSED:
-        raise _not_accepted(_OPENSSH_REFUSED[key_type])
+        raise not_accepted(_OPENSSH_REFUSED[key_type])
     if key_type not in _OPENSSH_CLASSES:
-        raise ValueError("the type of the key is not known")  # in a damaged file it can be any of its bytes
+        # Not quoted: in a damaged file these can be any bytes, secret ones as well.
+        raise ValueError("the type of the key is not known")
     if key_type == "ssh-rsa":
-        fields.get_mpint()  # the public exponent
-        _check_rsa_size(fields.get_mpint().bit_length())
+        fields.mpint()  # the public exponent
+        check_rsa_size(fields.mpint().bit_length())
     return _OpenSSHHeader(cipher != b"none", key_type, public_key)
 
 
@@ -175,35 +179,21 @@ def _is_encrypted(block: PemBlock) -> bool:
     return block.label.startswith("ENCRYPTED ") or block.body.startswith("Proc-Type: 4,ENCRYPTED")
 
 
-def _check_rsa_size(bits: int) -> None:
-    if bits < _MIN_RSA_BITS:
-        raise _not_accepted(f"RSA (of {bits} bits, which is too weak)")
-    if bits > _MAX_RSA_BITS:
-        raise _not_accepted(f"RSA (of {bits} bits, which is too large)")
-
-
 def _checked_ecdsa(key: ECDSAKey) -> ECDSAKey:
     curve = key.verifying_key.curve.name
     if curve not in _CURVES:
-        raise _not_accepted("ECDSA P-521" if curve == "secp521r1" else f"ECDSA {curve}")
-    # Not every release of cryptography notices that damage has made another key of the private part.
+        raise not_accepted("ECDSA P-521" if curve == "secp521r1" else f"ECDSA {curve}")
+    # Not every release of cryptography notices that damage has turned the private part into another key.
     if not key.verify_ssh_sig(b"", Message(key.sign_ssh_data(b"").asbytes())):
         raise ValueError(_MISMATCH)
     return key
 
 
-def _not_accepted(kind: str) -> InvalidKeyError:
-    return InvalidKeyError(
-        f"Pie does not accept this kind of private key: {kind}. Use Ed25519 (`ssh-keygen -t ed25519` makes "
-        f"one), RSA of {_MIN_RSA_BITS} to {_MAX_RSA_BITS} bits, or ECDSA on P-256 or P-384"
-    )
-
-
 def _without_secrets(error: Exception) -> Exception | None:
-    """Make an exception of a library fit for being a cause.
+    """Return a library's exception without its traceback, to be a cause, or None if it can't be used.
 
-    The frames of its traceback hold the decrypted key and the password in their local variables, which some
-    tools print; a UnicodeError holds the bytes that it could not decode.
+    The frames of a traceback hold the decrypted key and the password in their local variables, which some tools
+    print. A UnicodeError holds the bytes that it could not decode.
     """
     if isinstance(error, UnicodeError):
         return None

@@ -1,4 +1,4 @@
-"""Finds the private key in the text of a key file, and tells what the text is when there is none."""
+"""Finds the private key in the text of a key file. Pure: no key material is decoded here."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ __all__ = ["PemBlock", "find_private_key"]
 
 _BEGIN_PRIVATE_KEY = re.compile(r"-----BEGIN ((?:[A-Z0-9]+ )*PRIVATE KEY)-----")
 _BEGIN_ANYTHING = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----")
-# One line of a .pub or authorized_keys file, one made by `openssl … -pubout`, one made by `ssh-keygen -e`.
+# A line of a .pub or authorized_keys file, or the output of `openssl … -pubout` or of `ssh-keygen -e`.
 _PUBLIC_KEY = re.compile(r"\b(?:ssh|ecdsa|sk)-\S+ AAAA|-----BEGIN [A-Z0-9 ]*PUBLIC KEY-----|BEGIN SSH2 PUBLIC KEY")
 
 
 class PemBlock(NamedTuple):
-    """What stands between a BEGIN line and its END line.
+    """A block of PEM (RFC 7468).
 
     Attributes:
-        label: what the two lines name, such as ``"OPENSSH PRIVATE KEY"``.
-        body: the lines between them, stripped: possibly headers, then base64.
+        label: the name in its BEGIN and END lines, such as ``"OPENSSH PRIVATE KEY"``.
+        body: the lines between those two, each stripped of blanks: possibly headers, then base64.
     """
 
     label: str
@@ -28,24 +28,25 @@ class PemBlock(NamedTuple):
 
     @property
     def text(self) -> str:
-        """The block alone, as a file of its own."""
+        """The block as the content of a file."""
         return f"-----BEGIN {self.label}-----\n{self.body}\n-----END {self.label}-----\n"
 
 
 def find_private_key(text: str) -> PemBlock:
     """Find the first private key in a text.
 
-    Other blocks may stand before it (``openssl ecparam`` writes the parameters of the curve first) and after
-    it, and so may remarks. How the lines end does not matter.
+    Other blocks and remarks may stand before and after the key (``openssl ecparam`` writes the parameters of the
+    curve first). Lines may end in LF or CRLF.
 
     Args:
-        text: what a key file holds.
+        text: the content of a key file.
 
     Returns:
-        The block, cut out: paramiko's loaders stumble over what stands before it.
+        The block of the private key, without the text around it: paramiko's loaders fail on text before a key.
 
     Raises:
-        InvalidKeyError: there is no private key in the text, or only the beginning of one.
+        InvalidKeyError: there is no private key in the text, or its END line is missing. The text of the error
+            tells what was found instead, and what to do.
     """
     begin = _BEGIN_PRIVATE_KEY.search(text)
     if begin is None:

@@ -1,4 +1,4 @@
-"""The private key that proves to the server who you are."""
+"""ParsedPrivateKey: the private key that authenticates a user."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 __all__ = ["ParsedPrivateKey"]
 
-# Far more than any key needs, so that a wrong path (a disk image, /dev/zero) does not fill the memory.
+# Far more than any key needs: a wrong path (a disk image, /dev/zero) must not fill the memory.
 _MAX_FILE_SIZE = 1024 * 1024
 
 
 class ParsedPrivateKey:
     """A private key that Pie accepts: Ed25519, RSA of 2048 to 8192 bits, ECDSA on P-256 or P-384.
 
-    Made by :meth:`from_file` or :meth:`parse`, from a file in the OpenSSH format or in PEM (PKCS#8, PKCS#1,
-    SEC1), encrypted or not.
+    :meth:`from_file` and :meth:`parse` load one in the OpenSSH format or in PEM (PKCS#8, PKCS#1, SEC1), encrypted
+    or not; :meth:`from_agent` uses one that an SSH agent holds.
 
-    A key never changes, and any number of threads may sign with it at once. It stays in its process: it can't
-    be pickled or copied, and its ``repr`` shows nothing secret.
+    A key is immutable, and any number of threads may sign with it at once. It can't be pickled or copied, so it
+    stays in its process, and its ``repr`` shows nothing secret.
     """
 
     __slots__ = ("__weakref__", "_key")
@@ -44,26 +44,27 @@ class ParsedPrivateKey:
         *,
         strict_permissions: bool = False,
     ) -> ParsedPrivateKey:
-        """Load a private key from a file. Warns (``UserWarning``) if others can read it.
+        """Load a private key from a file. Warns (``UserWarning``) if other users can read the file.
 
-        Blocks while the file is read, and then as :meth:`parse`.
+        Blocks while the file is read, and then as long as :meth:`parse`.
 
         Args:
-            path: where the file is; a leading ``~`` is the home directory.
+            path: the path of the file; a leading ``~`` is the home directory.
             password: as for :meth:`parse`.
-            strict_permissions: refuse a file that others can read, as ``ssh`` does.
+            strict_permissions: refuse a file that other users can read, as ``ssh`` does.
 
         Returns:
             The key.
 
         Raises:
-            InvalidKeyError: as for :meth:`parse`, or others can read it; the text names the file.
+            InvalidKeyError: as for :meth:`parse`, or other users can read the file and ``strict_permissions`` is
+                set; the text names the file.
             OSError: the file can't be read, such as ``FileNotFoundError``.
         """
         filename = os.path.expanduser(os.fspath(path))
         if not isinstance(filename, str):
             raise TypeError("path must be str or os.PathLike[str], not bytes")
-        _password_bytes(password)  # a mistake of the caller's is told before the file is touched
+        _password_bytes(password)  # refuses a wrong type before the file is touched
         with open(filename, "rb") as file:
             mode = os.fstat(file.fileno()).st_mode
             content = file.read(_MAX_FILE_SIZE + 1)
@@ -85,14 +86,14 @@ class ParsedPrivateKey:
     def parse(cls, text: str | bytes, password: str | bytes | None = None) -> ParsedPrivateKey:
         """Load a private key from the text of a key file.
 
-        Blocks for CPU time only: 0.1 s or so for an encrypted file (whatever its key derivation demands), and
-        for checking the primes of an RSA key from 0.05 s (2048 bits) by 0.3 s (4096) to 5 s (8192). That check
-        holds up the other threads of the process, too: load a large key before time counts.
+        Blocks for CPU time only: about 0.1 s for an encrypted key (its key derivation decides), and 0.05 s (2048
+        bits), 0.3 s (4096) or 5 s (8192) for checking the primes of an RSA key. That check holds up the other
+        threads of the process as well, so load a large key before time counts.
 
         Args:
-            text: what the key file holds. The first private key in it counts.
-            password: what the key is encrypted with; a str stands for its UTF-8 bytes, an empty one for none.
-                Ignored when the key is not encrypted, as ``ssh`` does.
+            text: the content of the key file. The first private key in it is loaded.
+            password: the password of the key; a str is encoded as UTF-8, an empty one is no password. Ignored when
+                the key is not encrypted, as ``ssh`` does.
 
         Returns:
             The key.
@@ -107,7 +108,7 @@ class ParsedPrivateKey:
             raise TypeError(
                 f"text must be str or bytes, not {type(text).__name__}; for a path there is from_file()"
             )
-        from ._loading import load_private_key  # noqa: PLC0415 - costs 0.2 s, paid by who uses a key
+        from ._loading import load_private_key  # noqa: PLC0415 - imports paramiko, which takes 0.3 s
 
         self = object.__new__(cls)
         self._key = load_private_key(text, _password_bytes(password))
@@ -115,23 +116,27 @@ class ParsedPrivateKey:
 
     @classmethod
     def from_agent(cls, fingerprint: str | None = None) -> ParsedPrivateKey:
-        """Use a key that an SSH agent holds (``ssh-agent``). The private key never enters this process.
+        """Use a key that an SSH agent (``ssh-agent``) holds. The private key never enters this process.
 
-        Blocks until the agent answers; so does each :meth:`sign`, for which the agent may ask its user.
+        Blocks until the agent answers, for 10 s at the most. On Windows, where paramiko makes the connection to
+        OpenSSH's agent or to Pageant, there is no such limit.
+
+        Keys of the agent that can't be read, or that Pie does not accept, are skipped.
 
         Args:
-            fingerprint: which key, as ``ssh-add -l`` prints it (``"SHA256:…"``). None takes the first one that
-                Pie accepts.
+            fingerprint: the fingerprint of the key, as ``ssh-add -l`` prints it (``"SHA256:…"``). None takes the
+                first key that Pie accepts.
 
         Returns:
             The key.
 
         Raises:
-            InvalidKeyError: there is no agent (``SSH_AUTH_SOCK`` says where it is), or it has no such key.
+            InvalidKeyError: there is no agent (``SSH_AUTH_SOCK`` says where it is), or it has no such key, or it
+                refuses, hangs up, does not answer in time, or sends what can't be read.
         """
         if fingerprint is not None and not isinstance(fingerprint, str):
             raise TypeError(f"fingerprint must be str or None, not {type(fingerprint).__name__}")
-        from ._agent import find_agent_key  # noqa: PLC0415 - costs 0.2 s, paid by who uses a key
+        from ._agent import find_agent_key  # noqa: PLC0415 - imports cryptography, which takes 0.1 s
 
         self = object.__new__(cls)
         self._key = find_agent_key(fingerprint)
@@ -139,7 +144,7 @@ class ParsedPrivateKey:
 
     @property
     def algorithm(self) -> str:
-        """SSH's name of the key's type.
+        """The name of the key's type in SSH.
 
         One of ``"ssh-ed25519"``, ``"ssh-rsa"``, ``"ecdsa-sha2-nistp256"`` and ``"ecdsa-sha2-nistp384"``.
         """
@@ -153,34 +158,37 @@ class ParsedPrivateKey:
     def sign(self, data: bytes | bytearray | memoryview) -> bytes:
         """Sign some bytes.
 
-        This signs whatever it is given. That a server's challenge has a harmless length, and so can't be
-        something else in disguise, is for the caller to check; ``PieClient.authenticate`` does.
+        The method signs any bytes. A server's challenge could be something else in disguise, such as an SSH login,
+        so the caller has to check its length first, as ``PieClient.authenticate`` does.
 
-        Blocks for CPU time only: about a millisecond, up to 0.05 s for the largest RSA keys.
+        Blocks for CPU time only: about a millisecond, up to 0.05 s for the largest RSA keys. A key of an SSH agent
+        blocks until the agent answers, for 120 s at the most (without a limit on Windows): the agent may ask its
+        user. Such keys have a connection to the agent for each signature.
 
         Args:
-            data: what to sign, any bytes-like object.
+            data: the bytes to sign, any bytes-like object.
 
         Returns:
             The raw signature, as Pie's servers verify it. RSA: PKCS#1 v1.5 with SHA-256. Ed25519: 64 bytes.
             ECDSA: ASN.1 DER of (r, s), with SHA-256 on P-256 and with SHA-384 on P-384.
 
         Raises:
-            InvalidKeyError: an agent that holds the key refuses to sign.
+            InvalidKeyError: the agent that holds the key does not have it any more, refuses, hangs up, does not
+                answer in time, or returns another kind of signature than Pie's servers verify.
         """
         from ._signing import sign_raw  # noqa: PLC0415 - imports paramiko, as parse() did
 
-        # By way of memoryview, since bytes(5) would be five zeros.
+        # Through memoryview, since bytes(5) would be five zeros.
         return sign_raw(self._key, memoryview(data).tobytes())
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.algorithm} {self.fingerprint}>"
 
     def __reduce__(self) -> NoReturn:
-        # Copying ends here, too.
+        # The copy module calls this as well.
         raise TypeError(
-            "a private key can't be pickled or copied: hand its path to the other process and load it there "
-            "with ParsedPrivateKey.from_file(path); within a process, share the key, it never changes"
+            "a private key can't be pickled or copied: pass its path to the other process and load it there "
+            "with ParsedPrivateKey.from_file(path); within a process, share the key, which is immutable"
         )
 
 
@@ -189,5 +197,5 @@ def _password_bytes(password: str | bytes | None) -> bytes | None:
         return password
     if not isinstance(password, str):
         raise TypeError(f"password must be str or bytes, not {type(password).__name__}")
-    # Surrogates can't be in a password that was typed; a UnicodeEncodeError would carry the password along.
+    # A password that was typed has no surrogates. A UnicodeEncodeError would hold the password.
     return password.encode("utf-8", "replace")

@@ -3,26 +3,44 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, NamedTuple, NoReturn
 
 import pexpect
 import pytest
 
 from pie_sync.cli import main
-from pie_sync.cli._interruption import SIGNALS
-from pie_sync.testing import LocalServer
+from pie_sync.cli._interruption import SIGNALS, Interruption
+from pie_sync.testing import LocalServer, ProgramContext
+from tests.programs import HELLO
+
+if sys.version_info >= (3, 11):
+    pass
+else:
+    pass
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 LIMIT = 30.0  # seconds, for whatever a command does in a test
 
 COMMAND = [sys.executable, "-m", "pie_sync.cli"]
+
+COMMANDS = ["run", "attach", "list", "terminate", "upload", "map", "query", "ping", "serve"]
+CONFIG_COMMANDS = ["config init", "config show", "config set"]
 
 
 class CommandLine:
@@ -36,6 +54,7 @@ class CommandLine:
     def __init__(self, home: Path, server_uri: str | None = None) -> None:
         self.home = home
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith("PIE_")}
+        self.environment.pop("PYTHONUNBUFFERED", None)  # output is buffered, as users have it
         self.environment.update(
             HOME=str(home), LOGNAME="alice", COLUMNS="120", TERM="xterm", PYTHONWARNINGS="error"
         )
@@ -192,3 +211,190 @@ def run_here(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         return Result(int(ended.value.code or 0), *capsys.readouterr())
 
     return run
+
+
+def lines(result: Result) -> tuple[str, str]:
+    """The two lines on stderr, and nothing else."""
+    assert (result.code, result.stdout) == (1, "")
+    error, hint = result.stderr.splitlines()
+    assert error.startswith("error: ")
+    assert hint.startswith("hint: ")
+    return error[7:], hint[6:]
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+@pytest.fixture
+def guarded(key_file: Path):
+    """A server that knows alice by her key."""
+    with LocalServer(users={"alice": Path(f"{key_file}.pub").read_text()}) as server:
+        yield server.uri
+
+
+GUIDE = Path(__file__).parents[2] / "docs" / "command.md"
+
+
+def python(program: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False)
+
+
+class Left(BaseException):
+    """Stands in for the end of the process."""
+
+
+@pytest.fixture
+def interruption(monkeypatch: pytest.MonkeyPatch) -> Iterator[Interruption]:
+    def leave(code: int) -> None:
+        raise Left(code)
+
+    monkeypatch.setattr(os, "_exit", leave)
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    before = {signum: signal.getsignal(signum) for signum in SIGNALS}
+    interruption = Interruption()
+    interruption.handle()
+    yield interruption
+    for signum, handler in before.items():
+        signal.signal(signum, handler)
+
+
+@pytest.fixture
+def endless(server: LocalServer) -> None:
+    @server.program("endless")
+    def endless(context: ProgramContext) -> None:
+        while True:
+            context.stdout("more\n" * 10_000)
+
+
+def toml(path: Path) -> dict[str, Any]:
+    """What a TOML file says."""
+    return tomllib.loads(path.read_text(encoding="utf-8"))
+
+
+def write(path: Path, *inputs: Any) -> Path:
+    path.write_text("".join(json.dumps(item) + "\n" for item in inputs))
+    return path
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+class Counting:
+    """A program that counts how often it runs with which argument; beyond ``free`` runs it waits for ``go``."""
+
+    def __init__(self, server: LocalServer, free: int) -> None:
+        self.completed: Counter[str] = Counter()
+        self.go = threading.Event()
+        self.stuck = threading.Event()
+        self._free = threading.Semaphore(free)
+        server.program("counting")(self)
+
+    def __call__(self, context: ProgramContext) -> str:
+        if not self.go.is_set() and not self._free.acquire(blocking=False):
+            self.stuck.set()
+            while not self.go.is_set():
+                try:
+                    context.receive(timeout=0.05)  # notices when it's terminated
+                except TimeoutError:
+                    pass
+        self.completed[context.args[0]] += 1
+        return context.args[0]
+
+
+@pytest.fixture
+def hello(home: Path) -> Path:
+    path = home / "hello.wasm"
+    path.write_bytes(HELLO)
+    return path
+
+
+@pytest.fixture
+def waiter(server: LocalServer) -> threading.Event:
+    """A program that says something without ending the line, and then waits; set once it has ended."""
+    ended = threading.Event()
+
+    @server.program("waiter")
+    def waiter(context: ProgramContext) -> str:
+        context.stdout("waiting... ")
+        try:
+            return context.receive()
+        finally:
+            ended.set()
+
+    return ended
+
+
+FILE = """\
+# mine
+host = "gpu-box"
+port = 9000
+username = "bob"
+private_key_path = "~/keys/mine"  # the good one
+enable_auth = true
+colour = "green"
+
+[other]
+port = 1
+"""
+
+
+@pytest.fixture
+def config(home: Path) -> Path:
+    path = home / ".pie" / "cli_config.toml"
+    path.parent.mkdir()
+    path.write_text(FILE)
+    return path
+
+
+@pytest.fixture
+def keys(home: Path) -> Path:
+    folder = home / ".ssh"
+    folder.mkdir()
+    return folder
+
+
+def shown(result: Result) -> dict[str, tuple[str, str]]:
+    """Read what `config show` prints: setting -> (value, origin)."""
+    assert result.code == 0, result.stderr
+    rows = [line.split(maxsplit=2) for line in result.stdout.splitlines()]
+    return {name: (value, origin.strip("()")) for name, value, origin in rows}
+
+
+CTRL_C, CTRL_D = "\x03", "\x04"
+
+
+@pytest.fixture
+def chat(server: LocalServer) -> None:
+    @server.program("chat")
+    def chat(context: ProgramContext) -> str:
+        context.stdout("your name? ")
+        name = context.receive()
+        context.send(f"Hello, {name}!")
+        return context.receive()
+
+
+def bash(command: CommandLine) -> pexpect.spawn:
+    """A person's shell, at its prompt."""
+    (command.home / "inputrc").write_text("set enable-bracketed-paste off\nset bell-style none\n")
+    command.environment.update(PS1="ready> ", INPUTRC=str(command.home / "inputrc"))
+    shell = command.spawn_program("bash", ["--norc", "--noprofile", "-i"])
+    shell.expect_exact("ready> ")
+    return shell
+
+
+@pytest.fixture
+def homeless(run_here: RunHere, monkeypatch: pytest.MonkeyPatch) -> RunHere:
+    """``run_here`` for a numeric user without HOME, as in a container: no home directory, no login name."""
+    import pwd
+
+    def getpwuid(uid: int) -> NoReturn:
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    monkeypatch.setattr(pwd, "getpwuid", getpwuid)
+    for name in ("HOME", "LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    return run_here

@@ -1,14 +1,11 @@
-"""``map``: batches that are whole, also after they were stopped."""
+"""``map``: batches that are complete, also after they were stopped."""
 
 from __future__ import annotations
 
-import base64
-import json
 import signal
 import threading
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,16 +13,19 @@ from pie_sync import PieClient
 from pie_sync.testing import LocalServer, ProgramContext
 from tests.programs import HELLO
 
-from .conftest import LIMIT, CommandLine, RunHere, finish
+from .conftest import LIMIT, CommandLine, Counting, RunHere, finish, read, write
 
 
-def write(path: Path, *inputs: Any) -> Path:
-    path.write_text("".join(json.dumps(item) + "\n" for item in inputs))
-    return path
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
+@pytest.mark.usefixtures("waiter")
+def test_a_batch_that_waits_for_more_input(pie: CommandLine, client: PieClient) -> None:
+    process = pie.start("map", "waiter", "-", "--output", "out.jsonl")
+    process.stdin.write("[]\n")
+    while not client.list_instances():
+        pass
+    process.send_signal(signal.SIGINT)
+    assert process.wait(LIMIT) == 130
+    assert process.stderr.read() == "[stopped: 0 done; the same command resumes from there]\n"
+    assert client.list_instances() == []
 
 
 @pytest.fixture(autouse=True)
@@ -33,62 +33,11 @@ def _uri(server: LocalServer, monkeypatch: pytest.MonkeyPatch, run_here: RunHere
     monkeypatch.setenv("PIE_URI", server.uri)  # after run_here, which has removed it
 
 
-class Counting:
-    """A program that counts how often it runs with which argument; beyond ``free`` runs it waits for ``go``."""
-
-    def __init__(self, server: LocalServer, free: int) -> None:
-        self.completed: Counter[str] = Counter()
-        self.go = threading.Event()
-        self.stuck = threading.Event()
-        self._free = threading.Semaphore(free)
-        server.program("counting")(self)
-
-    def __call__(self, context: ProgramContext) -> str:
-        if not self.go.is_set() and not self._free.acquire(blocking=False):
-            self.stuck.set()
-            while not self.go.is_set():
-                try:
-                    context.receive(timeout=0.05)  # notices when it's terminated
-                except TimeoutError:
-                    pass
-        self.completed[context.args[0]] += 1
-        return context.args[0]
-
-
-def test_inputs_of_every_kind(run_here: RunHere, home: Path) -> None:
-    (home / "in.jsonl").write_text('["a", "b"]\n\n{"max_tokens": 5}\r\n"one argument"\n[]')
-    result = run_here("map", "talk", "in.jsonl", "--output", "out.jsonl")
-    assert result == (0, "", "[4 done: out.jsonl]\n")
-    first, *others = read(home / "out.jsonl")
-    assert first == {
-        "input": ["a", "b"],
-        "event": "Completed",
-        "message": "a b",
-        "stdout": "out 1\nout 2\n",
-        "stderr": "err 1\n",
-        "messages": ["message 1", "message 2"],
-        "blobs": [{"name": None, "base64": base64.b64encode(b"blob 1").decode()}],
-    }
-    assert [(item["input"], item["message"]) for item in others] == [
-        ({"max_tokens": 5}, "--max-tokens 5"),
-        (["one argument"], "one argument"),
-        ([], ""),
-    ]
-
-
 def test_a_program_in_a_file_and_inputs_from_a_pipe(pie: CommandLine, home: Path) -> None:
     (home / "hello.wasm").write_bytes(HELLO)
     done = pie("map", "hello.wasm", "-", "--output", "out.jsonl", stdin='["\N{PIE}"]\n["b"]\n')
     assert (done.returncode, done.stderr) == (0, "[2 done: out.jsonl]\n")
     assert [item["stdout"] for item in read(home / "out.jsonl")] == ["Hello, \N{PIE}!\n", "Hello, b!\n"]
-
-
-def test_blobs_are_saved(run_here: RunHere, home: Path) -> None:
-    write(home / "in.jsonl", [], [])
-    assert run_here("map", "talk", "in.jsonl", "-o", "out.jsonl", "--save-blobs", "blobs").code == 0
-    paths = [home / item["blobs"][0]["path"] for item in read(home / "out.jsonl")]
-    assert len(set(paths)) == 2
-    assert [path.read_bytes() for path in paths] == [b"blob 1", b"blob 1"]
 
 
 def test_an_instance_that_fails_does_not_stop_the_others(
@@ -108,7 +57,7 @@ def test_an_instance_that_fails_does_not_stop_the_others(
     # Whoever asks again gets the same answer.
     again = run_here("map", "picky", "in.jsonl", "--output", "out.jsonl")
     assert again.code == 1
-    assert again.stderr == "[goes on after 3 that have a result]\n[3 done, 1 failed: out.jsonl]\n"
+    assert again.stderr == "[resumes after 3 results]\n[3 done, 1 failed: out.jsonl]\n"
 
 
 def test_retries(run_here: RunHere, home: Path, server: LocalServer) -> None:
@@ -165,7 +114,7 @@ def test_it_goes_on_where_it_was_stopped(
             file.write('{"input": ["1')
     else:
         assert returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[signum]
-        assert stderr.splitlines()[-1] == f"[stopped: {done} of {count} done; the same command goes on from there]"
+        assert stderr.splitlines()[-1] == f"[stopped: {done} of {count} done; the same command resumes from there]"
         assert client.list_instances() == []
 
     program.go.set()
@@ -186,10 +135,10 @@ def test_a_lost_connection_stops_it(pie: CommandLine, home: Path, server: LocalS
     server.drop_connections()
     returncode, _, stderr = finish(process)
     assert returncode == 1
-    stopped, error, cure = stderr.splitlines()
-    assert stopped == "[stopped: 0 of 2 done; the same command goes on from there]"
+    stopped, error, hint = stderr.splitlines()
+    assert stopped == "[stopped: 0 of 2 done; the same command resumes from there]"
     assert error.startswith("error: ")
-    assert "`pie-sync ping`" in cure
+    assert "`pie-sync ping`" in hint
     program.go.set()
     assert pie("map", "counting", "in.jsonl", "--output", "out.jsonl").returncode == 0
 
@@ -208,55 +157,6 @@ def test_inputs_that_cannot_be_told_to_the_server_stop_it(run_here: RunHere, hom
     assert result.code == 1
     assert "error: args['nested'] is a dict" in result.stderr
     assert len(read(home / "out.jsonl")) == 1
-
-
-@pytest.mark.parametrize("line", ["{", "5", '["a", 5]', "null", "\xff"])
-def test_a_line_that_is_no_input_is_found_before_anything_runs(run_here: RunHere, home: Path, line: str) -> None:
-    (home / "in.jsonl").write_bytes(b'["fine"]\n' + line.encode("latin-1"))
-    result = run_here("map", "talk", "in.jsonl", "--output", "out.jsonl")
-    assert result.code == 1
-    assert result.stderr.startswith("error: in.jsonl, line 2 is n")
-    assert not (home / "out.jsonl").exists()
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        '{"input": ["other"], "event": "Completed"}\n',
-        '{"input": ["a"], "event": "Completed"}\n{"input": ["b"], "event": "Completed"}\n',
-        '{"precious": 1}\n',
-        "no JSON\n",
-        "[]\n",
-        "no line end",
-    ],
-)
-def test_results_of_something_else_are_not_touched(run_here: RunHere, home: Path, content: str) -> None:
-    write(home / "in.jsonl", ["a"])
-    (home / "out.jsonl").write_text(content)
-    result = run_here("map", "talk", "in.jsonl", "--output", "out.jsonl")
-    assert result.code == 1
-    assert "is not the result of the input there" in result.stderr
-    assert (home / "out.jsonl").read_text() == content
-
-
-def test_inputs_are_not_overwritten(run_here: RunHere, home: Path) -> None:
-    (home / "in.jsonl").write_text('["a"]')
-    result = run_here("map", "talk", "in.jsonl", "--output", home / "in.jsonl")
-    assert result.code == 1
-    assert (home / "in.jsonl").read_text() == '["a"]'
-
-
-def test_two_at_once_do_not_write_one_file(pie: CommandLine, home: Path, server: LocalServer) -> None:
-    program = Counting(server, free=0)
-    write(home / "in.jsonl", ["0"])
-    arguments = ["map", "counting", "in.jsonl", "--output", "out.jsonl"]
-    first = pie.start(*arguments)
-    assert program.stuck.wait(LIMIT)
-    second = pie(*arguments)
-    assert second.returncode == 1
-    assert second.stderr.startswith("error: another `pie-sync map` is writing out.jsonl\n")
-    program.go.set()
-    assert finish(first)[0] == 0
 
 
 def test_nothing_to_do(run_here: RunHere, home: Path) -> None:

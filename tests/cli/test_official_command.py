@@ -12,8 +12,7 @@ import pytest
 from pie_sync.testing import LocalServer
 from tests.testing.official import official_python
 
-from .conftest import LIMIT, CommandLine
-from .test_help import GUIDE
+from .conftest import GUIDE, LIMIT, CommandLine
 
 #: Prints, as JSON, the commands of the official client and the options of each.
 COMMANDS = """

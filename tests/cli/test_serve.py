@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import signal
 from pathlib import Path
 
@@ -11,7 +12,14 @@ from pie_sync import Event, ParsedPrivateKey, PieClient
 from pie_sync.testing import LocalServer
 from tests.programs import HELLO
 
-from .conftest import LIMIT, CommandLine, RunHere, finish
+from .conftest import LIMIT, CommandLine, RunHere, finish, lines, python
+
+
+def test_serving_without_its_extra_says_what_to_install() -> None:
+    program = "import sys; sys.modules['wasmtime'] = sys.modules['websockets'] = None; sys.argv[1:] = ['serve'];"
+    done = python(program + "from pie_sync.cli import main; main()")
+    assert done.returncode == 1
+    assert done.stderr.endswith("which is not installed\nhint: pip install 'pie-sync[testing]'\n")
 
 
 @pytest.fixture
@@ -24,7 +32,7 @@ def folder(home: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM], ids=["INT", "TERM"])
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=["INT", "TERM", "HUP"])
 def test_a_folder_of_programs(lonely_pie: CommandLine, folder: Path, signum: signal.Signals) -> None:
     process = lonely_pie.start("serve", folder, "--port", "0")
     uri = process.stdout.readline().strip()
@@ -38,7 +46,7 @@ def test_a_folder_of_programs(lonely_pie: CommandLine, folder: Path, signum: sig
     assert returncode == 0
     assert stderr == (
         f"warning: {folder}/broken.wasm is left out: no WebAssembly module\n"
-        "[serves hello; Ctrl-C ends it]\n[ends]\n"
+        "[serving hello; Ctrl-C ends the server]\n[ended]\n"
     )
 
 
@@ -76,11 +84,24 @@ def test_what_cannot_be_served(run_here: RunHere, folder: Path, arguments: list[
     result = run_here("serve", *arguments)
     assert (result.code, result.stdout) == (1, "")
     assert error in result.stderr.splitlines()[0]
-    assert result.stderr.splitlines()[1].startswith("cure: ")
+    assert result.stderr.splitlines()[1].startswith("hint: ")
 
 
 def test_a_port_that_is_taken(run_here: RunHere, server: LocalServer) -> None:
     result = run_here("serve", "--port", server.port)
     assert result.code == 1
     assert "Address already in use" in result.stderr.splitlines()[0]
-    assert result.stderr.endswith("\ncure: --port 0 takes a free one\n")
+    assert result.stderr.endswith("\nhint: --port 0 takes a free one\n")
+
+
+def test_public_keys_with_a_byte_order_mark(lonely_pie: CommandLine, key_file: Path, home: Path) -> None:
+    (home / "alice.pub").write_bytes(codecs.BOM_UTF8 + Path(f"{key_file}.pub").read_bytes())
+    process = lonely_pie.start("serve", "--port", "0", "--user", "alice=alice.pub")
+    uri = process.stdout.readline().strip()
+    assert lonely_pie.output("ping", "--uri", uri, "--key", key_file).endswith("instance protocol\n")
+
+
+def test_public_keys_in_another_encoding(run_here: RunHere, key_file: Path, home: Path) -> None:
+    (home / "alice.pub").write_text(Path(f"{key_file}.pub").read_text(), encoding="utf-16")
+    found = lines(run_here("serve", "--port", "0", "--user", "alice=alice.pub"))
+    assert found == ("alice.pub is UTF-16 text, not UTF-8", "save it as UTF-8")

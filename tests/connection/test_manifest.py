@@ -1,3 +1,5 @@
+import codecs
+
 import pytest
 
 from pie_sync._connection.manifest import Manifest
@@ -73,3 +75,28 @@ def test_from_text_and_from_a_path(tmp_path):
 def test_names():
     assert parse_name("a") == ProgramName("a", None)
     assert parse_name("a@1.0.0") == ProgramName("a", "1.0.0")
+
+
+MANIFEST = '[package]\nname = "a/b"\nversion = "1.0.0"\n'
+
+
+def test_a_byte_order_mark_is_dropped(tmp_path):
+    path = tmp_path / "Pie.toml"
+    path.write_bytes(codecs.BOM_UTF8 + MANIFEST.replace("\n", "\r\n").encode())
+    assert Manifest.load(path).text == Manifest.load("\ufeff" + MANIFEST).text == MANIFEST
+
+
+@pytest.mark.parametrize(
+    ("encoding", "reason"),
+    [
+        ("latin-1", "is not UTF-8 text: byte 2 is 0xeb"),
+        ("utf-16", "is UTF-16 text, not UTF-8"),
+        ("utf-32", "is UTF-32 text, not UTF-8"),
+    ],
+)
+def test_a_file_in_another_encoding_is_named(tmp_path, encoding, reason):
+    path = tmp_path / "Pie.toml"
+    path.write_text("# \xeb\n" + MANIFEST, encoding=encoding)
+    with pytest.raises(ValueError, match=reason) as caught:
+        Manifest.load(path)
+    assert str(path) in str(caught.value)

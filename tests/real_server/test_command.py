@@ -69,7 +69,7 @@ def test_ping_and_query(pie: CommandLine) -> None:
     assert json.loads(pie.output("query", "model_status"))
     done = pie("query", "weather")
     assert done.returncode == 1
-    assert done.stderr.startswith("error: the server can't tell: ")
+    assert done.stderr.startswith("error: the server does not answer this query: ")
 
 
 def test_run(pie: CommandLine, program: str) -> None:

@@ -83,7 +83,7 @@ def test_the_fixtures_and_the_marker(pytester: pytest.Pytester) -> None:
     assert result.stderr.lines == []
 
 
-def test_mistakes_are_told_with_a_hint(pytester: pytest.Pytester) -> None:
+def test_mistakes_are_reported_with_a_hint(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
         import ssl

@@ -1,0 +1,14 @@
+"""Tells the errors of cryptography and paramiko from exceptions that a signal handler raised while they worked."""
+
+from __future__ import annotations
+
+__all__ = ["is_library_error"]
+
+# The packages whose exceptions can mean that a key is damaged; the libraries raise nearly anything, such as
+# IndexError, AssertionError or NotImplementedError.
+_PACKAGES = frozenset({"binascii", "builtins", "bcrypt", "cryptography", "nacl", "paramiko", "struct"})
+
+
+def is_library_error(error: Exception) -> bool:
+    """Say whether parsing a key can have raised this. Parsing does no input or output: an OSError is foreign."""
+    return not isinstance(error, OSError) and type(error).__module__.partition(".")[0] in _PACKAGES

@@ -1,0 +1,158 @@
+"""The clients of the workers, their keys, and what the workers send back."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from pie_sync import (
+    AuthenticationError,
+    InstanceFailed,
+    InvalidKeyError,
+    ParsedPrivateKey,
+    PieClient,
+    PieConnectionError,
+)
+from pie_sync.batch import _worker, run_batch
+from pie_sync.batch._worker import BatchOptions, Shard, abandon_clients, close_clients, run_shard
+from tests.batch.batches import messages, numbers, processes, squares
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # a process with threads
+
+
+def test_threads_share_one_client(server, monkeypatch):
+    clients = []
+    connect = PieClient.connect
+    monkeypatch.setattr(PieClient, "connect", lambda client: clients.append(client) or connect(client))
+    with ThreadPoolExecutor(4) as executor:
+        results = run_batch(server.uri, "square", numbers(200), executor, shard_size=10)
+        assert messages(results) == squares(200)
+    assert len(set(clients)) == 1
+    assert clients[0].closed
+
+
+def test_two_batches_at_once_in_the_same_workers(server):
+    with processes()() as executor:
+        batches = [run_batch(server.uri, "square", numbers(200), executor, shard_size=10) for _ in range(2)]
+        for first, second, square in zip(*batches, squares(200)):
+            assert first.message == second.message == square
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_key_file(strict_server, key_file, kind):
+    results = run_batch(strict_server.uri, "who", [[]] * 4, processes(), username="alice", key=kind(key_file))
+    assert messages(results) == ["alice"] * 4
+
+
+def test_no_key(strict_server):
+    with pytest.raises(AuthenticationError):
+        next(run_batch(strict_server.uri, "who", [[]], processes(), username="alice"))
+
+
+def test_a_worker_without_an_agent(server, monkeypatch):
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    with pytest.raises(InvalidKeyError, match="ssh-agent"):
+        next(run_batch(server.uri, "square", [["1"]], processes(), key="agent"))
+
+
+def test_the_agent_of_the_worker(strict_server, private_key, monkeypatch):
+    monkeypatch.setattr(ParsedPrivateKey, "from_agent", lambda: private_key, raising=False)
+    results = run_batch(strict_server.uri, "who", [[]], processes(), username="alice", key="agent")
+    assert messages(results) == ["alice"]
+
+
+def test_what_a_worker_sends_back_can_be_pickled(client):
+    with pytest.raises(InstanceFailed) as caught:
+        client.launch_instance_from_registry("fail").wait(check=True)
+    copy = pickle.loads(pickle.dumps(caught.value))
+    assert (copy.instance_id, copy.completed) == (caught.value.instance_id, caught.value.completed)
+
+
+def options_of(server) -> BatchOptions:
+    return BatchOptions(
+        batch=str(uuid.uuid4()),
+        uri=server.uri,
+        username="alice",
+        key=None,
+        client_options={},
+        program="square",
+        concurrency=2,
+        retries=0,
+        return_exceptions=False,
+    )
+
+
+def test_a_shard_of_a_batch_that_has_ended(server):
+    options = options_of(server)
+    close_clients(options.batch)
+    result = run_shard(options, Shard(0, [["1"]]))
+    assert (str(result.error), result.outcomes) == ("the batch has ended", [])
+
+
+@pytest.mark.parametrize("end", [abandon_clients, close_clients])
+def test_a_batch_that_ends_during_a_shard(server, end):
+    options = options_of(server)
+
+    def inputs():
+        yield ["2"]
+        end(options.batch)
+        yield ["3"]
+
+    result = run_shard(options, Shard(0, inputs()))
+    assert isinstance(result.error, PieConnectionError)
+    assert isinstance(run_shard(options, Shard(1, [["4"]])).error, PieConnectionError)
+    close_clients(options.batch)
+
+
+def test_a_batch_that_ends_while_its_worker_connects(server, monkeypatch):
+    """A finalizer does not wait for the worker, so the worker has to look."""
+    connect = PieClient.connect
+    clients = []
+
+    def connect_and_end(client):
+        connect(client)
+        clients.append(client)
+        abandon_clients(options.batch)
+
+    options = options_of(server)
+    monkeypatch.setattr(PieClient, "connect", connect_and_end)
+    result = run_shard(options, Shard(0, [["2"]]))
+    assert (str(result.error), [client.closed for client in clients]) == ("the batch has ended", [True])
+
+
+def test_a_client_that_can_not_authenticate_is_closed(strict_server, monkeypatch):
+    connect = PieClient.connect
+    clients = []
+    monkeypatch.setattr(PieClient, "connect", lambda client: clients.append(client) or connect(client))
+    result = run_shard(options_of(strict_server), Shard(0, [[]]))
+    assert isinstance(result.error, AuthenticationError)
+    assert [client.closed for client in clients] == [True]
+
+
+def test_a_lost_client_is_replaced(server):
+    options = options_of(server)
+    assert messages(run_shard(options, Shard(0, [["2"]])).outcomes) == ["4"]
+    server.drop_connections()
+    for attempt in range(3):
+        result = run_shard(options, Shard(1, [["3"]], attempt))
+        if result.error is None:
+            break
+    assert messages(result.outcomes) == ["9"]
+    close_clients(options.batch)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_leaves_the_clients_to_its_parent(server):
+    options = options_of(server)
+    assert run_shard(options, Shard(0, [["2"]])).error is None
+    child = os.fork()
+    if not child:
+        os._exit(len(_worker._clients._clients))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert messages(run_shard(options, Shard(1, [["3"]])).outcomes) == ["9"]
+    close_clients(options.batch)

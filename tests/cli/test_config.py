@@ -1,0 +1,136 @@
+"""``config init`` and ``config set``."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from .conftest import CTRL_C, CTRL_D, FILE, CommandLine, RunHere, end_of, lines, shown, toml
+
+
+class TestInit:
+    def test_writes_what_the_official_client_reads(self, run_here: RunHere, home: Path, key_file: Path) -> None:
+        result = run_here("config", "init", "--key", key_file, "--username", 'b"\\\n\tä', PIE_URI="ws://[::1]:81")
+        path = home / ".pie/cli_config.toml"
+        assert (result.code, result.stderr) == (0, f"[wrote {path}]\n")
+        assert toml(path) == {
+            "host": "::1",
+            "port": 81,
+            "username": 'b"\\\n\tä',
+            "private_key_path": str(key_file),
+            "enable_auth": True,
+        }
+        assert shown(run_here("config", "show", "--username", "x"))["uri"] == ("ws://[::1]:81", str(path))
+        assert [file.name for file in path.parent.iterdir()] == ["cli_config.toml"]
+
+    def test_says_that_there_is_no_key_yet(self, run_here: RunHere, home: Path) -> None:
+        result = run_here("config", "init")
+        assert toml(home / ".pie/cli_config.toml")["private_key_path"] == "~/.ssh/id_ed25519"
+        assert result.stderr.endswith(f"\nwarning: {home}/.ssh/id_ed25519: No such file or directory\n")
+
+    def test_without_authentication(self, run_here: RunHere, home: Path) -> None:
+        assert run_here("config", "init", "--no-auth", "--config", "mine.toml").code == 0
+        values = toml(home / "mine.toml")
+        assert (values["enable_auth"], values["private_key_path"]) == (False, "")
+
+    def test_keeps_a_file_that_is_there(self, run_here: RunHere, config: Path) -> None:
+        result = run_here("config", "init")
+        assert result.code == 1
+        assert result.stderr == f"error: there is {config} already\nhint: --force overwrites it\n"
+        assert config.read_text() == FILE
+        assert run_here("config", "init", "--force", "--no-auth").code == 0
+        assert shown(run_here("config", "show"))["uri"][0] == "ws://127.0.0.1:8080"
+
+    def test_a_uri_that_the_file_has_no_place_for(self, run_here: RunHere) -> None:
+        result = run_here("config", "init", "--uri", "wss://pie.example.org")
+        assert result.code == 1
+        assert "PIE_URI" in result.stderr
+
+
+class TestSet:
+    def test_changes_one_setting_and_nothing_else(self, run_here: RunHere, config: Path) -> None:
+        assert run_here("config", "set", "port", "9001").stderr == f"[set port in {config}]\n"
+        assert config.read_text() == FILE.replace("port = 9000", "port = 9001")
+
+    def test_adds_a_setting_before_the_tables(self, run_here: RunHere, config: Path) -> None:
+        config.write_text('host = "a"\n\n[other]\nport = 1\n')
+        assert run_here("config", "set", "port", "5").code == 0
+        assert toml(config) == {"host": "a", "port": 5, "other": {"port": 1}}
+
+    def test_makes_the_file(self, run_here: RunHere, home: Path) -> None:
+        assert run_here("config", "set", "username", "bob", PIE_CLI_HOME=str(home / "new")).code == 0
+        assert (home / "new/cli_config.toml").read_text() == 'username = "bob"\n'
+
+    def test_warns_of_a_key_that_is_none(self, run_here: RunHere, config: Path, home: Path) -> None:
+        (home / "key").write_text("not really")
+        result = run_here("config", "set", "private_key_path", "~/key")
+        assert result.code == 0
+        assert result.stderr.splitlines()[-1].startswith(f"warning: {home}/key: ")
+        assert toml(config)["private_key_path"] == "~/key"
+
+    @pytest.mark.parametrize(
+        ("key", "value", "error"),
+        [
+            ("colour", "red", "there is no setting 'colour'"),
+            ("port", "http", "port must be a port, 1 to 65535, not 'http'"),
+            ("port", "65536", "port must be a port, 1 to 65535, not '65536'"),
+            ("enable_auth", "yes", "enable_auth must be true or false, not 'yes'"),
+        ],
+    )
+    def test_values_that_make_no_sense(
+        self, run_here: RunHere, config: Path, key: str, value: str, error: str
+    ) -> None:
+        result = run_here("config", "set", key, value)
+        assert result.code == 1
+        assert result.stderr.startswith(f"error: {error}\nhint: ")
+        assert config.read_text() == FILE
+
+    def test_a_file_that_is_too_clever(self, run_here: RunHere, config: Path) -> None:
+        text = '"port" = 1\n'
+        config.write_text(text)
+        result = run_here("config", "set", "port", "2")
+        assert result.code == 1
+        assert result.stderr.splitlines()[1] == "hint: change it by hand"
+        assert config.read_text() == text
+
+
+def test_a_configuration_is_not_overwritten_unasked(lonely_pie: CommandLine, home: Path) -> None:
+    assert lonely_pie("config", "init", "--no-auth").returncode == 0
+    path = home / ".pie/cli_config.toml"
+    for answer, port in [("n", 8080), ("", 8080), ("what?\nNO", 8080), ("y", 1)]:
+        terminal = lonely_pie.spawn("config", "init", "--no-auth", "--uri", "ws://127.0.0.1:1")
+        terminal.expect_exact(f"There is {path} already. Overwrite it? [y/N]: ")
+        terminal.sendline(answer)
+        assert end_of(terminal) == 0
+        assert f"port = {port}\n" in path.read_text()
+    for key, code in [(CTRL_C, 130), (CTRL_D, 1)]:
+        terminal = lonely_pie.spawn("config", "init")
+        terminal.expect_exact("[y/N]: ")
+        terminal.send(key)
+        assert end_of(terminal) == code
+        assert "error" not in terminal.before
+    assert "port = 1\n" in path.read_text()
+
+
+def test_no_home_directory(homeless: RunHere, home: Path) -> None:
+    for arguments in (["init"], ["set", "port", "1"]):
+        error, hint = lines(homeless("config", *arguments))
+        assert error == "there is no home directory for the configuration file"
+        assert hint == "--config FILE names the file, or the environment variable PIE_CLI_HOME its folder"
+    assert homeless("config", "init", "--no-auth", "--config", home / "mine.toml").code == 0
+    assert toml(home / "mine.toml")["username"] == ""
+    assert homeless("config", "set", "port", "1", PIE_CLI_HOME=str(home)).code == 0
+    assert toml(home / "cli_config.toml") == {"port": 1}
+
+
+def test_an_empty_path_of_a_key_is_none(run_here: RunHere, config: Path) -> None:
+    assert run_here("config", "set", "private_key_path", "").stderr == f"[set private_key_path in {config}]\n"
+    assert shown(run_here("config", "show"))["key"][0] == "-"
+
+
+def test_an_encrypted_key_is_fine(run_here: RunHere, home: Path) -> None:
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "secret", "-f", home / "key"], check=True)
+    result = run_here("config", "set", "private_key_path", home / "key")
+    assert result == (0, "", f"[set private_key_path in {home}/.pie/cli_config.toml]\n")
