@@ -76,6 +76,8 @@ class Programs:
         try:
             self._upload(payload, manifest, overwrite=overwrite, limit=limit, progress=progress)
         except PieConnectionError as error:
+            if self._session.error is None:  # raised by a callback or a signal handler
+                raise
             raise PieConnectionError(
                 f"{error}, during upload_program: a server also does this when it can't compile the program"
             ) from error

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol
 
 from .._protocol.messages import Answer
 from .._support.counters import ClientStats, Counters
+from .._support.signal_handlers import is_from_signal_handler, start_thread
 from .._transport.frames import BINARY, encode_frame
 from .._transport.websocket import WebSocket
 from ..errors import PieConnectionError, RequestError
@@ -245,13 +246,7 @@ class Session:
         if self._thread is not None:
             return
         self._thread = threading.Thread(target=self._run, name=f"pie-sync reader {self.endpoint.uri}", daemon=True)
-        try:
-            self._thread.start()
-        except RuntimeError as error:
-            if isinstance(error.__context__, KeyboardInterrupt):
-                # Ctrl-C came while threading held a lock of its own, to start the thread: it complains of that.
-                raise error.__context__ from None
-            raise
+        start_thread(self._thread)
 
     def close(self) -> None:
         """Close the connection: within 2 s, whatever the server does. Idempotent."""
@@ -428,6 +423,8 @@ class Session:
         try:
             self._websocket.send(frames, deadline, count)
         except PieConnectionError as error:
+            if is_from_signal_handler(error):
+                raise
             # The reader thread knows better why: a close frame may say it.
             self._join_reader()
             raise (error if self._error is None else copy_of_error(self._error)) from error

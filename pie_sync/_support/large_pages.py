@@ -52,4 +52,5 @@ def _ask_for_large_pages(memory: io.BytesIO) -> None:
         end = end // mmap.PAGESIZE * mmap.PAGESIZE
         madvise = ctypes.CDLL(None).madvise
         madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-        madvise(begin, end - begin, mmap.MADV_HUGEPAGE)
+        if sys.platform == "linux":  # elsewhere nobody calls this, and the constant is missing
+            madvise(begin, end - begin, mmap.MADV_HUGEPAGE)

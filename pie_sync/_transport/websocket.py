@@ -14,6 +14,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from .._support.counters import Counters
+from .._support.signal_handlers import is_from_signal_handler
 from .._support.time_limits import acquire
 from ..errors import PieConnectionError, PieTimeoutError
 from .byte_stream import ByteStream, WouldBlock
@@ -157,11 +158,11 @@ class WebSocket:
         """Write bytes, with the send lock held. False if the deadline came first: the rest is kept."""
         try:
             self._unsent = self._stream.send_all(memoryview(frames), deadline)
-        except OSError as error:
-            raise PieConnectionError(f"the connection is lost: {error}") from error
-        except BaseException:
-            # Ctrl-C in the middle of a frame: nobody knows how much of it is written. End the connection,
-            # cleanly for everybody else, rather than send something that the server must misunderstand.
+        except BaseException as error:
+            if isinstance(error, OSError) and not is_from_signal_handler(error):
+                raise PieConnectionError(f"the connection is lost: {error}") from error
+            # A signal handler raised in the middle of a frame: nobody knows how much of it is written. End the
+            # connection, cleanly for everybody else, rather than send what the server must misunderstand.
             self._stream.shut_down()
             raise
         return not self._unsent
@@ -189,7 +190,9 @@ class WebSocket:
                     return  # whoever has it sends them along
                 if not self._write_left_overs(deadline=0):
                     return  # the peer does not read; read() goes on with it as soon as there's room
-            except PieConnectionError:
+            except PieConnectionError as error:
+                if is_from_signal_handler(error):
+                    raise
                 return  # read() finds out, and tells
             finally:
                 if True in acquired:
