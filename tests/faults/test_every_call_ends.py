@@ -493,6 +493,24 @@ class TestAServerThatDoesNotRead:
             thread.join(10)
             assert len(outcomes) == 1
 
+    def test_after_the_limit_the_rest_of_the_message_is_sent_when_there_is_room(self):
+        """Also without pings, and without another call."""
+        may_read, is_complete = threading.Event(), threading.Event()
+
+        def serve(peer: RawPeer) -> None:
+            peer.authenticate()
+            peer.launch()
+            assert may_read.wait(30)
+            assert len(peer.receive()["message"]) == 7 * 1024 * 1024
+            is_complete.set()
+
+        with raw_server(serve) as uri, authenticated(uri, ping_interval=None) as client:
+            instance = client.launch_instance_from_registry("x")
+            with pytest.raises(PieTimeoutError):
+                instance.send("x" * (7 * 1024 * 1024), timeout=LIMIT)
+            may_read.set()
+            assert is_complete.wait(10)
+
     def test_after_the_limit_the_rest_of_the_message_comes_first(self):
         """What was begun when the limit came is finished, or the server would misunderstand all that follows."""
         may_read = threading.Event()

@@ -43,7 +43,6 @@ def caught(call) -> BaseException:
     try:
         call()
     except BaseException as error:
-        assert is_from_signal_handler(error) is is_from_signal_handler(error)
         return error
     raise AssertionError("nothing was raised")
 
@@ -80,7 +79,7 @@ def test_what_the_code_itself_raises():
         raise OSError("of the code")
 
     with socket.socket() as sock:
-        for call in (lambda: sock.recv(1), fail_here, lambda: fail(1, 2), lambda: socket.socket(-1, -1, -1)):
+        for call in (lambda: sock.recv(1), fail_here, lambda: fail(1, 2), lambda: socket.socket(9999)):
             assert not is_from_signal_handler(caught(call))
     assert not is_from_signal_handler(OSError("never raised"))
 

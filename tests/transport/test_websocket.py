@@ -34,7 +34,7 @@ from pie_sync._transport.frames import (
     opcode_and_payload,
 )
 from pie_sync._transport.websocket import WebSocket
-from tests.faults.threads import wait_until_it_waits
+from tests.faults.threads import wait_until, wait_until_it_waits
 from tests.transport.test_frames import frame
 
 if TYPE_CHECKING:
@@ -663,6 +663,46 @@ def test_left_overs_are_sent_when_something_comes(client, server, monkeypatch):
     client.abort()
     reading.join(LIMIT)
     assert not reading.is_alive()
+
+
+@pytest.mark.parametrize("waits_in", ["recv_waiting", "wait"])
+def test_left_overs_are_sent_when_there_is_room_though_the_reader_waits_for_input(sockets, monkeypatch, waits_in):
+    """Without pings nothing wakes the reader: it was there first, and waits for input alone."""
+    monkeypatch.setattr(byte_stream, "_CAN_WAIT_IN_RECV", waits_in == "recv_waiting")
+    client, server = WebSocket(sockets[0], max_message_size=10_000), Server(sockets[1])
+    reader = threading.Thread(target=read_end, args=(client,), name="reader")
+    reader.start()
+    wait_until_it_waits(reader, waits_in)
+    with pytest.raises(PieTimeoutError, match="not sent in time"):
+        client.send(encode_frame(BINARY, b"x" * BIG), deadline=0)
+    assert server.receive_frames(1) == [(BINARY, b"x" * BIG)]
+    wait_until(lambda: "pie-sync flusher" not in [thread.name for thread in threading.enumerate()])
+
+    # Again, and this time the connection ends before there is room.
+    with pytest.raises(PieTimeoutError, match="not sent in time"):
+        client.send(encode_frame(BINARY, b"x" * BIG), deadline=0)
+    client.abort()
+    reader.join(LIMIT)
+    client.finish()
+    assert "pie-sync flusher" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_left_overs_wait_for_the_next_message_where_there_can_be_no_more_threads(client, server, monkeypatch):
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    reader = threading.Thread(target=read_end, args=(client,), name="reader")
+    reader.start()
+    wait_until_it_waits(reader, "read")
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(PieTimeoutError, match="not sent in time"):
+        client.send(encode_frame(BINARY, b"x" * BIG), deadline=0)
+    monkeypatch.undo()
+    sender = Sender(client, b"behind")
+    assert server.receive_frames(2) == [(BINARY, b"x" * BIG), (BINARY, b"behind")]
+    sender.done()
+    client.abort()
+    reader.join(LIMIT)
 
 
 def test_pongs_that_nobody_reads_are_bounded(client, server):
