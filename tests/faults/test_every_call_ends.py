@@ -14,6 +14,7 @@ from functools import partial
 import pytest
 
 from pie_sync import PieClient, PieConnectionError, PieConnectTimeoutError, PieTimeoutError
+from pie_sync._transport.websocket import WebSocket
 from tests.faults.raw_server import RawPeer, binary_frame, raw_server
 from tests.faults.threads import run_all, wait_until_it_waits
 
@@ -569,6 +570,26 @@ class TestClosing:
                 peer.socket.sendall(chatter)
 
         self.close(serve)
+
+    def test_a_reader_thread_that_does_not_end(self, monkeypatch):
+        """One limit for all of it, and a margin for a machine that is busy."""
+        may_finish = threading.Event()
+        finish = WebSocket.finish
+
+        def finish_late(websocket: WebSocket) -> None:
+            may_finish.wait(10)
+            finish(websocket)
+
+        monkeypatch.setattr(WebSocket, "finish", finish_late)
+        with raw_server(lambda peer: peer.authenticate()) as uri:
+            client = PieClient(uri)
+            client.connect()
+            client.authenticate("alice")
+            begin = time.monotonic()
+            client.close()
+            took = time.monotonic() - begin
+            may_finish.set()
+        assert took <= CLOSE_LIMIT - 0.1
 
     def test_while_another_thread_connects(self):
         accepted = threading.Event()
