@@ -1,4 +1,4 @@
-# Everything a person types here works on a fresh checkout: the environment is made when it's needed.
+# All commands work in a fresh checkout: make creates the environment when a command needs it.
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -10,7 +10,7 @@ JOBS   ?= 3
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
-# Made anew whenever what has to be installed changes.
+# Created again whenever the requirements change.
 $(VENV)/.demo: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[testing]'
@@ -21,7 +21,7 @@ $(VENV)/.dev: setup.cfg pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@
 
-# On top of the former, and apart from it: atheris is not there for every Python and every system.
+# Installed on top of the environment above, because atheris does not exist for every Python and every system.
 $(VENV)/.fuzzing: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzzing]'
 	touch $@
@@ -29,23 +29,23 @@ $(VENV)/.fuzzing: $(VENV)/.dev
 demo: $(VENV)/.demo  ## run the quickstart against a server of its own
 	$(BIN)/python examples/quickstart.py
 
-test: $(VENV)/.dev  ## run the whole test-suite; ARGS="-k name" for a part of it
+test: $(VENV)/.dev  ## run all tests; ARGS="-k name" for a part of them
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
-test-coverage: $(VENV)/.dev  ## run it and measure lines and branches; fails below the figures in CONTRIBUTING.md
+test-coverage: $(VENV)/.dev  ## run all tests and measure lines and branches; fails below the figures in CONTRIBUTING.md
 	rm -rf build/coverage && mkdir -p build/coverage
 	$(BIN)/python -m coverage run -m pytest -n $(JOBS) $(ARGS)
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python scripts/check-coverage
 
-test-oldest:  ## run it with the oldest releases that setup.cfg allows; PYTHON=python3.9
+test-oldest:  ## run all tests with the oldest releases that setup.cfg allows; PYTHON=python3.9
 	$(PYTHON) -m venv --clear build/oldest
 	scripts/oldest-requirements > build/oldest/constraints.txt
 	build/oldest/bin/python -m pip install --quiet --disable-pip-version-check \
 		--constraint build/oldest/constraints.txt --editable '.[tests]'
 	build/oldest/bin/python -m pytest -n $(JOBS) $(ARGS)
 
-test-exhaustive: $(VENV)/.dev  ## what the suite tries only samples of, all of it: five minutes
+test-exhaustive: $(VENV)/.dev  ## try every case where the tests take samples: five minutes
 	PIE_SYNC_EXHAUSTIVE=1 $(BIN)/python -m pytest -n $(JOBS) tests/faults tests/hostile $(ARGS)
 
 check: $(VENV)/.dev  ## check style, types on three systems, and the oldest Python version
@@ -56,24 +56,24 @@ check: $(VENV)/.dev  ## check style, types on three systems, and the oldest Pyth
 	$(BIN)/mypy --platform darwin
 	$(BIN)/vermin --quiet --no-tips --eval-annotations --target=3.9- --violations pie_sync
 
-format: $(VENV)/.dev  ## put the source into the project's style
+format: $(VENV)/.dev  ## reformat the source
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 docs: $(VENV)/.dev  ## build the documentation into build/docs; warnings are errors
 	$(BIN)/python -m sphinx -W --keep-going -b html docs build/docs
 
-bench: $(VENV)/.dev  ## measure against the official client, write docs/performance.md
+bench: $(VENV)/.dev  ## compare with the official client, write docs/performance.md
 	$(BIN)/python -m benchmarks
 
 bench-quick: $(VENV)/.dev  ## the same in under a minute, writing nothing
 	$(BIN)/python -m benchmarks --quick
 
 soak: $(VENV)/.dev  ## ten minutes of load, cuts, restarts and slow consumers; ends with a table
-	$(BIN)/python -m benchmarks.soak
+	MALLOC_ARENA_MAX=1 $(BIN)/python -m benchmarks.soak  # glibc keeps what is freed, for each thread apart
 
-fuzz: $(VENV)/.fuzzing  ## ten minutes of whatever a server can send; ARGS="--seconds 60 frames" for less
+fuzz: $(VENV)/.fuzzing  ## fuzz for ten minutes what a server can send; ARGS="--seconds 60 frames" for less
 	$(BIN)/python -m fuzzing $(ARGS)
 
-clean:  ## remove what the commands above made
+clean:  ## remove everything that the commands above created
 	rm -rf $(VENV) .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info

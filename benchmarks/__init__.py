@@ -1,1 +1,1 @@
-"""How fast pie-sync is, measured side by side with other clients. ``python -m benchmarks`` runs everything."""
+"""Measures how fast pie-sync is compared with other clients. ``python -m benchmarks`` runs everything."""

@@ -1,4 +1,4 @@
-"""Measures everything and prints the tables; without ``--quick`` also writes docs/performance.md and its chart."""
+"""Measures everything and prints the tables. Without ``--quick`` also writes docs/performance.md and its chart."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ QUICK_CLIENTS = ("ours", "official")
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="smaller numbers, under a minute, nothing written")
-    parser.add_argument("--rounds", type=int, help=f"medians of how many: {ROUNDS}, or {QUICK_ROUNDS} if quick")
-    parser.add_argument("--only", default="", metavar="TEXT", help="only work whose title has this in it")
+    parser.add_argument("--quick", action="store_true", help="smaller numbers, under a minute, write nothing")
+    parser.add_argument("--rounds", type=int, help=f"rounds of each median: {ROUNDS}, or {QUICK_ROUNDS} if quick")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only rows whose title contains this text")
     options = parser.parse_args()
 
     begin = monotonic()

@@ -1,8 +1,8 @@
-"""Batches: 10 000 short instances over one connection, by ``client.map`` and by the official client's ``gather``.
+"""Measures 10 000 short instances over one connection, with ``client.map`` and with the official client.
 
-The server is a LocalServer in a process of its own, each client in another one, all in turn. Unlike the other
-measurements this one is of the whole, LocalServer included, which runs a Python function for each instance: what
-differs between the rows is the client.
+The server is a LocalServer in a process of its own; each client runs in another process, one after the other.
+Unlike the other measurements this one includes the server, which runs a Python function for each instance. Only
+the client differs between the rows.
 
     python -m benchmarks.batches [--count 10000] [--concurrency 16] [--rounds 3]
 """
@@ -28,7 +28,7 @@ LIMIT = 300.0  # seconds, for one measurement
 ROOT = Path(__file__).resolve().parent.parent
 
 
-# --- what is measured: each in a process of its own, with nothing imported that is not its own -------------
+# --- the measured clients: each runs in a process of its own, and imports only what it needs itself ---------
 
 
 def by_map(uri: str, count: int, concurrency: int) -> dict[str, float]:
@@ -44,12 +44,12 @@ def by_map(uri: str, count: int, concurrency: int) -> dict[str, float]:
 
 
 def by_gather(uri: str, count: int, concurrency: int) -> dict[str, float]:
-    """As many at a time as in :func:`by_map`, by a semaphore."""
+    """Run as many instances at a time as :func:`by_map`, limited by a semaphore."""
     return asyncio.run(_gather(uri, count, concurrency))
 
 
 def by_gather_of_all(uri: str, count: int, _concurrency: int) -> dict[str, float]:
-    """All at once."""
+    """Run all instances at once."""
     return asyncio.run(_gather(uri, count, count))
 
 
@@ -76,7 +76,7 @@ async def _gather(uri: str, count: int, concurrency: int) -> dict[str, float]:
 
 
 class Clock:
-    """What was used since it was made: seconds of time and of processor; and the peak of memory, in MiB."""
+    """Measures time and processor time in seconds, and the growth of the peak memory in MiB."""
 
     def __init__(self) -> None:
         self._memory = peak_memory()
@@ -94,7 +94,7 @@ def peak_memory() -> float:
 
 
 def check(message: str, number: int) -> None:
-    """Nothing is fast that loses or mixes up results."""
+    """End the process if a result is wrong: the speed of a client that mixes up results does not count."""
     if message != str(number**2):
         raise SystemExit(f"the result of {number} is {message}")
 
@@ -144,7 +144,7 @@ def measure(python: Path | str, uri: str, name: str, count: int, concurrency: in
 
 
 def compare(count: int, concurrency: int, rounds: int) -> str:
-    """The table of all clients, measured in turn."""
+    """Measure all clients alternately, and return their table."""
     from benchmarks.report import table
     from tests.testing.official import official_python
 
@@ -152,7 +152,7 @@ def compare(count: int, concurrency: int, rounds: int) -> str:
     samples: dict[str, list[dict[str, float]]] = {name: [] for name in CLIENTS}
     for _ in range(rounds):
         for name, results in samples.items():
-            with server() as uri:  # a fresh one: what an earlier client left in its memory would count
+            with server() as uri:  # a new server each time: records of earlier instances would cost time
                 python = pythons.get(name) or official_python(OFFICIAL)
                 results.append(measure(python, uri, name, count, concurrency))
     lines = []
@@ -166,8 +166,8 @@ def compare(count: int, concurrency: int, rounds: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=COUNT, help="how many instances")
-    parser.add_argument("--concurrency", type=int, default=CONCURRENCY, help="how many at a time")
-    parser.add_argument("--rounds", type=int, default=3, help="medians of how many")
+    parser.add_argument("--concurrency", type=int, default=CONCURRENCY, help="how many instances at a time")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of each median")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--client", nargs=2, metavar=("NAME", "URI"), help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""The chart of docs/performance.md: how many times as fast as the official client, as plain SVG."""
+"""Draws the chart of docs/performance.md, the speeds relative to the official client, as plain SVG."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from benchmarks.report import TIMES
 BAR, GAP, TOP, LEFT, WIDTH, RIGHT = 14, 16, 64, 330, 480, 70  # pixels
 RED = "#d1242f"
 COLOURS = {"ours": "#1f6feb", "plain": "#9a9a9a"}
-TITLES = {"ours": "pie-sync", "plain": "websocket-client + queue.Queue, the plain way"}
+TITLES = {"ours": "pie-sync", "plain": "websocket-client + queue.Queue, a plain client"}
 
 
 def speeds(row: Row) -> dict[str, float]:
-    """How many times as fast as the official client, whether the numbers are speeds or times."""
+    """Return each client's speed relative to the official client, whether the numbers are speeds or times."""
     theirs = row.theirs.median
     return {
         client: theirs / row.samples[client].median if row.work.less else row.samples[client].median / theirs
@@ -24,7 +24,7 @@ def speeds(row: Row) -> dict[str, float]:
 
 
 def draw(rows: list[Row]) -> str:
-    """Draw the rows that have an official client to be compared to. Returns the text of an SVG file."""
+    """Draw the rows that compare with an official client. Returns the text of an SVG file."""
     rows = [row for row in rows if row.work.reference == "official"]
     scale = WIDTH / max(value for row in rows for value in speeds(row).values())
     parts = [_legend()]

@@ -1,4 +1,4 @@
-"""The work that is measured, and the goals: ratios to the official client, or to a bare socket."""
+"""Defines the measured work and its goals: ratios to the official client, or to a bare socket."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from benchmarks.measure import Bench, Sample, ratio
 #: Turns the result of one process into the number of the table.
 Metric = Callable[[dict[str, Any]], float]
 
-#: How many times the usual number of rounds is measured what mostly waits: on a virtual machine, waking a thread
-#: takes 1.5 times as long in one second as in the next.
+#: Factor on the number of rounds for work that mostly waits: on a virtual machine, waking a thread takes 1.5 times
+#: as long in one second as in the next.
 OFTEN = 3
 
 
@@ -21,14 +21,14 @@ class Work:
     """One row of the table.
 
     Attributes:
-        title: what is done.
-        unit: of its numbers.
-        goal: for the ratio of ours to theirs: at least that, or at most (``less``) where less is better. None
-            if there is none.
-        runs: who is measured: client -> (kind of work, its numbers). Ours is compared to an official client, or
-            to ``bare`` where there is none.
-        metric: how the number is made of what a client reports.
-        repeat: how many times the usual number of rounds.
+        title: what the clients do.
+        unit: the unit of the numbers.
+        goal: for the ratio of ours to theirs: at least that, or at most if ``less``. None if there is no goal.
+        runs: the measured clients: client -> (kind of work, its numbers). Ours is compared with an official
+            client, or with ``bare`` if no official client is measured.
+        metric: computes the number from what a client reports.
+        less: whether lower numbers are better.
+        repeat: factor on the usual number of rounds.
     """
 
     title: str
@@ -50,7 +50,7 @@ class Work:
 
 @dataclass
 class Row:
-    """A work, measured."""
+    """One work with its measurements."""
 
     work: Work
     samples: dict[str, Sample] = field(default_factory=dict)
@@ -75,7 +75,7 @@ class Row:
 
 
 def measure(bench: Bench, work: Work) -> Row:
-    """Measure everybody in turn, as many rounds as asked; every round begins with another client."""
+    """Measure all clients alternately for a number of rounds; every round begins with another client."""
     row = Row(work, {client: Sample() for client in work.runs})
     clients = list(work.runs)
     for index in range(bench.rounds * work.repeat):
@@ -91,7 +91,7 @@ def measure(bench: Bench, work: Work) -> Row:
 
 
 def works(scale: float, clients: tuple[str, ...]) -> list[Work]:
-    """All rows. ``scale`` makes most work smaller; ``clients`` are measured wherever they can do the work."""
+    """Return all rows. ``scale`` makes most work smaller; ``clients`` are measured where they can do the work."""
 
     def scaled(number: int, step: int) -> int:
         return max(step, int(number * scale) // step * step)

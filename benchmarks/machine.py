@@ -1,4 +1,4 @@
-"""What the numbers were measured on and with."""
+"""Describes the machine and the packages of a measurement."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ print(", ".join(map(describe, %r)))
 
 
 def describe(bench: Bench) -> list[tuple[str, str]]:
-    """(what, description) pairs."""
+    """Return (what, description) pairs."""
     return [
         ("processor", f"{_processor()}, {os.cpu_count()} cores"),
         ("system", f"{platform.system()} {platform.release()}, {platform.machine()}"),

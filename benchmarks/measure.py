@@ -1,4 +1,4 @@
-"""Runs the clients: each measurement in a fresh process, all clients in turn, several rounds."""
+"""Runs the clients: each measurement in a fresh process, all clients alternately, several rounds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LIMIT = 300.0  # seconds, for one measurement
 
 @contextmanager
 def load_source() -> Iterator[str]:
-    """The load source in a process of its own; yields its URI."""
+    """Run the load source in a process of its own; yield its URI."""
     command = [sys.executable, "-m", "benchmarks.source"]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
@@ -34,10 +34,10 @@ def load_source() -> Iterator[str]:
 
 
 class Bench:
-    """Where and how often to measure.
+    """Runs single measurements.
 
     Args:
-        uri: of the load source.
+        uri: the URI of the load source.
         official_python: the interpreter that has pie-client.
         rounds: how often each measurement is repeated.
     """
@@ -52,12 +52,12 @@ class Bench:
         return str(self._official_python) if client.startswith("official") else sys.executable
 
     def run(self, client: str, work: str, numbers: dict[str, Any]) -> dict[str, Any]:
-        """One measurement: the result of ``clients/<client>.py``."""
+        """Make one measurement: run ``clients/<client>.py`` and return its result."""
         command = [self.python(client), CLIENTS / f"{client}.py", self._uri, work, json.dumps(numbers)]
         return json.loads(run_python(command))
 
     def import_time(self, client: str, module: str) -> float:
-        """Seconds to import a module in a fresh interpreter, its byte code being there."""
+        """Return the seconds to import a module in a fresh interpreter, with its byte code compiled before."""
         program = f"from time import perf_counter as now; t = now(); import {module}; print(now() - t)"
         command = [self.python(client), "-c", program]
         if client not in self._imported:
@@ -67,13 +67,13 @@ class Bench:
 
 
 def run_python(command: list[Any]) -> str:
-    """Run a program that prints one line, and return that.
+    """Run a program that prints one line, and return that line.
 
     Raises:
-        SystemExit: it failed; the text has what it printed to standard error.
+        SystemExit: the program failed; the text has what the program printed to standard error.
     """
     environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
-    # An installed package has its byte code beside it; without it, importing is mostly compiling.
+    # An installed package has compiled byte code; without byte code, an import would mostly measure the compiler.
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     done = subprocess.run(
         command,
@@ -90,7 +90,7 @@ def run_python(command: list[Any]) -> str:
 
 
 class Sample:
-    """What the rounds of one measurement gave: numbers of one unit."""
+    """The numbers that the rounds of one measurement gave, in one unit."""
 
     def __init__(self) -> None:
         self.values: list[float] = []
@@ -101,11 +101,11 @@ class Sample:
 
 
 def ratio(ours: Sample, theirs: Sample) -> float:
-    """Of the medians."""
+    """Return the ratio of the medians."""
     return ours.median / theirs.median
 
 
 def spread(ours: Sample, theirs: Sample) -> tuple[float, float]:
-    """The lowest and the highest ratio of any one round: how much the machine was disturbed."""
+    """Return the lowest and the highest ratio of any round: they show how much other load there was."""
     ratios = [mine / other for mine, other in zip(ours.values, theirs.values)]
     return min(ratios), max(ratios)

@@ -1,4 +1,4 @@
-"""The text of docs/performance.md."""
+"""Writes the text of docs/performance.md."""
 
 from __future__ import annotations
 
@@ -10,97 +10,97 @@ from benchmarks.scaling import EVENTS, Scale
 PAGE = """\
 # How fast it is
 
-This page is written by `make bench`, from one run. Numbers depend on the machine, so what counts are the ratios:
-every client is measured in the same run, in turn, against the same load source; every number is the median of
-{rounds} rounds, each in a fresh process; those of ping, connecting, importing, many instances and the real server
-are of {more}.
+`make bench` writes this page from one run. The numbers depend on the machine, so compare the ratios: the run
+measures all clients alternately, against the same load source. Every number is the median of {rounds} rounds, each
+in a fresh process; the numbers for ping, connecting, importing, many instances and the real server are medians of
+{more} rounds.
 
 ![Speed relative to the official async client](performance.svg)
 
 ## The goals
 
-pie-sync against the official async client, `pie-client` 0.2.1, on the instance protocol. "In any round" is the
-lowest and the highest ratio of the rounds: how much the machine was disturbed.
+This table compares pie-sync with the official async client, `pie-client` 0.2.1, on the instance protocol. "In any
+round" gives the lowest and the highest ratio of the rounds, which shows how much other load disturbed the machine.
 
 {goals}
 
 ## All clients
 
-The same run, with two more. *websocket-client + queue.Queue* is what one writes in an hour: a thread that
-receives, and a queue for each instance (`benchmarks/clients/plain.py`). The *bare socket* is no client at all: it
-reads the same bytes (events are dropped, a blob is kept in memory), or sends bytes that were made ready before.
+The same run also measured two simpler clients. *websocket-client + queue.Queue* is a plain implementation: a
+thread that receives, and a queue for each instance (`benchmarks/clients/plain.py`). The *bare socket* only reads
+the same bytes (it drops events, and keeps a blob in memory), or sends bytes that were prepared before.
 
 {everybody}
 
 ## Many instances on one connection
 
-{events} events in all, of 100 bytes, spread over more and more instances, that arrive in turn: one event each, the
-hardest order, since everything that belongs to an instance has left the processor's cache when it's its turn
-again; or 20 in a row. First all of them arrive, then one thread consumes them. (The ends of the instances come
-when the clock has stopped, as their launches come before it starts: they are costs of an instance, not of an
-event.) A client has one reader thread, however many instances.
+In each row, {events} events of 100 bytes are spread over a number of instances, whose events arrive in one of two
+orders: one event of each instance in turn, or 20 events of each in turn. The first order is the hardest, because
+an instance's data has left the processor's cache when its next event arrives. First all events arrive, then one
+thread consumes them. (The instances are launched before the clock starts, and end after it stops: both are costs
+of an instance, not of an event.) A client has one reader thread, however many instances there are.
 
 {scaling}
 
 ## On a real server
 
-The real pie-server 0.5.2 and its own official client, `pie-client` 0.5.3. The server sends each message as it
-comes, and its Python program is what takes most of the time, so no client can be much faster than another here.
+This table compares pie-sync with `pie-client` 0.5.3 on the real pie-server 0.5.2. The server sends each message by
+itself, and its Python program takes most of the time, so no client can be much faster than another here.
 
 {real}
 
 ## Many short instances
 
-`client.map`, and what one writes with the official client instead: `asyncio.gather`, with a semaphore for 16 at a
-time or without one. Unlike the rest of this page it is the whole that is measured, with a `LocalServer` that runs
+This table compares `client.map` with `asyncio.gather` and the official client, with a semaphore for 16 instances
+at a time or without one. Unlike the rest of this page, these figures include the server: a `LocalServer` that runs
 a Python function for each instance.
 
 {batches}
 
 ## Where the limits are
 
-- An answer wakes two threads, the reader and the caller, where asyncio has only one to wake. On a virtual machine
-  with two processors the second one costs about 20 µs of a ping, all of it in the kernel: more than the Python on
-  the way, which is less than the official client's (`perf record`). With all processes on one processor
-  (`taskset -c 0`) nobody is woken across, and the ping is the quicker one of the two. The other way round: where
-  the scheduler happens to keep the server and the only thread of an asyncio client on one processor, as it does
-  when the machine has more to do, that one's ping takes 70 µs, and pie-sync's still 120.
-- A large blob is written to fresh memory twice: when it comes in, and when it becomes a `Blob`. That is a `bytes`
-  with a name, and CPython makes such a thing only by copying. To touch memory for the first time takes more time
-  than the copy. From 32 MiB on, Linux is asked for large pages for the first of the two; for the second one it can
-  be asked from outside only (`GLIBC_TUNABLES=glibc.malloc.hugetlb=1`). On a virtual machine that gives its free
-  memory back to the host, a large page now and then costs more than it saves: that makes the slowest rounds.
-- With the real server on the same machine, its threads and the client's compete for two processors. The less a
-  client works, the more often the server's threads sleep, and have to wake each other: a client that naps for 1 ms
-  after each read takes a third of the processor time, and the stream takes 1.4 times as long. So pie-sync doesn't
-  nap, and in a quick stream it stays awake for up to 0.2 ms.
-- With ten thousand instances in turn nothing of an instance is in the processor's cache any more when its next
-  event comes.
+- An answer wakes two threads, the reader and the caller; an asyncio client has only one thread to wake. On a
+  virtual machine with two processors the second wake-up costs about 20 µs of a ping, all of it in the kernel. That
+  is more than the Python code of pie-sync takes, which is less than the official client's (`perf record`). With
+  all processes on one processor (`taskset -c 0`) no thread wakes another across processors, and pie-sync's ping is
+  the quicker one. When the machine is busy, the scheduler may keep the server and the only thread of an asyncio
+  client on one processor. Then the ping of that client takes 70 µs, and pie-sync's still takes 120 µs.
+- A large blob is written to new memory twice: when it arrives, and when it becomes a `Blob`. A `Blob` is a `bytes`
+  with a name, and CPython can make one only by copying. Touching memory for the first time takes longer than the
+  copy. From 32 MiB on, pie-sync asks Linux for large pages for the first of the two; for the second, only the user
+  can do so (`GLIBC_TUNABLES=glibc.malloc.hugetlb=1`). On a virtual machine that gives its free memory back to the
+  host, a large page sometimes costs more than it saves: those are the slowest rounds.
+- If the real server runs on the same machine, its threads and the client's compete for two processors. The less a
+  client works, the more often the server's threads sleep and have to wake each other: a client that sleeps for 1
+  ms after each read takes a third of the processor time, and the stream takes 1.4 times as long. So pie-sync does
+  not sleep, and in a quick stream it polls for up to 0.2 ms.
+- If the events of ten thousand instances arrive in turn, an instance's data is no longer in the processor's cache
+  when its next event arrives.
 
 ## How it is measured
 
-- The load source (`benchmarks/source.py`) is a process of its own. Everything that it sends was encoded before; of
-  what is uploaded to it, it looks at the head of each chunk and drops the rest. It offers no compression, as Pie
-  servers don't.
-- An event "of 100 bytes" carries a text of 100 bytes; the message around it takes 86 more.
-- The clock runs from the message that makes the program send to the last event, or to the blob (its hash
-  verified); for the upload from the call of `upload_program` to its return (hashing included). Starting processes,
-  importing and connecting are not in it, except where they are what is measured.
-- "Without numpy" is a process in which numpy can't be imported. With numpy, pie-sync imports it when that pays,
-  which takes about 0.1 s: that is part of the first upload of a process, and not of the second one, which is what
-  the row above it shows.
-- Authentication is by name alone, so that it isn't the speed of signatures that is compared.
-- The official client has no iteration; its `recv()` is compared to both of ours. Its download of blobs fails with
-  more than one chunk, so that one is compared to the bare socket.
+- The load source (`benchmarks/source.py`) is a process of its own. It encodes everything that it sends before the
+  clock starts. Of an upload it reads the head of each chunk, and drops the rest. It offers no compression, like
+  Pie servers.
+- An event "of 100 bytes" has a text of 100 bytes; the message around the text takes 86 bytes more.
+- The clock runs from the message that makes the program send until the last event, or until the blob is there and
+  its hash is verified. For an upload the clock runs from the call of `upload_program` to its return, including
+  hashing. Starting processes, importing and connecting are not included, except in the rows that measure them.
+- "Without numpy" means a process in which numpy can't be imported. With numpy, pie-sync imports it when an upload
+  is large enough. The import takes about 0.1 s and is part of the first upload of a process, but not of the
+  second, which the row "upload" shows.
+- Authentication is by name alone, so that the speed of signatures does not matter.
+- The official client has no iteration; its `recv()` is compared with both of ours. Its download of blobs fails
+  with more than one chunk, so that row compares pie-sync with the bare socket.
 
-To reproduce:
+To reproduce the measurements:
 
 ```sh
 make bench
 make bench-quick
 ```
 
-The second one takes less than a minute, with smaller numbers, and doesn't write this page.
+The second command takes less than a minute, with smaller numbers, and doesn't write this page.
 
 ## The machine
 
@@ -109,7 +109,7 @@ The second one takes less than a minute, with smaller numbers, and doesn't write
 
 
 def tables(rows: list[Row], scales: list[Scale]) -> list[str]:
-    """What is printed: the same tables, and doubts if there are any."""
+    """Return the tables for the terminal, and doubts about the load source if there are any."""
     texts = [report.goals(rows)] if rows else []
     if any("plain" in row.samples for row in rows):
         texts.append(report.everybody(rows))
@@ -117,7 +117,7 @@ def tables(rows: list[Row], scales: list[Scale]) -> list[str]:
 
 
 def write(bench: Bench, rows: list[Row], scales: list[Scale], *, real: str, batches: str) -> str:
-    """The page. ``real`` and ``batches`` are the tables of those two."""
+    """Return the page. ``real`` and ``batches`` are the tables of the real server and of the batches."""
     return PAGE.format(
         rounds=bench.rounds,
         more=OFTEN * bench.rounds,

@@ -1,7 +1,7 @@
-"""The same comparison on the real pie-server 0.5.2 with pie-client 0.5.3: ``python -m benchmarks.real_server``.
+"""Compares pie-sync with pie-client 0.5.3 on the real pie-server 0.5.2: ``python -m benchmarks.real_server``.
 
-Events come as fast as the server sends them: here it is what limits both clients, so the question is only whether
-pie-sync is as fast. It boots the server as the tests do, and says what to install where that can't be done.
+The server limits both clients, so the question is only whether pie-sync is as fast. This program boots the server
+as the tests do; if the server can't run here, the program says what to install.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ call = "kwargs"
 
 EVENTS, PINGS = 20_000, 1_000
 
-FIRST_LIMIT = 300.0  # seconds; the first Python program on a server takes it half a minute
+FIRST_LIMIT = 300.0  # seconds; the first Python program on a server takes about half a minute
 
 
 def install(uri: str) -> None:
-    """Put the program on the server, and run it once so that it is compiled."""
+    """Upload the program, and run it once so that the server compiles it."""
     with PieClient(uri) as client:
         client.authenticate("alice")
         client.upload_program(PROGRAM.encode(), manifest=MANIFEST, timeout=FIRST_LIMIT)
@@ -52,7 +52,7 @@ def install(uri: str) -> None:
 
 
 def works(events: int, pings: int) -> list[Work]:
-    """The rows: both clients, both kinds of work."""
+    """Return the rows: both clients, both kinds of work."""
     both = ("ours_real", "official_real")
     return [
         Work(
@@ -76,7 +76,7 @@ def works(events: int, pings: int) -> list[Work]:
 
 
 def compare(events: int, pings: int, rounds: int) -> str:
-    """The table of both clients, measured in turn."""
+    """Measure both clients alternately, and return their table."""
     try:
         with RealServer() as server:
             install(server.uri)

@@ -1,4 +1,4 @@
-"""The tables, for the terminal and for docs/performance.md: the same text, Markdown."""
+"""Makes the tables for the terminal and for docs/performance.md, as Markdown."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from benchmarks.goals import Row
 from benchmarks.measure import Sample, spread
 from benchmarks.scaling import TOLERANCE, Scale, flat
 
-#: A client at more than this part of the bare socket's speed may be waiting for the load source.
+#: A client that reaches more than this part of the bare socket's speed may be limited by the load source.
 SUSPICIOUS = 0.7
 
 VERDICTS = {True: "yes", False: "**no**", None: ""}
@@ -15,7 +15,7 @@ TIMES = "\N{MULTIPLICATION SIGN}"
 
 
 def table(head: list[str], lines: list[list[str]]) -> str:
-    """A Markdown table; numbers, in all columns but the first, are set to the right."""
+    """Return a Markdown table. All columns but the first are aligned to the right, for numbers."""
     widths = [max(len(line[column]) for line in [head, *lines]) for column in range(len(head))]
 
     def render(cells: list[str]) -> str:
@@ -27,7 +27,7 @@ def table(head: list[str], lines: list[list[str]]) -> str:
 
 
 def goals(rows: list[Row]) -> str:
-    """Ours, theirs, ratio, goal."""
+    """Return the table of our numbers, theirs, the ratios and the goals."""
     lines = []
     for row in rows:
         work = row.work
@@ -43,7 +43,7 @@ def goals(rows: list[Row]) -> str:
 
 
 def everybody(rows: list[Row]) -> str:
-    """All clients, the plain one and the bare socket too."""
+    """Return the table of all clients, including the plain client and the bare socket."""
     columns = ["plain", "official", "ours", "bare"]
     head = [
         "work",
@@ -61,7 +61,7 @@ def everybody(rows: list[Row]) -> str:
 
 
 def scaling(scales: list[Scale]) -> str:
-    """Instances on one connection, a column for each order in which their events arrive."""
+    """Return the table of many instances on one connection, with columns for each order of their events."""
     orders = list(scales[0].orders)
     lines = []
     for scale in scales:
@@ -80,14 +80,16 @@ def scaling(scales: list[Scale]) -> str:
 
 
 def doubts(rows: list[Row]) -> list[str]:
-    """Rows in which the load source may have been the bottleneck, or nearly."""
+    """Name the rows in which the load source may have been the bottleneck."""
     found = []
     for row in rows:
         if row.work.less or row.work.reference == "bare" or "bare" not in row.samples:
             continue
         part = row.ours.median / row.samples["bare"].median
         if part > SUSPICIOUS:
-            found.append(f"{row.work.title}: pie-sync reaches {part:.0%} of the bare socket: is that the source?")
+            found.append(
+                f"{row.work.title}: pie-sync reaches {part:.0%} of the bare socket; is the source the limit?"
+            )
     return found
 
 

@@ -1,4 +1,4 @@
-"""Many instances on one connection: an event costs the same whether it's one instance or ten thousand."""
+"""Measures what an event costs with one and with up to ten thousand instances on one connection."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from benchmarks.goals import OFTEN
 from benchmarks.measure import Bench, Sample
 
 SIZE = 100  # bytes of an event's text
-EVENTS = 200_000  # in all, whatever the number of instances
+EVENTS = 200_000  # of all instances together
 INSTANCES = [1, 10, 100, 1_000, 10_000]
 QUICK_INSTANCES = [1, 100, 1_000]
 TOLERANCE = 0.20
 
-#: How many events of one instance come in a row before it's the turn of the next.
+#: How many events of one instance come in a row, before those of the next instance.
 ORDERS = {"one each": 1, "20 in a row": 20}
 
 
 @dataclass
 class Cost:
-    """What an event cost: microseconds of time, and of processor time of all threads together."""
+    """The cost of an event in microseconds: elapsed time, and processor time of all threads together."""
 
     wall: Sample = field(default_factory=Sample)
     cpu: Sample = field(default_factory=Sample)
@@ -27,12 +27,12 @@ class Cost:
 
 @dataclass
 class Scale:
-    """One number of instances, measured.
+    """The measurements for one number of instances.
 
     Attributes:
-        instances: how many there were, all consumed by one thread.
-        orders: the cost by the order in which the events arrived.
-        threads: the most that the process had.
+        instances: the number of instances, all consumed by one thread.
+        orders: the cost for each order in which the events arrived.
+        threads: the highest number of threads in the process.
     """
 
     instances: int
@@ -41,11 +41,11 @@ class Scale:
 
 
 def measure(bench: Bench, *, quick: bool) -> list[Scale]:
-    """Measure the same number of events in all, spread over more and more instances."""
+    """Measure the same number of events, spread over more and more instances."""
     numbers, events = (QUICK_INSTANCES, EVENTS // 5) if quick else (INSTANCES, EVENTS)
     scales = [Scale(number) for number in numbers]
-    # Often: neighbours on the same host make one process in three half as fast, and here the rows are compared to
-    # each other rather than to another client that would be disturbed as well.
+    # More rounds than elsewhere: other load on the same host makes one process in three half as fast. Here the
+    # rows are compared with each other, and not with another client that would be disturbed as well.
     for _ in range(bench.rounds if quick else bench.rounds * OFTEN):
         for scale in scales:
             for order, cost in scale.orders.items():
@@ -59,6 +59,6 @@ def measure(bench: Bench, *, quick: bool) -> list[Scale]:
 
 
 def flat(scales: list[Scale], order: str) -> bool:
-    """Whether an event costs the same as with one instance, within the tolerance."""
+    """Return whether an event costs the same as with one instance, within the tolerance."""
     limit = scales[0].orders[order].wall.median * (1 + TOLERANCE)
     return all(scale.orders[order].wall.median <= limit for scale in scales)

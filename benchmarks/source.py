@@ -1,17 +1,17 @@
-"""The load source: a server of the instance protocol that costs next to nothing, in a process of its own.
+"""The load source: a server of the instance protocol that takes little processor time, in a process of its own.
 
-Whatever it sends is encoded before the clock starts; whatever is uploaded to it is dropped, but for the head of
-each chunk. So what is measured is the client. Reading the same bytes from a bare socket (``clients/bare.py``)
-shows how much faster the source could go.
+The source encodes everything that it sends before the clock starts, and drops uploads except for the head of each
+chunk. So the benchmarks measure the client. Reading the same bytes from a bare socket (``clients/bare.py``) shows
+how fast the source can be.
 
-Its programs, launched by name:
+Programs, launched by name:
     ``events`` with the arguments instances, count, size, burst: once that many instances are launched on the
     connection, the first message to any of them lets all of them send ``count`` messages of ``size`` bytes, in
     turn, ``burst`` each, and complete.
-    ``events-then-ends``: the same, but they complete only at the second message to any of them.
+    ``events-then-ends``: the same, but the instances complete only at the second message to any of them.
     ``blob`` with the argument size: the same as ``events``, with one blob.
 
-It prints its port, and ends with its standard input.
+The source prints its port, and ends when its standard input is closed.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from benchmarks.wire import CHUNK_SIZE, CLOSE, FIN_BINARY, PING, Inbox, fields, 
 AUTHENTICATED = "Authenticated (Engine disabled authentication)"
 ACCEPT_KEY = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
 
-LOOK_AT = 1024  # bytes of a message: more than any that isn't a chunk
+LOOK_AT = 1024  # bytes of a message that are read: longer than any message that isn't a chunk
 DIFFERENT_EVENTS = 1000
 SEND_SIZE = 1024 * 1024
 
 
 class Stream:
-    """Everything that a launch makes the source send: a block of frames, repeated, and what ends it."""
+    """Everything that a launch makes the source send: a repeated block of frames, and the end of the instances."""
 
     def __init__(self, block: bytes, repeats: int, end: bytes) -> None:
         self.end = end
@@ -47,7 +47,7 @@ class Stream:
         self.size = len(block) * repeats + len(end)
 
     def send(self, sock: socket.socket, end: bytes) -> None:
-        """Send everything, with ``end`` behind it."""
+        """Send everything, followed by ``end``."""
         for _ in range(self._repeats):
             sock.sendall(self._block)
         sock.sendall(self._rest + end)
@@ -59,7 +59,7 @@ def instance_id(index: int) -> str:
 
 @lru_cache(maxsize=8)
 def events(instances: int, count: int, size: int, burst: int) -> Stream:
-    # The block has whole turns, divides what's to be sent, and isn't larger than need be.
+    # The block has whole turns, its size divides the whole, and it is no larger than necessary.
     assert count % burst == 0
     all_turns = count // burst
     wanted = max(1, DIFFERENT_EVENTS // (instances * burst))
@@ -102,7 +102,7 @@ def blob(size: int) -> Stream:
 
 
 class Connection:
-    """One client, served by one thread until it goes."""
+    """The connection of one client, served by one thread until the client closes it."""
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -158,7 +158,7 @@ class Connection:
             self._launch(message)
         elif kind == "identification":
             self._respond(message, AUTHENTICATED)
-        elif kind == "query":  # of the bare client: how many bytes will come
+        elif kind == "query":  # from the bare client: how many bytes follow
             self._respond(message, str(self._stream.size if self._stream else 0))
 
     def _respond(self, message: dict[str, Any], result: str) -> None:

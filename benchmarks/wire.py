@@ -1,4 +1,4 @@
-"""WebSocket frames as the load source needs them: made in advance on one side, hardly looked at on the other."""
+"""WebSocket frames for the load source: encodes frames in advance, and reads only the head of incoming ones."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ READ_SIZE = 1024 * 1024
 
 
 def frame(message: dict[str, Any]) -> bytes:
-    """One message as a server sends it."""
+    """Return the frame of one message, as a server sends it."""
     return framed(msgpack.packb(message))
 
 
 def framed(payload: bytes, first: int = FIN_BINARY, *, masked: bool = False) -> bytes:
-    """One frame. A mask, which clients must have, is all zeros: it costs nothing and changes nothing."""
+    """Return one frame. The mask that clients must have is all zeros, so the payload stays the same."""
     length, bit = len(payload), 0x80 if masked else 0
     if length < 126:
         head = struct.pack("!BB", first, bit | length)
@@ -32,7 +32,7 @@ def framed(payload: bytes, first: int = FIN_BINARY, *, masked: bool = False) -> 
 
 
 class Inbox:
-    """The incoming bytes of a blocking socket, with which the caller can do two things: look at them or not."""
+    """The incoming bytes of a blocking socket, which the caller can take or skip."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
@@ -40,7 +40,7 @@ class Inbox:
         self._start = self._end = 0
 
     def take(self, size: int) -> bytes:
-        """The next ``size`` bytes, not many.
+        """Return the next ``size`` bytes, at most ``READ_SIZE``.
 
         Raises:
             EOFError: the connection ended before that.
@@ -55,14 +55,14 @@ class Inbox:
         return taken
 
     def skip(self, size: int) -> None:
-        """Drop the next ``size`` bytes, any number, at the speed of the socket."""
+        """Drop the next ``size`` bytes, however many, at the speed of the socket."""
         while self._end - self._start < size:
             size -= self._end - self._start
             self._start, self._end = 0, self._receive(self._view)
         self._start += size
 
     def take_http_head(self) -> list[bytes]:
-        """The lines of a request or a response, up to the empty one."""
+        """Return the lines of a request or a response, up to the empty one."""
         head = b""
         while b"\r\n\r\n" not in head:
             self._end += self._receive(self._view[self._end :])
@@ -78,7 +78,7 @@ class Inbox:
         return count
 
     def take_frame(self, look_at: int) -> tuple[int, bytes, int]:
-        """The next frame: its first byte, the first ``look_at`` bytes of its payload unmasked, and its length."""
+        """Return the next frame's first byte, up to ``look_at`` bytes of its unmasked payload, and its length."""
         first, length = self.take(2)
         masked, length = length & 0x80, length & 0x7F
         if length >= 126:
@@ -93,7 +93,7 @@ class Inbox:
 
 
 def fields(head: bytes) -> dict[str, Any]:
-    """What can be read of a message whose end may be missing: all up to ``chunk_data``, if it has that."""
+    """Return the fields of a message whose end may be missing: all fields before ``chunk_data``, if any."""
     unpacker = msgpack.Unpacker(max_buffer_size=len(head) + 1)
     unpacker.feed(head)
     found: dict[str, Any] = {}

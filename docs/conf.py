@@ -1,4 +1,4 @@
-"""How the site is built from these pages. The pages themselves are plain Markdown, and read as such."""
+"""Configures how Sphinx builds the site from these pages, which are plain Markdown."""
 
 from __future__ import annotations
 
@@ -19,38 +19,37 @@ html_theme = "furo"
 html_title = f"pie-sync {release}"
 html_show_sphinx = False
 
-# Sections can be linked to from other pages, as on a code host.
+# Other pages can link to sections, as on a code host.
 myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True}
 autodoc_typehints = "signature"
-# The names that the signatures are written with, rather than what they stand for. They are told in
-# reference/types.rst.
+# Signatures show these names rather than the types that they stand for. reference/types.rst explains the names.
 TYPES = re.findall(r"py:type:: (\w+)", (Path(__file__).parent / "reference" / "types.rst").read_text())
 autodoc_type_aliases = {name: name for name in TYPES}
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_attr_annotations = True
 
-# Every name in a signature or a docstring leads somewhere, except for Python's own: to look those up, the build
-# would need the network.
+# Every name in a signature or a docstring must be a link, except for Python's own names: to look those up, the
+# build would need the network.
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(collections|concurrent|os|pathlib|ssl|typing)\..*"),
     ("py:class", r"pie_sync\.testing\.local_server\.Function"),  # a type variable
-    ("py:class", r"Path"),  # as Sphinx up to 7 calls pathlib's
+    ("py:class", r"Path"),  # the name of pathlib.Path in Sphinx up to 7
 ]
 
 ROOT = Path(__file__).parent.parent
 LINK = re.compile(r"\]\(([\w./-]+\.(?:md|rst))\)")
 
-#: Pages that are a text from elsewhere in the repository; what their own file says is for readers of the file.
+#: Pages whose text is another file of the repository. Their own text is for readers of the Markdown file.
 BORROWED = {"changelog": "CHANGELOG.md", "contributing": "CONTRIBUTING.md", "security": "SECURITY.md"}
 
 
 def read_page(app: Any, page: str, source: list[str]) -> None:
-    """Do to the text of a page what only the site needs."""
+    """Change the text of a page for the site only."""
     text = source[0]
     if page in BORROWED:
         text = (ROOT / BORROWED[page]).read_text(encoding="utf-8").replace("](docs/", "](")
@@ -64,7 +63,7 @@ def read_page(app: Any, page: str, source: list[str]) -> None:
 def contents(index: str) -> str:
     """Return the site's table of contents: the links of the index, under its headings.
 
-    So the index is a page of links like any other, and there's no second list of pages that could differ.
+    So the index is an ordinary page of links, and there is no second list of pages that could differ.
     """
     tables = []
     for section in index.split("\n## ")[1:]:
@@ -75,7 +74,7 @@ def contents(index: str) -> str:
 
 
 def read_docstring(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
-    """Keep napoleon from taking the beginning of a sentence for a type: types are in the signatures."""
+    """Keep napoleon from reading the beginning of a sentence as a type: types are in the signatures."""
     if what == "property":
         lines[:0] = ["..", ""]  # an empty comment
     if "Returns:" in lines:
@@ -87,7 +86,7 @@ def read_docstring(app: Any, what: str, name: str, thing: Any, options: Any, lin
 def read_signature(
     app: Any, what: str, name: str, thing: Any, options: Any, arguments: str | None, returned: str | None
 ) -> tuple[str | None, str | None]:
-    """Show the names of types where Sphinx shows its own stand-ins for them."""
+    """Show the names of types instead of Sphinx's own placeholders for them."""
 
     def plain(text: str | None) -> str | None:
         return text and re.sub(r"TypeAliasForwardRef\('(\w+)'\)", r"\1", text).replace("<factory>", "...")
@@ -96,7 +95,7 @@ def read_signature(
 
 
 def find_public_name(app: Any, env: Any, node: Any, content: Any) -> Any:
-    """Look up in ``pie_sync`` what a docstring of one of its modules calls by its bare name."""
+    """Look up a bare name in ``pie_sync``, if a docstring of one of its modules uses it."""
     target = node.get("reftarget", "")
     if node.get("refdomain") != "py" or target.startswith("pie_sync"):
         return None
@@ -109,7 +108,7 @@ def find_public_name(app: Any, env: Any, node: Any, content: Any) -> Any:
 
 
 def setup(app: Any) -> None:
-    """Register what is above."""
+    """Register the functions above."""
     app.connect("source-read", read_page)
     app.connect("autodoc-process-docstring", read_docstring, priority=400)  # before napoleon
     app.connect("autodoc-process-signature", read_signature)

@@ -1,6 +1,6 @@
-"""Run a program over many inputs: one instance, many instances over one connection, many processes.
+"""Run a program for many inputs: one instance, many instances over one connection, many processes.
 
-The last way works in the same manner with any ``concurrent.futures.Executor``, such as the one of a Dask cluster.
+The third way works with any ``concurrent.futures.Executor``, for example that of a Dask cluster.
 """
 
 from concurrent.futures import ProcessPoolExecutor
@@ -15,25 +15,25 @@ PROMPTS = ["a haiku", "a limerick", "an ode", "a sonnet", "a ballad"]
 
 
 def write(context: ProgramContext) -> str:
-    """Stand in for a program that asks a model: it writes what its argument says."""
+    """Stand in for a program that asks a model: write what the argument says."""
     context.stdout("thinking...\n")
     return f"{context.args[0]} about tea"
 
 
 def one(client: PieClient) -> None:
-    """As subprocess.run does it: launch, wait, return everything."""
+    """Run one instance, like subprocess.run: launch, wait, return all output."""
     completed = client.run("write", ["an epic"], timeout=30)
     print(f"{completed.message} ({completed.stdout.strip()})")
 
 
 def many(client: PieClient) -> None:
-    """At most three at a time, results in the order of the inputs; a failed one gets a second try."""
+    """Run at most three instances at a time; launch a failed one again. Results have the order of the inputs."""
     for completed in client.map("write", ([prompt] for prompt in PROMPTS), concurrency=3, retries=1):
         print(completed.message)
 
 
 def more(uri: str) -> None:
-    """The same from several processes, each with a connection of its own."""
+    """Do the same in several processes, each with a connection of its own."""
     executor = partial(ProcessPoolExecutor, 2, mp_context=get_context("spawn"))
     results = run_batch(uri, "write", ([prompt] for prompt in PROMPTS), executor, username="alice", shard_size=2)
     print(" / ".join(completed.message for completed in results))

@@ -1,4 +1,4 @@
-"""Launch a program, go away, and collect its output later over another connection."""
+"""Launch a detached instance, disconnect, and collect its output later over another connection."""
 
 from pie_sync import PieClient
 from pie_sync.testing import LocalServer, ProgramContext
@@ -19,7 +19,7 @@ def main() -> None:
             instance_id = client.launch_instance_from_registry("ponder", detached=True).id
             print("launched, and gone")
 
-        # Perhaps the next day, perhaps on another machine: the id is all that is needed.
+        # Perhaps the next day, perhaps on another machine: only the id is needed.
         with PieClient(server.uri) as client:
             client.authenticate("alice")
             for info in client.list_instances():

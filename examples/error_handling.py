@@ -1,4 +1,4 @@
-"""What can go wrong, and how to tell it apart."""
+"""Tell the kinds of errors apart."""
 
 from pie_sync import InstanceFailed, LaunchError, PieClient, PieError, PieTimeoutError
 from pie_sync.testing import LocalServer, ProgramContext
@@ -19,7 +19,7 @@ def main() -> None:
         server.program("fail")(fail)
         server.program("dawdle")(dawdle)
 
-        # Two roots: PieError for what the server refuses or breaks, ConnectionError for when there is none.
+        # Two roots: PieError if the server refuses a request, ConnectionError if there is no connection.
         try:
             with PieClient(server.uri) as client:
                 client.authenticate("alice")
@@ -38,14 +38,14 @@ def main() -> None:
             except LaunchError as error:
                 print(f"{error.request}: {error.reason}")
 
-            # A program that fails is an event like any other, unless you ask for an exception.
+            # The failure of a program is an event, unless you ask for an exception.
             print(client.launch_instance_from_registry("fail").wait(timeout=10).event.name)
             try:
                 client.launch_instance_from_registry("fail").wait(timeout=10, check=True)
             except InstanceFailed as error:
                 print(error.completed.message.splitlines()[-1])
 
-            # Everything has a time limit. After one, the connection and the instance can still be used.
+            # After a time limit, the connection and the instance can still be used.
             instance = client.launch_instance_from_registry("dawdle")
             try:
                 instance.recv(timeout=0.1)
@@ -54,7 +54,7 @@ def main() -> None:
                 instance.terminate()
                 print(instance.wait(timeout=10).event.name)
 
-        # A server that is not there. The built-in ConnectionError, whatever the reason.
+        # If there is no server, the error is the built-in ConnectionError, whatever the reason.
         try:
             with PieClient("ws://127.0.0.1:9", connect_timeout=5):
                 pass

@@ -1,4 +1,4 @@
-;; A WASI command that greets each of its arguments: what a Pie server runs, in its smallest form.
+;; A WASI command that greets each of its arguments: a minimal program for a Pie server.
 (module
   (import "wasi_snapshot_preview1" "args_sizes_get" (func $args_sizes_get (param i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "args_get" (func $args_get (param i32 i32) (result i32)))

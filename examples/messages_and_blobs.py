@@ -1,4 +1,4 @@
-"""Talk with a running program: messages are text, blobs are bytes, both in either direction."""
+"""Exchange messages (text) and blobs (bytes) with a running program."""
 
 import tempfile
 from pathlib import Path
@@ -8,7 +8,7 @@ from pie_sync.testing import LocalServer, ProgramContext
 
 
 def shout(context: ProgramContext) -> str:
-    """Stand in for a program on a real server: it returns in capitals what it gets."""
+    """Stand in for a program on a real server: send back in capitals what arrives."""
     context.send(context.receive().upper())
     context.send_blob(context.receive_blob().upper())
     return "shouted twice"
@@ -25,7 +25,7 @@ def main() -> None:
             event, data = instance.recv(timeout=10)
             print(f"{event.name}: {data}")
 
-            # Bytes, a path or an open file; files of any size are read piece by piece.
+            # The source may be bytes, a path or an open file; files of any size are read in pieces.
             path = Path(folder) / "blob.bin"
             path.write_bytes(b"a blob of bytes " * 40_000)
             instance.upload_blob(path, progress=lambda sent, total: print(f"sent {sent} of {total} bytes"))

@@ -1,6 +1,6 @@
-"""Spread work over processes: a client belongs to one process, so every worker makes its own.
+"""Spread work over processes. A client belongs to one process, so every worker makes its own.
 
-Works with both ways of starting processes, "fork" and "spawn".
+This works with both ways of starting processes, "fork" and "spawn".
 """
 
 import multiprocessing
@@ -13,7 +13,7 @@ client: PieClient  # one for each worker process, see start_worker()
 
 
 def square(context: ProgramContext) -> str:
-    """Stand in for a program on a real server: it squares its argument."""
+    """Stand in for a program on a real server: square the argument."""
     return str(int(context.args[0]) ** 2)
 
 

@@ -1,7 +1,7 @@
-"""The whole way: connect, authenticate with an SSH key, upload a program, launch it, stream its output.
+"""Connect, authenticate with an SSH key, upload a program, launch it, and stream its output.
 
-With PIE_URI (and PIE_USERNAME, PIE_KEY) in the environment it uses that server; without, it starts one of its
-own in this process, makes a key for it, and proves who it is by signing the server's challenge.
+With PIE_URI (and PIE_USERNAME, PIE_KEY) in the environment, this script uses that server. Otherwise it starts a
+server in this process, makes a key, and authenticates by signing the server's challenge.
 """
 
 import getpass

@@ -1,7 +1,7 @@
-"""Run a Python program on a real Pie server, talk with it, and print everything that it sends.
+"""Run a Python program on a real Pie server, exchange messages with it, and print everything that it sends.
 
-It needs a server of Pie 0.5 with its Python runtime (on PyPI: pie-server and pie-language-python), and that
-server's address in the environment variable PIE_URI.
+This script needs a server of Pie 0.5 with its Python runtime (on PyPI: pie-server and pie-language-python), and
+the server's address in the environment variable PIE_URI.
 """
 
 import os
@@ -9,7 +9,7 @@ import sys
 
 from pie_sync import Event, PieClient
 
-# This part runs on the server, which has the package inferlet.
+# This source runs on the server, which has the package inferlet.
 PROGRAM = """
 from inferlet import session
 
@@ -42,8 +42,9 @@ def main() -> int:
         client.authenticate("alice")
         print(f"connected: the {client.protocol} protocol")
 
-        # The first Python program on a server takes it half a minute: give it time. "overwrite" replaces what has
-        # this name and version; without it, other bytes under the same name are an error.
+        # The first upload of a Python program to a server takes about half a minute, so the time limit is long.
+        # "overwrite" replaces a program of this name and version; without it, other bytes under that name are an
+        # error.
         client.upload_program(PROGRAM.encode(), manifest=MANIFEST, overwrite=True, timeout=300)
 
         instance = client.launch_instance_from_registry(

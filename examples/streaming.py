@@ -1,4 +1,4 @@
-"""Print what a program prints while it runs, and tell its output, its messages and its end apart."""
+"""Print a program's output while the program runs, and tell its output, its messages and its end apart."""
 
 import sys
 
@@ -7,7 +7,7 @@ from pie_sync.testing import LocalServer, ProgramContext
 
 
 def count_down(context: ProgramContext) -> str:
-    """Stand in for a program on a real server: it counts down from its argument."""
+    """Stand in for a program on a real server: count down from the argument."""
     for number in range(int(context.args[0]), 0, -1):
         context.stdout(f"{number}\n")
     context.stderr("that was close\n")

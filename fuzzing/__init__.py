@@ -1,1 +1,1 @@
-"""Coverage-guided fuzzing of whatever a server can send. ``python -m fuzzing`` runs everything."""
+"""Coverage-guided fuzzing of everything that a server can send. ``python -m fuzzing`` runs all targets."""

@@ -1,7 +1,7 @@
 """Fuzz each target for its share of the time, and print a table. Exit code 1 if there is a finding.
 
-What is new goes to build/fuzzing: inputs that cover more, what libFuzzer says, and findings.
-With --keep inputs that cover more are kept in the repository.
+New inputs that cover more, libFuzzer's log, and findings go to build/fuzzing. With --keep, inputs that cover more
+are kept in the repository.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ BUILD = ROOT.parent / "build" / "fuzzing"
 
 SECONDS = 600
 
-#: After how many seconds, or with how many MiB, one input is a finding.
+#: An input is a finding if it takes more seconds, or more MiB, than this.
 INPUT_TIMEOUT = 10
 MEMORY_LIMIT = 1024
 
-#: How many seconds a target may take beside its share: to start, and to try what is kept.
+#: How many seconds a target may take in addition to its share: to start, and to run the kept inputs.
 START_TIMEOUT = 120
 
 
 class Row(NamedTuple):
-    """What came of one target."""
+    """The results of one target."""
 
     target: str
     executions: int
@@ -49,10 +49,10 @@ def main() -> int:
     targets_help = f"{', '.join(TARGETS)}; default: all"
     parser.add_argument("targets", nargs="*", choices=[*TARGETS, []], metavar="target", help=targets_help)
     parser.add_argument("--seconds", type=int, default=SECONDS, help=f"for all targets; default: {SECONDS}")
-    parser.add_argument("--keep", action="store_true", help="don't fuzz: keep what covers most with least")
+    parser.add_argument("--keep", action="store_true", help="don't fuzz: keep the smallest set of inputs")
     options = parser.parse_args()
     if importlib.util.find_spec("atheris") is None:
-        parser.error("there is no atheris: pip install -e '.[fuzzing]', or use make fuzz")
+        parser.error("atheris is not installed: pip install -e '.[fuzzing]', or use make fuzz")
     targets = options.targets or list(TARGETS)
     if options.keep:
         for target in targets:
@@ -100,7 +100,7 @@ def run(target: str, seconds: int) -> Row:
     )
     said = log.read_text(errors="replace")
     found = sorted(findings.iterdir())
-    if code != 0 and not found:  # it did not even begin, or hangs: the log tells
+    if code != 0 and not found:  # libFuzzer did not start, or hung: the log says why
         found = [log]
     return Row(
         target,
@@ -113,7 +113,7 @@ def run(target: str, seconds: int) -> Row:
 
 
 def keep(target: str) -> None:
-    """Replace the kept inputs by the fewest that cover what they and the new ones cover."""
+    """Replace the kept inputs by the smallest set that covers the same code as the kept and the new ones."""
     with tempfile.TemporaryDirectory() as folder:
         log = BUILD / f"{target}.keep.log"
         folders = [path for path in (corpus(target), BUILD / "corpus" / target) if path.is_dir()]
@@ -125,7 +125,7 @@ def keep(target: str) -> None:
 
 
 def libfuzzer(target: str, log: Path, *arguments: Path | str, seconds: int) -> int:
-    """Run libFuzzer with a target in a process of its own; return its exit code, or -1 if it had to be ended."""
+    """Run libFuzzer with a target in a process of its own; return its exit code, or -1 if it was killed."""
     command = [sys.executable, "-m", "fuzzing.harness", target, *map(str, arguments)]
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as output:

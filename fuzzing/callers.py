@@ -1,4 +1,4 @@
-"""A session's surroundings: the line that it reads from, and callers who use it. No sockets and no threads."""
+"""A fake line that a session reads from, and callers that use the session. No sockets and no threads."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from pie_sync._session.event_queue import EventQueue
     from pie_sync._session.session import Session
 
-#: The kinds of messages that grant a launch or an attach, and that answer other things.
-GRANTING = (("instance_launch_result",), ("instance_attach_result",), ("response",))
+#: The kinds of messages that answer a launch or an attach, and those that answer other requests.
+LAUNCHING = (("instance_launch_result",), ("instance_attach_result",), ("response",))
 ASKING = (("response",), ("live_instances",), ("response", "challenge"))
 
-#: What one read brings, or what callers do before the next.
+#: The bytes of one read, or an action of the callers before the next read.
 Step = Union[bytes, Callable[[], None]]
 
 
 class Line:
-    """The client's end of a connection: ``steps`` come from it, and then its end.
+    """The client's end of a connection: it delivers ``steps``, and then the end of the stream.
 
     Attributes:
-        said: what the client has said.
+        said: the bytes that the client has sent.
     """
 
     def __init__(self, journal: list[Any]) -> None:
@@ -41,7 +41,7 @@ class Line:
     def recv_into(self, buffer: memoryview, nbytes: int = 0, flags: int = 0) -> int:
         while self.steps and not isinstance(self.steps[0], bytes):
             action = self.steps.popleft()
-            if not self._closing:  # whoever comes then finds the connection lost
+            if not self._closing:  # later callers find the connection lost
                 action()
         if not self.steps:
             return 0
@@ -71,12 +71,12 @@ class Line:
     def close(self) -> None: ...
 
 
-# What the session waits for in place of its line: something that can always be read from and written to.
+# The session polls this file in place of a socket: it can always be read and written.
 _READY = os.open(os.devnull, os.O_RDWR)
 
 
 class Place:
-    """Where the session finds its line."""
+    """Stands in for an endpoint: gives the session its line."""
 
     uri = "ws://fuzzing"
     is_gateway = False
@@ -94,7 +94,7 @@ class Place:
 
 
 class Held:
-    """An instance that a caller holds, and what it has received."""
+    """An instance that a caller holds, and the events that the caller has received."""
 
     def __init__(self, instance_id: str, events: EventQueue) -> None:
         self.id = instance_id
@@ -102,7 +102,7 @@ class Held:
         self.received: list[Any] = []
 
     def receive(self) -> bool:
-        """Receive one event, or error. False if there is nothing, just now or any more."""
+        """Receive one event or error. Return False if there is none, or if the instance has ended."""
         if self.is_over:
             return False
         try:
@@ -119,17 +119,17 @@ class Held:
 
 
 class Callers:
-    """All who use the session, and what they have.
+    """All users of the session, with their requests and instances.
 
     Attributes:
-        calls: all that were ever made, by their correlation ids.
-        instances: all that there ever were, in order, the witness first. None for one that was forgotten.
+        requests: all requests that were ever made, by their correlation ids.
+        instances: all instances that there ever were, in order, the witness first. None if it was forgotten.
     """
 
     def __init__(self, session: Session, journal: list[Any]) -> None:
         self._session = session
         self._journal = journal
-        self.calls: dict[int, PendingRequest] = {}
+        self.requests: dict[int, PendingRequest] = {}
         self.instances: list[Held | None] = []
         self.add_instance(WITNESS)
 
@@ -137,14 +137,14 @@ class Callers:
         self._add(PendingRequest("query", ASKING[number % len(ASKING)]))
 
     def launch(self, number: int) -> None:
-        grant = GRANTING[number % len(GRANTING)]
-        self._add(PendingRequest("launch_instance", grant, lambda answer: self.add_instance(answer.text)))
+        kinds = LAUNCHING[number % len(LAUNCHING)]
+        self._add(PendingRequest("launch_instance", kinds, lambda answer: self.add_instance(answer.text)))
 
-    def _add(self, call: PendingRequest) -> None:
-        corr_id = self._session.router.pending.add(call)
-        assert corr_id not in self.calls
-        self.calls[corr_id] = call
-        self._journal.append(("call", corr_id, call))
+    def _add(self, request: PendingRequest) -> None:
+        corr_id = self._session.router.pending.add(request)
+        assert corr_id not in self.requests
+        self.requests[corr_id] = request
+        self._journal.append(("request", corr_id, request))
 
     def add_instance(self, instance_id: str) -> None:
         self._session.router.add_instance(instance_id)
@@ -153,13 +153,13 @@ class Callers:
         self.instances.append(Held(instance_id, events))
 
     def give_up(self, number: int) -> None:
-        if self.calls:
-            corr_id = 1 + number % len(self.calls)
-            self._session.router.pending.remove(corr_id, self.calls[corr_id])
+        if self.requests:
+            corr_id = 1 + number % len(self.requests)
+            self._session.router.pending.remove(corr_id, self.requests[corr_id])
             self._journal.append(("given up", corr_id))
 
     def forget(self, number: int) -> None:
-        """Let go of an instance, as its finalizer does. Of the witness nobody does."""
+        """Drop an instance, as its finalizer does, unless it is the witness."""
         index = number % len(self.instances)
         held = self.instances[index]
         if index > 0 and held is not None:
@@ -175,7 +175,7 @@ class Callers:
                         break
 
     def decide(self, number: int) -> None:
-        """The answer to an authentication has told which protocol it is."""
+        """Set the protocol, as the answer to an authentication does."""
         if self._session.protocol_name is None:
             self._session.router.protocol = Place.candidates[number % 2]
             self._journal.append(("protocol", self._session.protocol))

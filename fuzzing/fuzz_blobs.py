@@ -1,9 +1,9 @@
-"""Chunks of blobs for the assembler, in any order and with any lies.
+"""Chunks of blobs for the assembler, in any order and with wrong fields.
 
-- Nothing but a ``BlobError`` is raised, and its text is short.
-- A blob that comes out is what its hash says.
-- The memory is accounted for to the byte, within its limit, and all of it is given back.
-- Afterwards a good blob is put together as if nothing had been.
+- The assembler raises only ``BlobError``, with a short text.
+- Each assembled blob matches its hash.
+- The memory is counted to the byte, stays within its limit, and is all freed.
+- Afterwards the assembler still assembles a good blob.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def check(data: bytes) -> None:
         kind = source.number() % 16
         if kind == 0:
             assembler.forget(instance_id)
-        elif kind == 1:  # many that are begun
+        elif kind == 1:  # many incomplete blobs
             count = source.number()
             for number in range(count):
                 add(assembler, instance_id, f"{number:064}", 0, 2, source.take(1))
@@ -48,7 +48,7 @@ def check(data: bytes) -> None:
                 blob_hash = blake3(source.piece()).hexdigest()
             elif kind == 6:
                 content = bytes(source.number(2) % 6000)
-            elif kind == 7:  # all of it, in a few chunks
+            elif kind == 7:  # a whole blob, in a few chunks
                 content = bytes(source.number(2) % 6000)
                 for chunk in chunks(content, source.number() % 4 + 1):
                     add(assembler, instance_id, *chunk)
@@ -56,7 +56,7 @@ def check(data: bytes) -> None:
             add(assembler, instance_id, blob_hash, index, total, content)
         check_memory(assembler)
     for instance_id in INSTANCES:
-        # Whatever has come for it is forgotten; what has come for the other must not get in its way.
+        # The chunks of each instance are forgotten by themselves: those of the other must not matter.
         assembler.forget(instance_id)
     assert assembler._buffered == 0
     assert assembler._downloads == {}

@@ -1,8 +1,8 @@
-"""Bytes for the reader of frames, cut at places that the fuzzer chooses.
+"""Bytes for the frame reader, cut at places that the fuzzer chooses.
 
-- Whatever the bytes are, nothing is raised; what is wrong with them is in ``error``.
-- Where they are cut changes nothing: neither the messages nor the error.
-- The memory is bounded by the largest message that is allowed, whatever a frame claims.
+- Whatever the bytes are, the reader raises nothing; a fault in the bytes is in ``error``.
+- The places of the cuts change neither the messages nor the error.
+- The memory is bounded by the largest allowed message, whatever length a frame claims.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 LIMITS = (0, 1, 125, 1000, 70_000, 1 << 20)
 
-#: The sizes of the pieces in which a stream comes, besides those that the fuzzer makes up.
+#: The sizes of the pieces in which a stream arrives, besides those that the fuzzer chooses.
 PIECES = (1, 2, 3, 7, 100, READ_SIZE)
 
 
@@ -40,7 +40,7 @@ def check(data: bytes) -> None:
     limit = source.pick(LIMITS)
     size = source.pick((*PIECES, source.number(2) + 1))
     stream = source.rest() if source.number() % 2 else b"".join(frames(source))
-    # Not a large stream byte by byte: a hundred pieces are as good.
+    # A large stream is not cut into single bytes: a hundred pieces are enough.
     size = max(size, len(stream) // 100)
 
     whole, cut = FrameReader(limit), FrameReader(limit)
@@ -67,7 +67,7 @@ def check_message(opcode: int, payload: bytes | str, limit: int) -> None:
     assert len(payload) <= (limit if opcode == BINARY else 125)
     if opcode == CLOSE:
         code, reason = parse_close(payload)
-        # What came in can be said again, but for "no code", which never travels.
+        # The code and the reason can be encoded again, except for "no code" (1005), which is never sent.
         assert code == 1005 or encode_close(code, reason) == payload
 
 
@@ -86,5 +86,5 @@ def seeds() -> Iterator[bytes]:
         for limit in (3, 5):
             for piece in (0, 3, 5):
                 yield bytes((limit, 0, 0, piece, 1)) + stream
-    # The same by decisions: see grammar.frames.
+    # The same, made by decisions: see grammar.frames.
     yield bytes((5, 0, 0, 4, 0)) + bytes((3, 130, 3)) + bytes((3, 130, 4)) + bytes((0, 130, 1)) + b"x"

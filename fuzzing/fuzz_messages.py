@@ -1,10 +1,10 @@
 """Messages for the decoders of each generation of the protocol.
 
-- A binary message is decoded into what the module ``messages`` lists, every field of its type, or is a
-  ``BadMessage``.
+- A binary message is decoded into one of the types of the module ``messages``, with fields of the right types, or
+  is a ``BadMessage``.
 - The text of a ``BadMessage`` is short, whatever the message contains.
 - Text messages are always decoded.
-- Before it is known which generation a server speaks, its messages mean what one of them makes of them.
+- Before the generation is detected, a message is decoded as by the decoder of one of the two generations.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def check(data: bytes) -> None:
         check_payload(source.rest())
     elif kind == 4:
         check_payload(value(source))
-    elif kind == 5:  # large ones are unpacked in another way
+    elif kind == 5:  # large messages are unpacked in another way
         check_payload(b"\x92" + value(source) + b"\xc5\xff\xff" + bytes(65535))
         check_payload(b"\xdd" + source.take(4) + source.take(1) * 70_000)
     else:
@@ -58,9 +58,9 @@ def check_payload(payload: bytes) -> None:
 
 
 def decoded(protocol: Any, payload: bytes) -> Any:
-    """Decode one message. What can't be understood is told as a text, which can be compared."""
+    """Decode one message, and return a text that can be compared."""
     try:
-        # As a view, as the reader of frames hands it over.
+        # As a view, which is what the frame reader returns.
         result = protocol.decode(memoryview(payload))
     except BadMessage as bad:
         assert len(str(bad)) < 1000
@@ -68,13 +68,13 @@ def decoded(protocol: Any, payload: bytes) -> Any:
         assert bad.instance_id is None or type(bad.instance_id) is str
         return f"{bad.corr_id} {bad.instance_id}"
     check_types(result)
-    # Floats that are no numbers equal nothing, themselves included.
+    # NaN is not equal to itself, so the text is compared.
     return repr(result)
 
 
 def check_types(result: Any) -> None:
     if type(result) is tuple:
-        _instance_id, event, text = result  # whose it is, the session checks: only of the events that it has
+        _instance_id, event, text = result  # the session checks the id
         assert type(event) is Event
         assert type(text) is str
     elif type(result) is Answer:
@@ -105,7 +105,7 @@ def check_instances(instances: tuple[InstanceInfo, ...]) -> None:
 
 
 def check_text(data: bytes) -> None:
-    text = data.decode(errors="replace")  # the reader of frames lets nothing through that isn't UTF-8
+    text = data.decode(errors="replace")  # the frame reader refuses text that isn't UTF-8
     assert type(INSTANCE.decode_text(text)) is Notice
     result = PROCESS.decode_text(text)
     assert result is None or type(result) in (Notice, Refusal, Abort)
@@ -113,7 +113,7 @@ def check_text(data: bytes) -> None:
 
 
 def check_list(data: bytes) -> None:
-    """The process protocol tells the list of processes as JSON inside of an answer."""
+    """Check the list of processes, which the process protocol sends as JSON in an answer."""
     try:
         check_instances(PROCESS.instances(Answer(1, "response", True, data.decode(errors="replace"))))
     except BadMessage as bad:

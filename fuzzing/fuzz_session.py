@@ -1,17 +1,17 @@
-"""A whole session: a server says what the fuzzer decides, while callers ask, launch, give up, receive and forget.
+"""A whole session: the fuzzer decides what the server sends, and how callers launch, give up, receive and forget.
 
-The session reads from a line that is no socket, so that it needs no thread: its reader's work is done here. What
-callers do is done between two reads, where the fuzzer decides. All that happens is written into a journal, and in
-the end a plain model of a session, without queues and batches, tells from it what everybody must have got:
+The session reads from a fake line, so that it needs no thread: this module does the reader's work. Callers act
+between two reads, where the fuzzer decides. A journal records everything, and at the end a plain model of a
+session, without queues and batches, computes from the journal what each caller must have received:
 
-- The reader reads up to the end of the line, or to what ends the connection, and never fails.
-- A witness gets the events that were sent to it: all of them, in order, no others, and no error.
-- So does every instance that was launched, with the errors in their place.
-- Every call ends, by the first message that names it: with that, or with an error if it makes no sense. If there
-  was none, then with the loss of the connection.
-- Nothing is left: no waiting call, no early events, no part of a blob.
-- Past a limit, what isn't consumed takes no memory.
-- The client says nothing by itself but one pong for each ping and one close.
+- The reader reads up to the end of the line, or up to bytes that end the connection, and never fails.
+- A witness receives exactly the events that were sent to it, in order, and no error.
+- So does every instance that was launched, with errors at their places.
+- The first message that names a request settles it: with that answer, or with an error if the answer is malformed.
+  Without an answer, the loss of the connection settles the request.
+- Nothing is left: no pending request, no early events, no part of a blob.
+- Beyond a limit, unconsumed events take no memory.
+- The client sends nothing by itself but one pong for each ping, and one close.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from pie_sync import PieConnectionError, ProtocolError
 from pie_sync._protocol import PROTOCOLS
 from pie_sync._protocol.messages import pack
 from pie_sync._session.event_queue import EventQueue
+from pie_sync._session.memory_limit import MemoryLimit
 from pie_sync._session.session import Session
 from pie_sync._transport.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, READ_SIZE, TEXT, encode_close
 
@@ -35,16 +36,16 @@ if TYPE_CHECKING:
 
     from fuzzing.callers import Step
 
-#: How much of what isn't consumed stays in memory: enough, or so little that it goes to disk.
+#: Memory limits for unconsumed events: a large one, and one so small that events go to disk.
 BUFFERED = (1 << 20, 1 << 20, 1 << 20, 1000)
 
-#: Which generation of the protocol is known to be spoken; None if that is still to be seen.
+#: The generation of the protocol; None if it is still to be detected.
 GENERATIONS = ("instance", "process", None)
 
 
 def check(data: bytes) -> None:
     if WITNESS.encode() in data:
-        return  # what the witness must get would be up to the fuzzer
+        return  # the fuzzer could send events to the witness
     source = Source(data)
     generation, buffered = source.pick(GENERATIONS), source.pick(BUFFERED)
     journal: list[Any] = []
@@ -53,7 +54,7 @@ def check(data: bytes) -> None:
         Place(line),
         websocket_options={"max_message_size": MAX_MESSAGE_SIZE},
         max_blob_size=MAX_BLOB_SIZE,
-        max_buffered_bytes=buffered,
+        memory=MemoryLimit(buffered),
     )
     if generation is not None:
         session.router.protocol = PROTOCOLS[generation]
@@ -68,35 +69,34 @@ def check(data: bytes) -> None:
     assert isinstance(session.error, PieConnectionError)
     assert "reader thread failed" not in str(session.error), repr(session.error.__cause__)
     check_memory(callers, buffered, session.router._memory.spills)
-    check_calls(callers, model)
+    check_requests(callers, model)
     check_instances(callers, model)
     check_said(line.said, model)
-    calls = session.router.pending
-    assert len(calls) == calls._expected == 0
-    assert calls._early._events == {}
-    assert calls._early._size == 0
+    pending = session.router.pending
+    assert len(pending) == pending._expected == 0
+    assert pending._early._events == {}
+    assert pending._early._size == 0
     assert session.router._blobs._buffered == 0
 
 
 def check_memory(callers: Callers, limit: int, spills: int) -> None:
     queues = [held.events for held in callers.instances if held is not None]
-    # Beside that, there may be what consumers have brought back from the disk: of each queue what was written
-    # there at once.
+    # In addition, each queue may hold events that its consumer has read back: as much as was written at once.
     back = 2 * READ_SIZE * len(queues) if spills else 0
-    # The session looks again when it's an eighth more.
+    # The session counts again when there may be an eighth more.
     assert sum(events.memory_size() for events in queues) <= limit + limit // 8 + back
 
 
-def check_calls(callers: Callers, model: Model) -> None:
-    for corr_id, call in callers.calls.items():
+def check_requests(callers: Callers, model: Model) -> None:
+    for corr_id, request in callers.requests.items():
         expected = model.outcomes.get(corr_id)
         if expected is None:  # given up, and never answered
-            assert not call.settled
+            assert not request.settled
         elif isinstance(expected, type):
-            assert type(call.error) is expected, f"{corr_id}: {call.error!r}, {call.answer}"
+            assert type(request.error) is expected, f"{corr_id}: {request.error!r}, {request.answer}"
         else:
-            # Floats that are no numbers equal nothing, themselves included.
-            assert repr(call.answer) == repr(expected), f"{corr_id}: {call.error!r}"
+            # NaN is not equal to itself, so the text is compared.
+            assert repr(request.answer) == repr(expected), f"{corr_id}: {request.error!r}"
 
 
 def check_instances(callers: Callers, model: Model) -> None:
@@ -113,7 +113,7 @@ def check_instances(callers: Callers, model: Model) -> None:
 
 
 def comparable(received: Any) -> Any:
-    """An event with the name of its blob, if it is one; or the type of an error."""
+    """Return an event with the name of its blob, if it has one; or the type of an error."""
     return received if isinstance(received, type) else (*received, getattr(received[1], "name", None))
 
 
@@ -134,11 +134,11 @@ def check_said(said: bytearray, model: Model) -> None:
     assert closes <= 1
 
 
-# --- what happens -----------------------------------------------------------------------------------------
+# --- what the fuzzer decides ------------------------------------------------------------------------------
 
 
 def conversation(source: Source, callers: Callers, generation: str | None) -> Iterator[Step]:
-    """Tell, as the fuzzer decides, what comes with each read, and what callers do in between."""
+    """Yield the bytes of each read, and the callers' actions in between, as the fuzzer decides."""
     actions = (callers.launch, callers.ask, callers.give_up, callers.forget, callers.receive, callers.decide)
     spoken, told = generation, 0
     data = b""
@@ -167,7 +167,7 @@ def conversation(source: Source, callers: Callers, generation: str | None) -> It
 
 
 def to_witness(spoken: str | None, number: int) -> bytes:
-    """Tell the witness a number, in whatever generation of the protocol is spoken."""
+    """Return a message with a number to the witness, in the generation of the protocol that is spoken."""
     event = (
         {"type": "process_event", "process_id": WITNESS, "event": "message", "value": f"event {number}"}
         if spoken == "process"
@@ -177,7 +177,7 @@ def to_witness(spoken: str | None, number: int) -> bytes:
 
 
 def says(source: Source, kind: int) -> bytes:
-    """Whatever a server may say; see the module ``grammar``."""
+    """Return anything that a server may send; see the module ``grammar``."""
     if kind == 7:
         return grammar.frame(TEXT, grammar.json_text(source))
     if kind == 8:
@@ -202,7 +202,7 @@ def frame_of(message: dict[str, Any]) -> bytes:
     return grammar.frame(BINARY, pack(message))
 
 
-# --- to begin with ----------------------------------------------------------------------------------------
+# --- first inputs -----------------------------------------------------------------------------------------
 
 # Decisions of conversation().
 LAUNCH, ASK, GIVE_UP, FORGET, RECEIVE, DECIDE = (bytes((12, action)) for action in range(6))
@@ -210,14 +210,14 @@ TO_WITNESS = b"\5"
 
 
 def raw(message: dict[str, Any]) -> bytes:
-    """Have the server say a message, to the letter."""
+    """Return the decisions that make the server send exactly this message."""
     data = frame_of(message)
     return bytes((11, len(data))) + data
 
 
 def seeds() -> Iterator[bytes]:
     chunk = grammar.chunks(b"a blob", 2)
-    granted = {"type": "instance_launch_result", "corr_id": 1, "successful": True, "message": "first"}
+    answer = {"type": "instance_launch_result", "corr_id": 1, "successful": True, "message": "first"}
     event = {"type": "instance_event", "instance_id": "first", "event": 0, "message": "text"}
     end = {**event, "event": 1}
     blob = [
@@ -233,28 +233,28 @@ def seeds() -> Iterator[bytes]:
         for part in chunk
     ]
     pong = {"type": "response", "corr_id": 2, "successful": True, "result": "Pong"}
-    launched = LAUNCH + b"\0" + raw(granted)
+    launched = LAUNCH + b"\0" + raw(answer)
     for start in (b"\0\0", b"\0\3", b"\2\0"):
         yield start + launched + TO_WITNESS + raw(event) + RECEIVE + b"\1" + TO_WITNESS + raw(end)
         yield start + launched + ASK + b"\0" + b"".join(map(raw, blob)) + raw(pong) + raw(event)
         yield start + launched + raw(blob[0]) + FORGET + b"\1" + raw(event) + TO_WITNESS
-        yield start + LAUNCH + b"\0" + GIVE_UP + b"\0" + raw(granted) + raw(event) + raw(end)
+        yield start + LAUNCH + b"\0" + GIVE_UP + b"\0" + raw(answer) + raw(event) + raw(end)
         yield start + ASK + b"\1" + raw({"type": "live_instances", "corr_id": 1, "instances": [{"id": "first"}]})
         yield start + ASK + b"\2" + raw({"type": "challenge", "corr_id": 1, "challenge": "AAAA"}) + DECIDE + b"\0"
 
-    granted = {"type": "response", "corr_id": 1, "ok": True, "result": "first"}
+    answer = {"type": "response", "corr_id": 1, "ok": True, "result": "first"}
     event = {"type": "process_event", "process_id": "first", "event": "stdout", "value": "text"}
     end = {**event, "event": "return"}
     file = {"type": "file", "process_id": "first", "file_hash": chunk[0].hash, "total_chunks": 1, "chunk_index": 0}
     launch = LAUNCH + b"\2"
     for start in (b"\1\0", b"\1\3", b"\2\0" + DECIDE + b"\1"):
-        yield start + launch + raw(event) + raw(granted) + TO_WITNESS + raw(event) + raw(end)
-        yield start + launch + raw(event) + raw(end) + raw(granted)
-        # What comes while nobody waits for an instance is nobody's, whoever is called so later.
-        yield start + launch + raw(granted) + raw(end) + raw(event) + launch + raw({**granted, "corr_id": 2})
-        yield start + launch + raw(granted) + raw({**file, "chunk_data": b"a blob", "name": "x.txt"}) + raw(end)
+        yield start + launch + raw(event) + raw(answer) + TO_WITNESS + raw(event) + raw(end)
+        yield start + launch + raw(event) + raw(end) + raw(answer)
+        # Events that arrive while no launch is pending belong to no instance, not even to a later one of that id.
+        yield start + launch + raw(answer) + raw(end) + raw(event) + launch + raw({**answer, "corr_id": 2})
+        yield start + launch + raw(answer) + raw({**file, "chunk_data": b"a blob", "name": "x.txt"}) + raw(end)
         yield (
-            start + launch + raw(granted) + raw(event) + TO_WITNESS + bytes((7, 0, 3))
+            start + launch + raw(answer) + raw(event) + TO_WITNESS + bytes((7, 0, 3))
         )  # the streams are aborted
         yield start + ASK + b"\0" + bytes((7, 0, 2)) + TO_WITNESS  # a message of ours is refused
 

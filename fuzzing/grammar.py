@@ -1,7 +1,7 @@
-"""What a server might say, as the fuzzer decides: MessagePack values, messages of both generations, frames.
+"""Makes what a server might send, as the fuzzer decides: MessagePack values, messages of both generations, frames.
 
-All of it is made as bytes rather than as objects, so that it can be wrong in ways that no encoder would be: text
-that is not UTF-8, a key twice, a claim of elements that don't come.
+This module makes bytes rather than objects, because bytes can be wrong in ways in which no encoder's output is:
+text that is not UTF-8, a key twice, a claim of elements that don't come.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ NUMBERS = tuple(
     )
 )
 
-#: Claims of more than there is: arrays, maps, text, bytes and extensions of 4 Gi, and of 60 000.
+#: Headers that claim more than follows: arrays, maps, text, bytes and extensions of 4 Gi, and of 60 000.
 CLAIMS = (
     b"\xdd\xff\xff\xff\xff",
     b"\xdf\xff\xff\xff\xff",
@@ -42,7 +42,7 @@ MAX_DEPTH = 4
 
 
 def value(source: Source, depth: int = 0) -> bytes:
-    """Any MessagePack value; perhaps one that is none."""
+    """Return any MessagePack value, perhaps a malformed one."""
     kind = source.number() % 16
     if kind < 3:
         return (b"\xc0", b"\xc2", b"\xc3")[kind]
@@ -76,7 +76,7 @@ def value(source: Source, depth: int = 0) -> bytes:
 
 
 def text(data: bytes) -> bytes:
-    """A MessagePack text of up to 65 535 bytes, whether they are UTF-8 or not."""
+    """Return a MessagePack text of up to 65 535 bytes, whether they are UTF-8 or not."""
     return (b"\xd9" + bytes((len(data),)) if len(data) < 256 else b"\xda" + struct.pack("!H", len(data))) + data
 
 
@@ -86,7 +86,7 @@ def binary(data: bytes) -> bytes:
 
 # --- messages ---------------------------------------------------------------------------------------------
 
-#: Instances that may be launched. What they are called is also what a granted launch says.
+#: Ids of instances that may be launched. The answer to a successful launch contains one of them.
 IDS = (b"first", b"second", b"third", b"")
 
 #: The fields of every message that a server sends, in both generations.
@@ -100,7 +100,7 @@ FIELDS: dict[bytes, tuple[bytes, ...]] = {
     b"streaming_output": (b"instance_id", b"output"),
     b"download_blob": (b"corr_id", b"instance_id", b"blob_hash", b"chunk_index", b"total_chunks", b"chunk_data"),
     b"server_event": (b"message",),
-    b"response ": (b"corr_id", b"ok", b"result"),  # of the process protocol; the space goes
+    b"response ": (b"corr_id", b"ok", b"result"),  # of the process protocol; the space is stripped
     b"process_event": (b"process_id", b"event", b"value"),
     b"file": (b"process_id", b"file_hash", b"chunk_index", b"total_chunks", b"chunk_data", b"name"),
 }
@@ -133,7 +133,7 @@ TEXTS = (
 
 
 class Chunk(NamedTuple):
-    """One chunk of a blob that is what it says."""
+    """One valid chunk of a blob."""
 
     hash: str
     index: int
@@ -153,7 +153,7 @@ CHUNKS = tuple(chunk for blob in BLOBS for count in (1, 2, 3) for chunk in chunk
 
 
 def message(source: Source) -> bytes:
-    """A message of a type that there is, some of whose fields may be missing, wrong or there twice."""
+    """Return a message of a known type, some of whose fields may be missing, wrong or present twice."""
     kind = source.pick(TYPES)
     chunk = source.pick(CHUNKS) if b"chunk_data" in FIELDS[kind] else CHUNKS[0]
     pairs = [text(b"type") + text(kind.strip())]
@@ -168,7 +168,7 @@ def message(source: Source) -> bytes:
 
 
 def right(name: bytes, source: Source, chunk: Chunk) -> bytes:
-    """Something that a field may contain."""
+    """Return a value that the field may contain."""
     if name == b"corr_id":
         return bytes((source.number() % 16,))
     if name in (b"instance_id", b"process_id"):
@@ -213,7 +213,7 @@ JSON = tuple(
 
 
 def json_text(source: Source) -> bytes:
-    """The contents of a text frame: one that 0.5 sends, or JSON that nests, or anything else."""
+    """Return the contents of a text frame: one that 0.5 sends, nested JSON, or anything else."""
     kind = source.number() % 8
     if kind < 5:
         return source.pick(JSON)
@@ -222,33 +222,33 @@ def json_text(source: Source) -> bytes:
 
 # --- frames -----------------------------------------------------------------------------------------------
 
-#: FIN, the reserved bits and the opcode: what there is, and some of what there isn't.
+#: First bytes of a frame (FIN, the reserved bits and the opcode): all valid ones, and some invalid ones.
 FIRST_BYTES = (0x82, 0x02, 0x80, 0x00, 0x81, 0x01, 0x88, 0x89, 0x8A, 0x09, 0x83, 0x8B, 0xC2, 0x92)
 
 SIZES = (0, 1, 2, 125, 126, 127, 1000, 65_535, 65_536, 70_000, 140_000)
 
 
 def frame(opcode: int, payload: bytes = b"", *, fin: bool = True) -> bytes:
-    """A frame as a server sends it."""
+    """Return a frame as a server sends it."""
     return head(opcode | (0x80 if fin else 0), len(payload)) + payload
 
 
 def head(first: int, size: int) -> bytes:
-    """The head of a frame, in the shortest form."""
+    """Return the head of a frame, in the shortest form."""
     if size < 126:
         return bytes((first, size))
     return struct.pack("!BBH", first, 126, size) if size < 65536 else struct.pack("!BBQ", first, 127, size)
 
 
 def frames(source: Source) -> Iterator[bytes]:
-    """Frames of all kinds, whose payloads mean nothing."""
+    """Yield frames of all kinds, whose payloads mean nothing."""
     while source:
         kind = source.number() % 4
         first = source.pick(FIRST_BYTES)
         if kind == 0:
             data = source.piece()
             yield head(first, len(data)) + data
-        elif kind == 1:  # any length in any form, and a payload of another one
+        elif kind == 1:  # any length in any form, and a payload of another length
             form = source.pick((1, 3, 9))
             length = {1: b"", 3: b"\x7e", 9: b"\x7f"}[form] + source.take(max(1, form - 1))
             yield bytes((first,)) + length + source.piece()

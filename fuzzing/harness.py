@@ -1,8 +1,8 @@
-"""What all targets share: taking decisions from bytes, and where their inputs are kept.
+"""Turns bytes into decisions for all targets, knows where their inputs are kept, and runs libFuzzer.
 
-A target is a module with two functions: ``check(data)``, which does something with the bytes and raises if a
-promise is broken, and ``seeds()``, which yields inputs to begin with. Neither needs atheris, which only
-:func:`fuzz` imports: the tests call ``check`` with the kept inputs.
+A target is a module with two functions: ``check(data)``, which uses the bytes and raises if a promise is broken,
+and ``seeds()``, which yields the first inputs. Neither needs atheris, which only :func:`fuzz` imports: the tests
+call ``check`` with the kept inputs.
 """
 
 from __future__ import annotations
@@ -20,20 +20,21 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: The targets, and how their shares of the time relate.
+#: The targets, each with its share of the time.
 TARGETS = {"frames": 1, "messages": 1, "blobs": 1, "session": 3}
 
 ROOT = Path(__file__).parent
 
-#: The most bytes of one input. What needs more is made by a decision: a frame of 70 000 bytes takes three.
+#: The most bytes of one input. Longer data is made by a decision: a frame of 70 000 bytes takes three bytes.
 MAX_INPUT = 2048
 
 
 class Source:
-    """Decisions, taken from bytes one after the other; when they are used up, every further one is 0.
+    """Takes decisions from bytes, one after another; when the bytes are used up, every further decision is 0.
 
-    Not ``atheris.FuzzedDataProvider``: the kept inputs have to mean the same without atheris, and in its next
-    version. Bytes are used in order, so that an input can be cut off anywhere and one decision changed alone.
+    This is not ``atheris.FuzzedDataProvider``, because the kept inputs have to mean the same without atheris, and
+    with its next version. Bytes are used in order, so that an input can be cut off anywhere, and one decision can
+    be changed alone.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -59,7 +60,7 @@ class Source:
         return things[self.number() % len(things)]
 
     def piece(self) -> bytes:
-        """Return up to 255 bytes, whose number comes first."""
+        """Return up to 255 bytes; the first byte is their number."""
         return self.take(self.number())
 
     def rest(self) -> bytes:
@@ -69,9 +70,8 @@ class Source:
 
 def feed(reader: Any, data: bytes, size: int = sys.maxsize) -> list[tuple[int, bytes | str]]:
     """Give a ``FrameReader`` bytes, ``size`` at a time, up to its first error; return copies of the messages."""
-    from pie_sync._transport.frames import (
-        opcode_and_payload,  # here: a target decides when it is imported, and instrumented
-    )
+    # Imported here, because a target decides when this module is imported and instrumented.
+    from pie_sync._transport.frames import opcode_and_payload
 
     messages: list[tuple[int, bytes | str]] = []
     left = memoryview(data)
@@ -96,21 +96,21 @@ def corpus(target: str) -> Path:
 
 
 def kept_inputs(target: str) -> Iterator[Path]:
-    """Yield the files with a target's kept inputs: what covers most with least, and what was once a finding."""
+    """Yield the files with a target's kept inputs: those of the corpus, and former findings."""
     for folder in (corpus(target), ROOT / "findings" / target):
         if folder.is_dir():
             yield from sorted(path for path in folder.iterdir() if path.is_file())
 
 
 def fuzz(target: str, arguments: list[str]) -> None:
-    """Fuzz one target in this process, which ends with it. ``arguments`` are libFuzzer's."""
+    """Fuzz one target in this process, and end the process. ``arguments`` are libFuzzer's."""
     import atheris
 
-    # Imported here for the first time: code that was imported before would not tell what is covered.
+    # The first import must be here: code that was imported before is not instrumented.
     with atheris.instrument_imports(include=["pie_sync"]):
         module = load(target)
     logging.disable()
-    # In place of a program's name: when it merges, libFuzzer has a shell start this again.
+    # This replaces the name of the program: to merge inputs, libFuzzer starts it again in a shell.
     program = f"{shlex.quote(sys.executable)} -m fuzzing.harness {target}"
     atheris.Setup([program, f"-max_len={MAX_INPUT}", *arguments], module.check)
     atheris.Fuzz()

@@ -1,4 +1,4 @@
-"""A plain model of a session, without queues, batches and locks: what everybody must get of what happened."""
+"""A plain model of a session, without queues, batches and locks: what each caller must receive."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pie_sync._transport.frames import BINARY, CLOSE, PING, TEXT, FrameReader
 if TYPE_CHECKING:
     from pie_sync._session.pending_request import PendingRequest
 
-#: The instance that is there from the beginning, and that nothing but its own events may concern.
+#: The instance that exists from the beginning, and that only its own events may affect.
 WITNESS = "the witness"
 
 MAX_MESSAGE_SIZE = 100_000
@@ -21,12 +21,12 @@ MAX_BLOB_SIZE = 3000
 
 
 class Model:
-    """What a session does, in the plainest way.
+    """Does what a session does, in the plainest way.
 
     Attributes:
-        outcomes: what each call gets, by its correlation id: an answer, or an exception's type.
-        instances: what each instance gets, in the order in which they came to be.
-        pings: what the server has sent in pings.
+        outcomes: the outcome of each request, by its correlation id: an answer, or an exception's type.
+        instances: the events and errors of each instance, in the order of their launches.
+        pings: the payloads of the server's pings.
     """
 
     def __init__(self, decoder: Any) -> None:
@@ -44,18 +44,18 @@ class Model:
         self._add_instance(WITNESS)
 
     def replay(self, journal: list[Any]) -> None:
-        """Go through all that happened: what came with each read, and what callers did."""
+        """Go through the journal: the bytes of each read, and the actions of the callers."""
         for what, *more in journal:
             if self._is_over:
                 break
             if what == "data":
                 self._read(*more)
-            elif what == "call":
+            elif what == "request":
                 self._waiting[more[0]] = more[1]
             elif what == "given up":
-                call = self._waiting.pop(more[0], None)
-                if call is not None and call.on_success is not None:
-                    self._given_up[more[0]] = call
+                request = self._waiting.pop(more[0], None)
+                if request is not None and request.on_success is not None:
+                    self._given_up[more[0]] = request
                 self._settle()
             elif what == "forgotten":
                 for instance_id, expected in list(self._known.items()):
@@ -63,7 +63,7 @@ class Model:
                         self._end(instance_id)
             else:
                 (self._decoder,) = more
-        # The end of the line, or what came before it.
+        # The line has ended, or the connection was ended before.
         for corr_id in self._waiting:
             self.outcomes[corr_id] = PieConnectionError
         for expected in self._known.values():
@@ -75,7 +75,7 @@ class Model:
         ending = CLOSE in opcodes or self._frames.error is not None
         if CLOSE in opcodes:
             del messages[opcodes.index(CLOSE) :]
-        # Pings are answered first, whatever comes of the other messages.
+        # The session answers pings first, whatever the other messages do.
         self.pings += [payload for opcode, payload in messages if opcode == PING]
         for opcode, payload in messages:
             if opcode == TEXT:
@@ -111,14 +111,14 @@ class Model:
             self._take_of_instance(decoded[0], decoded[1:])
 
     def _take_answer(self, answer: Answer | InstanceList) -> None:
-        call = self._waiting.get(answer.corr_id) or self._given_up.get(answer.corr_id)
-        if call is None:
+        request = self._waiting.get(answer.corr_id) or self._given_up.get(answer.corr_id)
+        if request is None:
             return
         refused = isinstance(answer, Answer) and not answer.ok
         self.outcomes[answer.corr_id] = answer
-        if answer.kind not in call.kinds and not (refused and answer.kind == "response"):
+        if answer.kind not in request.kinds and not (refused and answer.kind == "response"):
             self.outcomes[answer.corr_id] = ProtocolError
-        elif call.on_success is not None and isinstance(answer, Answer) and not refused:
+        elif request.on_success is not None and isinstance(answer, Answer) and not refused:
             if answer.text in self._known:
                 self.outcomes[answer.corr_id] = ProtocolError
             else:
@@ -133,7 +133,8 @@ class Model:
 
     @property
     def _expects_instances(self) -> bool:
-        return any(call.on_success for calls in (self._waiting, self._given_up) for call in calls.values())
+        pending = [*self._waiting.values(), *self._given_up.values()]
+        return any(request.on_success for request in pending)
 
     def _add_instance(self, instance_id: str) -> None:
         self._known[instance_id] = []

@@ -91,9 +91,10 @@ class PieClient:
         max_message_size: the most bytes of one message from the server; a bigger one ends the connection.
         max_blob_size: the most bytes of one blob from an instance, and of all incomplete ones together; a bigger
             one is an error on that instance.
-        max_buffered_bytes: the most memory for events that nobody has consumed yet, over all instances. Further
-            events wait in an unnamed temporary file, and are read back in order, some 256 KiB of an instance at a
-            time.
+        max_buffered_bytes: the most memory, in bytes, for events that nobody has consumed yet, over all instances
+            and all connections of this client. Further events wait in unnamed temporary files, and are read back
+            in order, some 64 KiB of an instance at a time. If there is no place for such files, the fullest
+            instances lose their newest events, but not their end: a PieError in their place says how many.
         reconnect: when the connection is lost, connect again, authenticate as before, and attach to the instances
             that it had, so that receiving from them goes on where it was. Requests that were waiting for an
             answer fail all the same (they may have happened); new ones wait for the connection. Pie 0.5 ends

@@ -16,22 +16,22 @@ from tests.programs import add_programs
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: How long a thread may take to end after its test. It is waited for, not slept through.
+#: How many seconds a thread may take to end after its test.
 THREAD_GRACE = 5.0
 
 
 def pytest_configure() -> None:
-    # A shell lets what it runs in the background ignore Ctrl-C, which many tests are about.
+    # A shell's background jobs ignore Ctrl-C, which many tests need.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """With several processes (``-n``), give each the next test, but all of the real server's to one.
+    """With several processes (``-n``), give each the next test, but all tests of the real server to one process.
 
-    So the server is booted once, and only one test at a time measures how it behaves. The largest group is begun
-    first, which is that one.
+    So the real server is booted once, and only one test at a time measures its behaviour. The largest group, which
+    is that one, begins first.
     """
     from xdist.scheduler import LoadScopeScheduling
 
@@ -70,7 +70,7 @@ def client(server: LocalServer) -> Iterator[PieClient]:
 
 @pytest.fixture(scope="session")
 def key_file(tmp_path_factory: pytest.TempPathFactory):
-    """An Ed25519 key made by ssh-keygen; the public half is beside it, with the ending .pub."""
+    """An Ed25519 key made by ssh-keygen; the public half is in a file beside it, with the suffix .pub."""
     import subprocess
 
     path = tmp_path_factory.mktemp("keys") / "id_ed25519"

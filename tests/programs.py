@@ -32,7 +32,7 @@ def blob_echo(context: ProgramContext) -> str:
 
 
 def talk(context: ProgramContext) -> str:
-    """Send one of everything."""
+    """Send output, messages and a blob."""
     context.stdout("out 1\n")
     context.stderr("err 1\n")
     context.send("message 1")

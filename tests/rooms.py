@@ -1,4 +1,4 @@
-"""The rooms of pie_sync: what docs/architecture.md says of them, and what each imports."""
+"""Reads the rooms of pie_sync from docs/architecture.md, and the imports of each module."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "pie_sync"
 
-#: Modules without a rule: one says which names are public, the other has a number.
+#: Modules without a rule: one lists the public names, the other has the version.
 WITHOUT_RULE = {"__init__.py", "_version.py"}
 
 
 def rooms() -> dict[str, set[str]]:
-    """The rooms that docs/architecture.md lists, each with the rooms that it may import."""
+    """Return the rooms that docs/architecture.md lists, each with the rooms that it may import."""
     text = (ROOT / "docs" / "architecture.md").read_text().split("## Rooms")[1]
     rows = [line.split("|") for line in text.splitlines() if line.startswith("| `")]
     return {re.findall("`(.*?)`", row[1])[0]: set(re.findall("`(.*?)`", row[3])) for row in rows}
@@ -25,14 +25,14 @@ def modules() -> list[Path]:
 
 
 def room_of(module: Path) -> str:
-    """The folder of a module, with a slash behind it, or the module itself where a folder has several rooms."""
+    """Return a module's folder with a slash at its end, or the module itself in a folder with several rooms."""
     parts = module.relative_to(PACKAGE).parts
     depth = 2 if parts[0] == "testing" else 1
     return "/".join(parts) if len(parts) <= depth else "/".join(parts[:depth]) + "/"
 
 
 def imported_modules(module: Path) -> set[Path]:
-    """The modules of the package that a module imports: at once, in a function, or for the type checker only."""
+    """Return the modules of the package that a module imports, also in a function or for the type checker only."""
     found = set()
     for node in ast.walk(ast.parse(module.read_text())):
         if isinstance(node, ast.Import):

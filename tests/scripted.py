@@ -1,6 +1,6 @@
-"""A server that says what a test tells it to: for faults that no real server can be made to show.
+"""A server whose messages are scripted by a test: for faults that no real server can be made to show.
 
-Its WebSocket is real (the ``websockets`` library), only the conversation is scripted.
+Its WebSocket is real (the ``websockets`` library); only the messages are scripted.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ AUTHENTICATED = "Authenticated (Engine disabled authentication)"
 
 
 class Peer:
-    """The server's end of one connection, with the messages that a script needs."""
+    """The server's end of one connection, with methods for the messages that a script needs."""
 
     def __init__(self, connection: ServerConnection) -> None:
         self.connection = connection
 
     def receive(self, timeout: float = 10) -> dict[str, Any]:
-        """Return the next message; pass over the other generation's, as a server of the instance protocol does."""
+        """Return the next message; skip those of the process protocol, like a server of the instance protocol."""
         while True:
             message = msgpack.unpackb(self.connection.recv(timeout))
             if message["type"] != "auth_identify":
@@ -39,13 +39,13 @@ class Peer:
         self.send(type="response", corr_id=request["corr_id"], successful=successful, result=result)
 
     def authenticate(self) -> None:
-        """Let the client in, whoever it says it is."""
+        """Authenticate the client, under any name."""
         request = self.receive()
         assert request["type"] == "identification"
         self.respond(request, AUTHENTICATED)
 
     def launch(self, instance_id: str = "instance-1") -> None:
-        """Answer the launch that comes next."""
+        """Answer the next launch."""
         request = self.receive()
         assert request["type"].startswith("launch_instance")
         self.send(type="instance_launch_result", corr_id=request["corr_id"], successful=True, message=instance_id)
@@ -56,7 +56,7 @@ class Peer:
 
 @contextmanager
 def scripted_server(script: Callable[[Peer], None], **options: Any):
-    """Serve every connection by ``script``; yield the URI. What a script raises fails the test."""
+    """Serve every connection with ``script``; yield the URI. An exception of the script fails the test."""
     failures: list[BaseException] = []
 
     def handler(connection: ServerConnection) -> None:
@@ -81,7 +81,7 @@ def scripted_server(script: Callable[[Peer], None], **options: Any):
 
 
 def wait_for_close(peer: Peer, *, answer_pings: bool = False) -> None:
-    """End a script by waiting until the client goes."""
+    """Wait until the client closes the connection."""
     try:
         while True:
             request = msgpack.unpackb(peer.connection.recv(60))

@@ -83,3 +83,24 @@ def test_a_pure_module_imports_no_socket_thread_or_clock(module):
         elif isinstance(node, ast.ImportFrom) and not node.level:
             found.add((node.module or "").split(".")[0])
     assert not found & IMPURE
+
+
+#: Modules that are tested with another one, and why.
+TESTED_ELSEWHERE = {
+    "_session/pending_request.py": "is one entry of pending_requests.py",
+}
+
+
+def test_the_tests_mirror_the_rooms():
+    """``_session/router.py`` is tested by ``tests/session/test_router.py``, or in a folder below that."""
+    missing = []
+    for module in modules():
+        path = module.relative_to(PACKAGE)
+        if module.name in ("__init__.py", "__main__.py", "_version.py") or path.as_posix() in TESTED_ELSEWHERE:
+            continue
+        *folders, name = (part.lstrip("_") for part in path.parts)
+        tests = ROOT.joinpath("tests", *folders)
+        found = tests.rglob(f"test_{name}") if folders else tests.glob(f"test_{name}")
+        if not any(found):
+            missing.append(path.as_posix())
+    assert not missing

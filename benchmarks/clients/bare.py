@@ -1,8 +1,8 @@
-"""No client at all: the same bytes over a bare socket.
+"""Sends and receives the same bytes over a bare socket, without a client.
 
-Events are counted and dropped; a blob is kept, in memory that is allocated once; what is sent is ready-made.
+It counts and drops events, keeps a blob in memory that is allocated once, and sends prepared frames.
 
-This is the limit that the load source, the loopback device and the machine set to every client.
+Its speed is the limit that the load source, the loopback device and the machine set for every client.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The official async client, pie-client 0.2.1, in an environment of its own."""
+"""Measures the official async client, pie-client 0.2.1, in an environment of its own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from task import Clock, blocking, check, payload, run
 
 
 async def events(uri: str, instances: int, count: int, size: int) -> dict[str, Any]:
-    """One task for each instance."""
+    """Consume each instance in a task of its own."""
 
     async def consume(instance: Instance) -> int:
         number = 1

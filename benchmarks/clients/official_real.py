@@ -1,4 +1,4 @@
-"""The official async client, pie-client 0.5.3, on a real server of Pie 0.5."""
+"""Measures the official async client, pie-client 0.5.3, on a real server of Pie 0.5."""
 
 from __future__ import annotations
 

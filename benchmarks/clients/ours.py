@@ -1,4 +1,4 @@
-"""pie-sync, as a user would use it."""
+"""Measures pie-sync, used as a user would."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pie_sync import Event, Instance, PieClient
 
 
 def events(uri: str, instances: int, count: int, size: int, by: str = "iteration") -> dict[str, Any]:
-    """One consumer thread for each instance; the main thread if there's only one."""
+    """Consume each instance in a thread of its own; the first one in the main thread."""
     counted = []
 
     def iterate(instance: Instance) -> None:
@@ -52,10 +52,10 @@ def events(uri: str, instances: int, count: int, size: int, by: str = "iteration
 
 
 def scaling(uri: str, instances: int, count: int, size: int, burst: int) -> dict[str, Any]:
-    """First everything arrives, then one thread consumes it all.
+    """Let all events arrive, then consume them in one thread.
 
-    So nothing differs between one instance and ten thousand but their number: as many events wait in memory. The
-    end of an instance is no more part of it than its launch.
+    So only the number of instances differs: the same number of events waits in memory. The clock includes neither
+    the launches nor the ends of the instances.
     """
     number = 0
     with connected(uri) as client:

@@ -1,4 +1,4 @@
-"""pie-sync on a real server of Pie 0.5."""
+"""Measures pie-sync on a real server of Pie 0.5."""
 
 from __future__ import annotations
 

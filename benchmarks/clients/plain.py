@@ -1,6 +1,6 @@
-"""A blocking client built in the plain way: websocket-client, a thread that receives, a queue.Queue each.
+"""A plain blocking client: websocket-client, a thread that receives, a queue.Queue for each instance.
 
-It is what one would write in an hour, honestly: no error handling that would cost time, nothing made slow.
+It has no error handling that would cost time, and nothing that makes it slow on purpose.
 """
 
 from __future__ import annotations

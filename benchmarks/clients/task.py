@@ -1,4 +1,4 @@
-"""What every measured client is told, and how it tells its result. Standard library only: it runs everywhere."""
+"""Reads a measured client's task and prints its result. Standard library only, to run in every environment."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Callable
 
 
 class Clock:
-    """Measures the part of a program between ``start`` and ``stop``, in seconds of time and of processor."""
+    """Measures time and processor time between ``start`` and ``stop``, in seconds."""
 
     def start(self) -> None:
         self._cpu = process_time()
@@ -22,18 +22,18 @@ class Clock:
 
 
 def payload(size: int) -> bytes:
-    """Something to upload that is neither a file nor all zeros."""
+    """Return bytes to upload that are not all zeros."""
     return (bytes(range(256)) * (size // 256 + 1))[:size]
 
 
 def check(counted: int, expected: int) -> None:
-    """Nothing is fast that loses events."""
+    """End the process if events are missing: the speed of a client that loses events does not count."""
     if counted != expected:
         raise SystemExit(f"{counted} events arrived, not {expected}")
 
 
 def blocking(kinds: dict[str, Callable[..., Any]]) -> dict[str, Callable[..., Any]]:
-    """Make functions of coroutine functions."""
+    """Turn coroutine functions into blocking functions."""
 
     def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
         return lambda *args, **numbers: asyncio.run(function(*args, **numbers))
@@ -42,6 +42,6 @@ def blocking(kinds: dict[str, Callable[..., Any]]) -> dict[str, Callable[..., An
 
 
 def run(kinds: dict[str, Callable[..., dict[str, Any]]]) -> None:
-    """Do what the command line says: the server's URI, the kind of work, and its numbers. Print the result."""
+    """Do the work on the command line (the server's URI, the kind of work, its numbers), and print the result."""
     _, uri, work, numbers = sys.argv
     print(json.dumps(kinds[work](uri, **json.loads(numbers))))

@@ -1,7 +1,7 @@
-"""A small application: it prints a summary of each file, made by a program on a Pie server.
+"""A small application that prints a summary of each file, made by a program on a Pie server.
 
-PIE_URI in the environment is the server's address. How such an application is tested is shown in
-test_summarise.py beside this file.
+PIE_URI in the environment is the server's address. test_summarise.py, beside this file, shows how to test such an
+application.
 """
 
 import argparse
@@ -25,7 +25,7 @@ def summarise(client: PieClient, text: str, words: int, timeout: float) -> Optio
     except InstanceFailed:
         return None
     except PieTimeoutError:
-        instance.terminate()  # or it would go on for nobody
+        instance.terminate()  # otherwise the instance would go on
         raise
 
 

@@ -1,4 +1,4 @@
-"""Tests of summarise.py, with the fixtures that pie-sync brings along: a server of its own for each test.
+"""Tests of summarise.py, with pie-sync's fixtures, which give each test a server of its own.
 
 Run them with pytest. They need the extra "testing", and no Pie server.
 """
@@ -10,7 +10,7 @@ import summarise
 
 from pie_sync import Event, PieTimeoutError
 
-#: Every generation of Pie: a test with this parameter runs on each of them.
+#: Runs a test on a server of each generation of Pie.
 every_server = pytest.mark.parametrize(
     "pie_server",
     [{"protocol": protocol} for protocol in ("instance", "process", "process-0.5")],

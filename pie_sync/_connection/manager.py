@@ -7,6 +7,7 @@ import warnings
 import weakref
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
+from .._session.memory_limit import MemoryLimit
 from .._session.session import Session, State
 from .._support.time_limits import Default, TimeLimit, check_timeout
 from ..errors import AuthenticationError, PieConnectionError
@@ -69,7 +70,8 @@ class ConnectionManager:
         self._headers = headers
         self._websocket_options = websocket_options
         self._max_blob_size = max_blob_size
-        self._max_buffered_bytes = max_buffered_bytes
+        # One for all connections: what was lost with one of them may still have events that nobody has consumed.
+        self._memory = MemoryLimit(max_buffered_bytes)
         self._reconnect = reconnect
         self._reconnect_timeout = reconnect_timeout
         self._protocol = protocol
@@ -172,7 +174,7 @@ class ConnectionManager:
             endpoint,
             websocket_options=self._websocket_options,
             max_blob_size=self._max_blob_size,
-            max_buffered_bytes=self._max_buffered_bytes,
+            memory=self._memory,
             predecessor=None if predecessor is None else predecessor.session,
             on_lost=on_lost if self._reconnect else None,
         )

@@ -102,12 +102,18 @@ class BlobAssembler:
         except BlobError:
             self._give_up(instance_id, blob_hash, total, last=index >= total - 1)
             raise
+        except MemoryError:
+            self._give_up(instance_id, blob_hash, total, last=index >= total - 1)
+            raise BlobError(f"blob {blob_hash}: there is no memory for it") from None
         if download.next_index < download.total:
             return None
         self._remove(instance_id, blob_hash)
         if download.hasher.hexdigest() != blob_hash:
             raise BlobError(f"blob {blob_hash}: its {download.size} bytes do not match this hash")
-        return Blob(download.whole(), download.name)
+        try:
+            return Blob(download.whole(), download.name)
+        except MemoryError:
+            raise BlobError(f"blob {blob_hash}: there is no memory for its {download.size} bytes") from None
 
     def forget(self, instance_id: str) -> None:
         """Drop what is incomplete of an instance that has ended."""

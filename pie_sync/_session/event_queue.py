@@ -7,17 +7,18 @@ import threading
 from collections import deque
 from itertools import chain, repeat
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Callable, NoReturn, Union
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, NoReturn, Union
 
+from .._support.time_limits import acquire
 from ..errors import PieError
 from ..events import Event
-from .spill_file import SpillFile, SpillSpace
+from .spill_file import ITEM_SIZE, SpillFile, SpillSpace
 from .waiters import Waiters
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["ITEM_SIZE", "MESSAGE", "Entry", "EventQueue", "Item"]
+__all__ = ["MESSAGE", "Entry", "EventQueue", "Item", "memory_size"]
 
 #: Looked up once: finding it among the members takes as long as making an event.
 MESSAGE = Event.Message
@@ -28,15 +29,27 @@ Item = tuple[Event, Union[str, bytes]]
 #: What may be in the deque of a queue: an event; but a message, the most frequent kind, as its text alone.
 Entry = Union[str, Item]
 
-#: What an event takes in memory besides its text, at the most: the tuple, the head of the str, its place in the
-#: deque.
-ITEM_SIZE = 120
-
-#: About how many bytes of events come back from the disk at a time.
-_PIECE_SIZE = 256 * 1024
-
 #: The waiters of a queue for which nobody has waited yet. Always empty.
 _NOBODY: set[threading.Lock] = set()
+
+
+class _Loss(NamedTuple):
+    """Events that are lost, in their place among the others."""
+
+    number: int
+    reason: str
+
+    def error(self) -> PieError:
+        return PieError(f"{self.number} events are lost: {self.reason}")
+
+
+#: What may be behind the events in memory.
+_Part = Union[Exception, _Loss, "deque[Entry]", SpillFile]
+
+
+def memory_size(data: str | bytes) -> int:
+    """Return how many bytes an event takes in memory: characters take one, two or four, by the widest of them."""
+    return ITEM_SIZE + data.__sizeof__()  # sys.getsizeof() takes five times as long
 
 
 class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at run time before Python 3.9.2
@@ -56,6 +69,8 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
     - Behind the events in memory there may be an overflow: errors, which have their place in the order of events,
       and events on disk (:meth:`spill`). Only a consumer that finds the deque empty looks there, so the overflow
       costs nothing while events come. The end is behind everything else (:meth:`end`).
+    - The mutex guards what is in the overflow. A consumer that reads the disk does not hold it meanwhile, but a
+      lock of that file, which only consumers take: the reader thread never waits for the disk to be read.
     - It is not bounded: the reader thread never waits for a consumer. :class:`MemoryLimit` bounds the memory.
     - It is small, and made quickly: a client may have ten thousand of them.
 
@@ -76,7 +91,6 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
         "_callback",
         "_ending",
         "_errors",
-        "_loss",
         "_overflow",
         "_waiters",
         "fast_path",
@@ -105,17 +119,10 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
         self.waiting: set[threading.Lock] = _NOBODY
         self._waiters: Waiters | None = None
         # Replaced, never changed: the queues that have nothing here, nearly all, have the same nothing.
-        self._overflow: Sequence[Exception | deque[Entry] | SpillFile] = ()
+        self._overflow: Sequence[_Part] = ()
         self._errors = 0
-        # The last error about lost events, and how many it tells.
-        self._loss: tuple[PieError | None, int] = None, 0
         self._ending: Callable[[], Exception] | None = None
         self._callback: Callable[[], None] | None = None  # see call_at_end()
-
-    def __del__(self) -> None:
-        for part in self._overflow:
-            if isinstance(part, SpillFile):
-                part.close()
 
     @property
     def exhausted(self) -> bool:
@@ -128,8 +135,7 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
     def put_batch(self, items: Sequence[Item]) -> None:
         """Add events, wherever their place is, and wake consumers. Never waits for a consumer.
 
-        Raises:
-            OSError: they belong on the disk, and it is full. They are lost.
+        What belongs on the disk stays in memory if the disk takes nothing more.
         """
         with self.mutex:
             if self._overflow:
@@ -143,9 +149,13 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
         """Add events behind what is not in the deque, with the lock held."""
         last = self._overflow[-1]
         if isinstance(last, SpillFile):
-            last.write(items)
-            return
-        if isinstance(last, Exception):
+            try:
+                last.write(items)
+            except (OSError, MemoryError):
+                pass
+            else:
+                return
+        if not isinstance(last, deque):
             last = deque()
             self._overflow = [*self._overflow, last]
         last.extend(items)
@@ -165,7 +175,7 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
         self.put_batch([item])
 
     def qsize(self) -> int:
-        """Return how many events are in memory. Never waits: a consumer that reads the disk holds the lock."""
+        """Return how many events are in memory. Never waits."""
         return len(self.queue)
 
     def empty(self) -> bool:
@@ -202,18 +212,23 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
             Whether it is a new one.
         """
         with self.mutex:
-            is_new = not self._overflow or self._overflow[-1] is not self._loss[0]
-            if is_new:
-                self._errors += 1
-            else:
-                count += self._loss[1]
-                self._overflow = self._overflow[:-1]
-            error = PieError(f"{count} events are lost: {reason}")
-            self._loss = error, count
-            self._overflow = [*self._overflow, error]
+            parts, loss = list(self._overflow), _Loss(count, reason)
+            is_new = not parts or not isinstance(parts[-1], _Loss)
+            self._add_loss(parts, len(parts), loss)
+            self._overflow = parts
             self.fast_path = False
         self._error_was_put()
         return is_new
+
+    def _add_loss(self, parts: list[_Part], index: int, loss: _Loss) -> None:
+        """Put a loss into the overflow, with the lock held; into one that is there already next to it."""
+        for near in (index - 1, index):
+            other = parts[near] if 0 <= near < len(parts) else None
+            if isinstance(other, _Loss):
+                parts[near] = _Loss(other.number + loss.number, loss.reason)
+                return
+        parts.insert(index, loss)
+        self._errors += 1
 
     def _error_was_put(self) -> None:
         with self.mutex:
@@ -264,22 +279,27 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
 
     def _get_slowly(self, block: bool, timeout: float | None) -> Entry:
         deadline = None if timeout is None else monotonic() + timeout
+        if not block:
+            deadline = monotonic()
         while True:
             with self.mutex:
                 entry = self._take()
                 if entry is None and self._ending is not None:
                     raise self._ending()
+            if isinstance(entry, SpillFile):
+                self._load(entry, deadline)
+                continue
             if entry is not None:
                 if self.queue:
                     self._notify(1)
                 return entry
             left = -1 if deadline is None else deadline - monotonic()
-            if not block or (deadline is not None and left <= 0):
+            if deadline is not None and left <= 0:
                 raise queue.Empty
             self._wait(left)
 
-    def _take(self) -> Entry | None:
-        """Take the next event, wherever it is, with the lock held. None if there is none."""
+    def _take(self) -> Entry | SpillFile | None:
+        """Take the next event, with the lock held. None if there is none; if it is on disk, the file."""
         while True:
             try:
                 # Not "if self.queue": a consumer without the lock may be quicker between test and take.
@@ -287,7 +307,10 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
             except IndexError:
                 if not self._overflow:
                     return None
-                self._advance()
+                part = self._overflow[0]
+                if isinstance(part, SpillFile):
+                    return part
+                self._advance(part)
             else:
                 return entry
 
@@ -300,39 +323,60 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
         assert self._waiters is not None
         self._waiters.wait(seconds, lambda: self.queue or self._overflow or self._ending)
 
-    def _advance(self) -> None:
-        """Bring the next of what is behind into the empty deque, with the lock held; raise it if it's an error."""
-        part = self._overflow[0]
-        if isinstance(part, Exception):
+    def _advance(self, part: Exception | _Loss | deque[Entry]) -> None:
+        """Bring the first of the overflow into the empty deque, with the lock held; raise it if it's an error."""
+        if isinstance(part, deque):
+            self._move(part)
             self._overflow = self._overflow[1:]
-            self._errors -= 1
-            # Another consumer may have been woken for what comes behind the error: that's still there.
-            self._notify(1)
-            raise part
-        batch: deque[Any] = part.read() if isinstance(part, SpillFile) else part
+            self._notify(len(self.queue))
+            return
+        self._overflow = self._overflow[1:]
+        self._errors -= 1
+        # Another consumer may have been woken for what comes behind the error: that's still there.
+        self._notify(1)
+        raise part.error() if isinstance(part, _Loss) else part
+
+    def _move(self, batch: deque[Any]) -> None:
         # In one step, without one of Python's in between in which Ctrl-C could come: each event is in one of both.
-        self.queue.extend(map(deque.popleft, repeat(batch, len(batch))))
         # What was behind goes only when it is in the deque: until then put_batch() puts nothing in before it.
-        if not isinstance(part, SpillFile):
-            self._overflow = self._overflow[1:]
-        elif part.size == 0:
-            self._overflow = self._overflow[1:]
-            part.close()
+        self.queue.extend(map(deque.popleft, repeat(batch, len(batch))))
+
+    def _load(self, file: SpillFile, deadline: float | None) -> None:
+        """Bring the next of what is on disk into the empty deque. Blocks while the disk is read.
+
+        Raises:
+            queue.Empty: another consumer was reading from it all the time.
+            OSError: the disk can't be read.
+        """
+        acquired: list[bool] = []
+        try:
+            if not acquire(file.reading, deadline, acquired):
+                raise queue.Empty
+            with self.mutex:
+                if self.queue or not self._overflow or self._overflow[0] is not file:
+                    return  # another consumer was quicker
+            batch = file.read()
+            with self.mutex:
+                self._move(batch)
+                if file.size == 0:
+                    self._overflow = self._overflow[1:]
+        finally:
+            if True in acquired:
+                file.reading.release()
         self._notify(len(self.queue))
 
     # --- memory -----------------------------------------------------------------------------------------
 
     def memory_size(self) -> int:
-        """Return about how many bytes the events in memory take. Costs some 0.04 us for each of them."""
-        parts = [self.queue, *(part for part in self._overflow if isinstance(part, deque))]
-        # A copy: that's one step, where a loop over the deque would fail when a consumer takes from it meanwhile.
-        entries = chain.from_iterable(part.copy() for part in parts)
-        return sum(ITEM_SIZE + len(entry[1] if isinstance(entry, tuple) else entry) for entry in entries)
+        """Return about how many bytes the events in memory take. Costs some 0.1 us for each of them."""
+        # Copies: each is one step, where a loop over the deque would fail when a consumer takes from it meanwhile.
+        parts = [self.queue.copy(), *(part.copy() for part in self._overflow if isinstance(part, deque))]
+        sizes = ((entry[1] if type(entry) is tuple else entry).__sizeof__() for entry in chain(*parts))
+        return int(ITEM_SIZE * sum(map(len, parts)) + sum(sizes))
 
     def spilled_size(self) -> int:
-        """Return how many bytes of events are on disk."""
-        with self.mutex:
-            return sum(part.size for part in self._overflow if isinstance(part, SpillFile))
+        """Return how many bytes of events are on disk. Never waits."""
+        return sum(part.size for part in self._overflow if isinstance(part, SpillFile))
 
     def spill(self, space: SpillSpace | None = None) -> None:
         """Move everything that is in memory to the disk. What comes later goes there too, until it is consumed.
@@ -342,15 +386,15 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
 
         Raises:
             OSError: the disk is full. Nothing is lost: it stays in memory.
+            MemoryError: there is no memory to do it in. The same.
         """
+        space = SpillSpace() if space is None else space
         with self.mutex:
             taken = self._take_all()
             try:
                 front = _on_disk(taken, space)
-                parts = [
-                    _on_disk(list(part), space) if isinstance(part, deque) else part for part in self._overflow
-                ]
-            except OSError:
+                parts = [_on_disk(part, space) if isinstance(part, deque) else part for part in self._overflow]
+            except BaseException:
                 self.queue.extend(taken)
                 self._notify(len(taken))
                 raise
@@ -359,6 +403,40 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
         if self.waiting:
             # Somebody may have looked for events while they were in neither place, and gone to sleep over it.
             self._notify(len(self.waiting))
+
+    def cut(self, size: int, reason: str) -> int:
+        """Lose the newest of the events in memory, until the others take no more than ``size`` bytes.
+
+        An error in their place tells of it. The terminal event is never lost, nor what is on disk.
+
+        Returns:
+            How many are lost.
+        """
+        lost = 0
+        with self.mutex:
+            excess = self.memory_size() - size
+            parts = list(self._overflow)
+            for index in range(len(parts), -1, -1):
+                part = parts[index - 1] if index else self.queue
+                if excess <= 0:
+                    break
+                if isinstance(part, deque):
+                    count, cut_off, end = _cut(part, excess)
+                    excess -= cut_off
+                    lost += count
+                    place = index
+                    if not part and index:
+                        place -= 1
+                        del parts[place]
+                    if end is not None:
+                        parts.insert(place, deque([end]))
+                    if count:
+                        self._add_loss(parts, place, _Loss(count, reason))
+            self._overflow = parts
+            self.fast_path = False  # put_batch() sets it again
+        if lost:
+            self._error_was_put()
+        return lost
 
     def _take_all(self) -> list[Entry]:
         """Empty the deque, while consumers without the lock may be taking from it as well.
@@ -374,24 +452,27 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
             return taken
 
 
-def _on_disk(entries: Sequence[Entry], space: SpillSpace | None) -> SpillFile | None:
-    """Write events to the disk, in pieces that are easily brought back; None for no events."""
+def _cut(part: deque[Entry], excess: int) -> tuple[int, int, Entry | None]:
+    """Take events off the right end of a deque: how many, their size, and the terminal one apart."""
+    count = size = 0
+    end = None
+    try:
+        while size < excess:
+            entry = part.pop()
+            if isinstance(entry, tuple) and entry[0].terminal:
+                end = entry
+            else:
+                count += 1
+                size += memory_size(entry[1] if isinstance(entry, tuple) else entry)
+    except IndexError:
+        pass  # consumers have taken the others
+    return count, size, end
+
+
+def _on_disk(entries: Sequence[Entry], space: SpillSpace) -> SpillFile | None:
+    """Write events to the disk; None for no events."""
     if not entries:
         return None
-    file = SpillFile(space if space is not None and space.enter() else None)
-    try:
-        piece: list[Item] = []
-        size = 0
-        for entry in entries:
-            item = (MESSAGE, entry) if isinstance(entry, str) else entry
-            piece.append(item)
-            size += ITEM_SIZE + len(item[1])
-            if size >= _PIECE_SIZE:
-                file.write(piece)
-                piece, size = [], 0
-        if piece:
-            file.write(piece)
-    except OSError:
-        file.close()
-        raise
+    file = SpillFile(space)
+    file.write((MESSAGE, entry) if isinstance(entry, str) else entry for entry in entries)
     return file

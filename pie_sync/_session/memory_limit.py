@@ -3,21 +3,20 @@
 The reader thread must not stop reading because one instance is not consumed: other instances, answers and pings
 have to go on, and a server stalls *all* its clients when one of them doesn't read. So the reader thread takes
 events from the connection in any case. Past a limit those of the fullest instances go to disk, from where they
-come back in order.
+come back in order. Where there is no disk to take them, the fullest instances lose what is too much.
 
-The queues share their temporary files: 10 000 instances may spill, and a process may have 1 024 open files. With
-a file for each, 500 000 events of 10 000 instances took over ten minutes, since the first file that could not be
-opened counted as a full disk; shared, they take 2 s.
+The queues share their temporary files: 10 000 instances may spill, and a process may have 1 024 open files.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 from time import monotonic
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
-from .event_queue import ITEM_SIZE
+from .event_queue import memory_size
 from .spill_file import SpillSpace
 
 if TYPE_CHECKING:
@@ -29,16 +28,14 @@ __all__ = ["MemoryLimit"]
 
 logger = logging.getLogger("pie_sync.transfer")
 
-#: From how many bytes on a file is large enough, so that the next events go to another one. It is given back when
-#: everything in it is consumed.
-_SPACE_SIZE = 256 * 1024 * 1024
-
 #: How many seconds to look through all events is nothing, also with every event.
 _QUICK = 0.001
 
 
 class MemoryLimit:
-    """The memory limit of all event queues of one session. Only the reader thread uses it.
+    """The memory limit of all event queues of one client, over all its connections. Thread-safe.
+
+    Only reader threads put events in: one, but for the moment in which a connection that was closed still ends.
 
     Args:
         max_bytes: how much memory they may take, about.
@@ -50,24 +47,30 @@ class MemoryLimit:
     def __init__(self, max_bytes: int) -> None:
         self.spills = 0
         self._max_bytes = max_bytes
+        # What is looked for when it is too much: less, so that not every event is too much again.
+        self._goal = max_bytes - max_bytes // 8
+        # Guards everything here but the set of queues. Only reader threads take it.
+        self._lock = threading.Lock()
         # Weak: what belongs to an instance that nobody holds any more takes no memory.
         self._queues: WeakSet[EventQueue] = WeakSet()
         # An upper bound: consumption isn't counted until it matters.
         self._bytes = 0
         self._next_look = max_bytes
-        self._space: SpillSpace | None = None
-        # Why the disk takes nothing more, and from when on to try again, by ``time.monotonic``.
-        self._full: OSError | None = None
+        self._space = SpillSpace()
+        # Why the disk takes nothing more; when to try again, by ``time.monotonic``; and which queues pay for it.
+        self._full: Exception | None = None
         self._next_try = 0.0
+        self._fullest: WeakSet[EventQueue] = WeakSet()
 
     def watch(self, events: EventQueue) -> None:
-        """Count the events of one more instance."""
-        self._queues.add(events)
-        if self._full is not None:
-            events.fast_path = False
+        """Count the events of one more instance, or of one that is on another connection now."""
+        with self._lock:
+            self._queues.add(events)
+            if self._full is not None:
+                events.fast_path = False
 
     def spilled_bytes(self) -> int:
-        """Return how many bytes are on disk. From any thread."""
+        """Return how many bytes are on disk. From any thread; never waits."""
         while True:
             try:
                 queues = list(self._queues)
@@ -78,64 +81,99 @@ class MemoryLimit:
     def put(self, events: EventQueue, items: Sequence[Item]) -> None:
         """Put events into their queue, and whatever is too much onto the disk.
 
-        When the disk is full, what is in memory stays there, and what comes after is lost: the consumer is told.
+        When the disk is full, the fullest queues keep what they have, but for what the others need room for, and
+        lose what comes after, but for the end: the consumer is told.
         """
-        try:
-            if self._full is not None:
-                if monotonic() < self._next_try:
-                    raise self._full.with_traceback(None)
+        with self._lock:
+            pays = events in self._fullest
+            if self._full is not None and (monotonic() >= self._next_try or (pays and events.empty())):
                 self._relieve()  # by now it may have room again, or something may have been consumed
-                self._full = None
+            if events in self._fullest:
+                self._lose(events, items)
+                return
             events.put_batch(items)
-        except OSError as error:
-            if events.put_loss(len(items), f"too many are not consumed, and the disk is full ({error})"):
-                logger.error("events are lost: %s", error)
-        else:
-            self.grown(ITEM_SIZE * len(items) + sum(len(data) for _, data in items))
+            self._grown(sum(memory_size(data) for _, data in items))
+            if self._full is not None:
+                events.fast_path = False  # so that what comes next comes through here as well
+
+    def _lose(self, events: EventQueue, items: Sequence[Item]) -> None:
+        end = items[-1:] if items[-1][0].terminal else []
+        count = len(items) - len(end)
+        if count and events.put_loss(count, self._reason()):
+            logger.error("events are lost: %s", self._full)
+        if end:
+            events.put_batch(end)
+            events.fast_path = False
+
+    def _reason(self) -> str:
+        return f"too many are not consumed, and the disk is full ({self._full})"
 
     def grown(self, size: int) -> None:
-        """Take note that ``size`` bytes of events were put into queues; move some to disk if it is too much."""
+        """Take note that events of ``size`` bytes were put into queues; move some to disk if it is too much."""
+        with self._lock:
+            self._grown(size)
+
+    def _grown(self, size: int) -> None:
         self._bytes += size
-        if self._bytes > self._next_look:
-            try:
-                self._relieve()
-            except OSError as error:
-                logger.error("can't move events that are not consumed to disk: %s", error)
-                for events in self._queues:
-                    events.fast_path = False  # so that all further ones come through put()
+        if self._bytes <= self._next_look:
+            return
+        if self._full is None:
+            self._relieve()
+        else:
+            self._make_room()
 
     def _relieve(self) -> None:
-        """Move the events of the fullest queues to the disk, until what stays in memory is little enough.
-
-        Raises:
-            OSError: the disk is full.
-        """
+        """Move the events of the fullest queues to the disk, until what stays in memory is little enough."""
         begin = monotonic()
+        was_full, self._full = self._full, None
+        sizes = {events: events.memory_size() for events in self._queues}
+        self._bytes = sum(sizes.values())
+        # A queue with a waiting consumer is left alone: a large blob that is about to be taken needs no detour.
+        spillable = {events: size for events, size in sizes.items() if size and not events.waiting}
         try:
-            self._spill_the_fullest()
-        except OSError as error:
-            self._full = error
-            self._space = None  # perhaps it's only that file that can't grow any more
+            for events in sorted(spillable, key=spillable.__getitem__, reverse=True):
+                if self._bytes <= self._goal:
+                    break
+                logger.debug("moving %d bytes of events to disk", sizes[events])
+                events.spill(self._space)
+                self.spills += 1
+                self._bytes -= sizes.pop(events)
+        except (OSError, MemoryError) as error:
+            self._full = error.with_traceback(None)
+            if was_full is None:
+                logger.error("can't move events that are not consumed to disk: %s", error)
             # It looked at everything that there is. The connection must not stand still for that if it takes long.
             now = monotonic()
             self._next_try = now + 10 * (now - begin) if now - begin > _QUICK else now
-            raise
+            self._set_fullest(sizes)
+            self._next_look = max(self._max_bytes, self._bytes)
+            for events in self._queues:
+                events.fast_path = False  # so that all further ones come through put()
+        else:
+            self._fullest.clear()
+            # Queues just below the limit are not measured again with every event.
+            self._next_look = max(self._max_bytes, self._bytes + self._max_bytes // 8)
 
-    def _spill_the_fullest(self) -> None:
+    def _make_room(self) -> None:
+        """Let the fullest queues lose their newest events, until what stays in memory is little enough."""
         sizes = {events: events.memory_size() for events in self._queues}
-        total = sum(sizes.values())
-        # A queue with a waiting consumer is left alone: a large blob that is about to be taken needs no detour.
-        sizes = {events: size for events, size in sizes.items() if size and not events.waiting}
-        for events in sorted(sizes, key=sizes.__getitem__, reverse=True):
-            if total <= self._max_bytes:
+        level = self._set_fullest(sizes)
+        for events in self._fullest:
+            if events.cut(level, self._reason()):
+                logger.error("events are lost: %s", self._full)
+                sizes[events] = events.memory_size()
+        self._bytes = sum(sizes.values())
+        self._next_look = max(self._max_bytes, self._bytes)
+
+    def _set_fullest(self, sizes: dict[EventQueue, int]) -> int:
+        """Find the queues that fill the memory: those above the level that all could have. Return that level."""
+        left, level = self._goal, 0
+        ascending = sorted(sizes, key=sizes.__getitem__)
+        self._fullest.clear()
+        for index, events in enumerate(ascending):
+            level = left // (len(ascending) - index)
+            if sizes[events] > level:
+                self._fullest.update(ascending[index:])
                 break
-            logger.debug("moving %d bytes of events to disk", sizes[events])
-            # All into few files: there may be more instances than a process may have open files.
-            if self._space is None or self._space.is_closed or self._space.size > _SPACE_SIZE:
-                self._space = SpillSpace()
-            events.spill(self._space)
-            self.spills += 1
-            total -= sizes[events]
-        self._bytes = total
-        # An eighth on top, so that queues just below the limit are not measured again with every event.
-        self._next_look = max(self._max_bytes, total + self._max_bytes // 8)
+            left -= sizes[events]
+        return level

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .._support.time_limits import TimeLimit
     from .._transport.frames import Buffer
     from .._transport.tls import TlsSocket
+    from .memory_limit import MemoryLimit
 
 __all__ = ["OnLost", "Session", "State"]
 
@@ -97,7 +98,7 @@ class Session:
         endpoint: makes the connection.
         websocket_options: for :class:`WebSocket`.
         max_blob_size: the most bytes of a blob from the server.
-        max_buffered_bytes: the most memory for events that are not consumed; the rest goes to disk.
+        memory: bounds the memory of the events that are not consumed, over all connections of a client.
         predecessor: the session that this one is to replace, after its connection was lost.
         on_lost: see :data:`OnLost`. None: a lost connection closes the session.
 
@@ -114,7 +115,7 @@ class Session:
         *,
         websocket_options: dict[str, Any],
         max_blob_size: int,
-        max_buffered_bytes: int,
+        memory: MemoryLimit,
         predecessor: Session | None = None,
         on_lost: OnLost = None,
     ) -> None:
@@ -122,7 +123,7 @@ class Session:
         self.counters: Counters = Counters() if predecessor is None else predecessor.counters
         self.router: Router = Router(
             max_blob_size=max_blob_size,
-            max_buffered_bytes=max_buffered_bytes,
+            memory=memory,
             predecessor=None if predecessor is None else predecessor.router,
         )
         self.uploads = Uploads(self.send, self.router.pending)

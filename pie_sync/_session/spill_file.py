@@ -1,185 +1,354 @@
-"""Events on disk: where they go when nobody consumes them and they would fill the memory."""
+"""Events on disk: where they go when nobody consumes them and they would fill the memory.
+
+The queues of a client share a few temporary files without names (:class:`SpillSpace`), since there may be more
+queues than a process may have open files. Each queue has a chain of extents in them (:class:`SpillFile`): what it
+has read is reused, and a file in which nothing is left is closed. So what is used on disk follows what is unread.
+"""
 
 from __future__ import annotations
 
+import os
 import struct
+import sys
 import tempfile
 import threading
 from collections import deque
 from typing import IO, TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import msgpack
 
+from .._support.large_pages import filled
 from ..events import Blob, Event
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator
 
-__all__ = ["SpillFile", "SpillSpace"]
+    Item = tuple[Event, Any]
+
+__all__ = ["ITEM_SIZE", "PIECE_SIZE", "SpillFile", "SpillSpace"]
+
+#: What an event takes in memory besides its text or bytes, at the most: the tuple, and its place in the deque.
+ITEM_SIZE = 80
+
+#: About how many bytes of events come back from the disk at a time. What is larger alone is read and written as it
+#: is: packing it would take its size in memory again.
+PIECE_SIZE = 64 * 1024
+
+#: How large the extents of a queue are: the first ones small, for thousands of queues with little on disk; the
+#: others large, so that gigabytes take few.
+_SMALL, _LARGE = 64 * 1024, 1024 * 1024
+_SMALL_EXTENTS = 16
+
+#: Where a file ends and the next one begins: a process may have only so many open files, but a whole file must be
+#: read before it is given back. So they grow with what there is.
+_MIN_FILE_SIZE = 64 * 1024 * 1024
+_FILE_SHARE = 8
+
+#: The head of a record: the size of what is packed, and of one large event behind it (0: there is none).
+_HEAD = struct.Struct("!QQ")
 
 _EVENTS = {event.value: event for event in Event}
 
 
-#: The head of a batch on disk: where the next one of the same queue is (0: there is none yet), and its size.
-_HEAD = struct.Struct("!QQ")
-_NEXT = struct.Struct("!Q")
+class _File:
+    """One temporary file. It is closed when nothing refers to it any more.
+
+    What is freed is put back without a lock: a queue may be collected as garbage anywhere, also in a child that
+    was forked while another thread held that lock. Nor is anything written then: the parent has the same file.
+
+    Args:
+        file: unbuffered: what a full disk does not take must not be tried again whenever something is read.
+        limit: how many bytes it may have.
+    """
+
+    def __init__(self, file: IO[bytes], limit: int) -> None:
+        self.size = 0
+        self._file = file
+        self._limit = limit
+        self._free: dict[int, deque[int]] = {_SMALL: deque(), _LARGE: deque()}
+
+    def __del__(self) -> None:
+        self._file.close()
+
+    def take(self, size: int) -> int | None:
+        """Return the position of ``size`` bytes that nobody uses; None if there are none. One thread at a time."""
+        try:
+            return self._free[size].pop()
+        except IndexError:
+            pass
+        if self.size + size > self._limit:
+            return None
+        self.size += size
+        return self.size - size
+
+    def give_back(self, size: int, position: int) -> None:
+        """Let what :meth:`take` returned be taken again. From any thread; takes no lock."""
+        self._free[size].append(position)
+
+    def write(self, position: int, data: memoryview) -> None:
+        """Write all of ``data``.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        while data:
+            written = self._write_some(position, data)
+            position += written
+            data = data[written:]
+
+    def read(self, position: int, data: memoryview) -> None:
+        """Fill all of ``data``.
+
+        Raises:
+            OSError: the file can't be read.
+        """
+        while data:
+            part = self._read_some(position, len(data))
+            if not part:
+                raise OSError("the temporary file became shorter")
+            data[: len(part)] = part
+            position += len(part)
+            data = data[len(part) :]
+
+    # Neither moves a position that all threads would share: so they need no lock, and the reader thread need not
+    # wait until a consumer has read.
+
+    if sys.platform != "win32":
+
+        def _write_some(self, position: int, data: memoryview) -> int:
+            return os.pwrite(self._file.fileno(), data, position)
+
+        def _read_some(self, position: int, size: int) -> bytes:
+            return os.pread(self._file.fileno(), size, position)
+
+    else:
+
+        def _write_some(self, position: int, data: memoryview) -> int:
+            raise NotImplementedError
+
+        def _read_some(self, position: int, size: int) -> bytes:
+            raise NotImplementedError
+
+
+class SeekingFile(_File):
+    """The same for systems that can only read and write where the file's position is: Windows."""
+
+    def __init__(self, file: IO[bytes], limit: int) -> None:
+        super().__init__(file, limit)
+        self._lock = threading.Lock()
+
+    def _write_some(self, position: int, data: memoryview) -> int:
+        with self._lock:
+            self._file.seek(position)
+            return self._file.write(data)
+
+    def _read_some(self, position: int, size: int) -> bytes:
+        with self._lock:
+            self._file.seek(position)
+            return self._file.read(size)
+
+
+class _Extent:
+    """A part of a file: the bytes of one queue from ``start`` to ``end``, counted from the first that it wrote."""
+
+    __slots__ = ("_file", "_position", "end", "start")
+
+    def __init__(self, file: _File, position: int, start: int, size: int) -> None:
+        self._file = file
+        self._position = position
+        self.start = start
+        self.end = start + size
+
+    def write(self, at: int, data: memoryview) -> None:
+        self._file.write(self._position + at - self.start, data)
+
+    def read(self, at: int, data: memoryview) -> None:
+        self._file.read(self._position + at - self.start, data)
+
+    def give_back(self) -> None:
+        self._file.give_back(self.end - self.start, self._position)
 
 
 class SpillSpace:
-    """A temporary file without a name, for the events of many queues: a process may have only so many open files.
+    """The temporary files of many queues. One thread at a time may write; reading goes on beside it."""
 
-    It grows at its end, and is given back when the last of its users has gone. Thread-safe.
-
-    Attributes:
-        size: how many bytes it has.
-    """
+    make_file = SeekingFile if sys.platform == "win32" else _File
 
     def __init__(self) -> None:
-        self._file: IO[bytes] | None = None  # until there is a user
-        # The file has one position for all. Reentrant, since a user may be collected as garbage anywhere.
-        self._lock = threading.RLock()
-        self._users = 0
-        self.size = 0
+        # Weak: the extents hold their files.
+        self._files: WeakSet[_File] = WeakSet()
 
     @property
-    def is_closed(self) -> bool:
-        """Whether there is nothing any more, because the last user has gone."""
-        return self._file is not None and self._file.closed
+    def size(self) -> int:
+        """How many bytes the files have."""
+        return sum(file.size for file in list(self._files))
 
-    def enter(self) -> bool:
-        """Become a user. False if it is closed.
+    def take(self, start: int, size: int) -> _Extent:
+        """Return an extent for the bytes of a queue from ``start`` on.
 
         Raises:
             OSError: there can't be a file.
         """
-        with self._lock:
-            if self._file is None:
-                # Unbuffered: what a full disk does not take must not be tried again whenever something is read.
-                self._file = tempfile.TemporaryFile(prefix="pie-sync-", buffering=0)  # noqa: SIM115 - see leave()
-            if not self._file.closed:
-                self._users += 1
-            return not self._file.closed
+        for file in list(self._files):
+            position = file.take(size)
+            if position is not None:
+                return _Extent(file, position, start, size)
+        limit = max(_MIN_FILE_SIZE, self.size // _FILE_SHARE)
+        file = self.make_file(
+            tempfile.TemporaryFile(prefix="pie-sync-", buffering=0),  # noqa: SIM115 - see _File.__del__
+            limit,
+        )
+        self._files.add(file)
+        position = file.take(size)
+        assert position is not None
+        return _Extent(file, position, start, size)
 
-    def leave(self) -> None:
-        """Be no user any more."""
-        with self._lock:
-            self._users -= 1
-            if self._users == 0:
-                self._open_file.close()
 
-    def append(self, data: bytes) -> int:
-        """Write something at the end, and return where it is. Never 0.
+class SpillFile:
+    """The events of one queue on disk: first in, first out.
+
+    One thread may write while another one reads. What belongs together is one attribute, or is set last: so
+    neither sees half of what the other does, and Ctrl-C comes before or after it.
+
+    Args:
+        space: where to write; None makes one.
+
+    Attributes:
+        reading: held by the consumer that reads. Never by a thread that writes.
+    """
+
+    def __init__(self, space: SpillSpace | None = None) -> None:
+        self.reading = threading.Lock()
+        self._space = SpillSpace() if space is None else space
+        self._extents: deque[_Extent] = deque()
+        # What the last read() brought, as far as it isn't taken; and how many bytes it and all before it had.
+        self._front: tuple[deque[Item], int] = deque(), 0
+        # For the thread that writes: how many bytes are there to be read, and the extent that they end in.
+        self._written = 0
+        self._last: _Extent | None = None
+
+    def __del__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give back all that is on disk. Takes no lock: finalizers call it."""
+        while self._extents:
+            self._extents.popleft().give_back()
+
+    @property
+    def size(self) -> int:
+        """How many bytes are still to be read. Never waits."""
+        return self._written - self._front[1]
+
+    def write(self, items: Iterable[Item]) -> None:
+        """Append events.
 
         Raises:
             OSError: the disk is full. It is as if nothing had been tried.
         """
-        with self._lock:
-            position = self.size or _HEAD.size
-            self._write(position, data)
-            self.size = position + len(data)
-            return position
+        new: list[_Extent] = []
+        end, last = self._written, self._last
+        try:
+            for part in _records(items):
+                data = memoryview(part).cast("B")
+                while data:
+                    if last is None or last.end == end:
+                        last = self._space.take(end, self._next_size(len(new)))
+                        new.append(last)
+                    fitting = data[: last.end - end]
+                    last.write(end, fitting)
+                    end += len(fitting)
+                    data = data[len(fitting) :]
+        except BaseException:
+            for extent in new:
+                extent.give_back()
+            raise
+        self._extents.extend(new)
+        self._last = last
+        self._written = end
 
-    def overwrite(self, position: int, data: bytes) -> None:
-        """Write something over what is there."""
-        with self._lock:
-            self._write(position, data)
+    def _next_size(self, new: int) -> int:
+        return _SMALL if len(self._extents) + new < _SMALL_EXTENTS else _LARGE
 
-    def read(self, position: int, size: int) -> bytes:
-        """Read so many bytes.
+    def read(self) -> deque[Item]:
+        """Return the first events, or what is left of them. What the caller takes from the deque is removed.
 
-        Raises:
-            OSError: they can't be read.
-        """
-        parts = []
-        with self._lock:
-            file = self._open_file
-            file.seek(position)
-            while size:
-                part = file.read(size)  # the system may give fewer at a time
-                if not part:
-                    raise OSError("the temporary file became shorter")
-                parts.append(part)
-                size -= len(part)
-        return b"".join(parts)
-
-    def _write(self, position: int, data: bytes) -> None:
-        file = self._open_file
-        file.seek(position)
-        left = memoryview(data)
-        while left:
-            left = left[file.write(left) :]
-
-    @property
-    def _open_file(self) -> IO[bytes]:
-        assert self._file is not None
-        return self._file
-
-
-class SpillFile:
-    """The events of one queue on disk: first in, first out, in batches.
-
-    Each batch says where the next one is, so that what is on disk takes no memory however many batches it has.
-
-    Not thread-safe: the queue's lock guards it.
-
-    Args:
-        space: where to write; the caller has entered it. None makes one.
-    """
-
-    def __init__(self, space: SpillSpace | None = None) -> None:
-        if space is None:
-            space = SpillSpace()
-            space.enter()
-        self._space = space
-        # The batch that was read last, as far as it isn't taken; where it is; and how many bytes came before its
-        # end. One attribute, so that Ctrl-C can't come between them.
-        self._front: tuple[deque[tuple[Event, Any]], int, int] = deque(), 0, 0
-        self._first = self._last = 0
-        self._written = 0
-
-    @property
-    def size(self) -> int:
-        """How many bytes are still to be read."""
-        return self._written - self._front[2]
-
-    def write(self, items: Sequence[tuple[Event, Any]]) -> None:
-        """Append a batch.
-
-        Raises:
-            OSError: the disk is full. Nothing of the batch is there.
-        """
-        record: bytes = msgpack.packb([(event.value, data, getattr(data, "name", None)) for event, data in items])
-        position = self._space.append(_HEAD.pack(0, len(record)) + record)
-        if self._last:
-            self._space.overwrite(self._last, _NEXT.pack(position))
-        else:
-            self._first = position
-        self._last = position
-        self._written += _HEAD.size + len(record)
-
-    def read(self) -> deque[tuple[Event, Any]]:
-        """Return the first batch, or what is left of it. What the caller takes from it is removed.
-
-        Empty if there's nothing in the file any more.
+        Blocks while the disk is read. Empty if there's nothing on it any more.
 
         Raises:
             OSError: it can't be read.
+            MemoryError: there is no memory for the next event. It stays on disk.
         """
-        batch, position, passed = self._front
-        if not batch and position != self._last:
-            if position:
-                (position,) = _NEXT.unpack(self._space.read(position, _NEXT.size))
+        batch, position = self._front
+        if not batch and position != self._written:
+            packed_size, raw_size = _HEAD.unpack(self._bytes(position, _HEAD.size))
+            position += _HEAD.size
+            fields = msgpack.unpackb(self._bytes(position, packed_size), use_list=False)
+            position += packed_size
+            if raw_size:
+                [(code, _, name)] = fields
+                batch = deque([(_EVENTS[code], self._large(_EVENTS[code], position, raw_size, name))])
             else:
-                position = self._first
-            _, size = _HEAD.unpack(self._space.read(position, _HEAD.size))
-            fields = msgpack.unpackb(self._space.read(position + _HEAD.size, size), use_list=False)
-            batch = deque(
-                (_EVENTS[code], Blob(data, name) if isinstance(data, bytes) else data)
-                for code, data, name in fields
-            )
-            self._front = batch, position, passed + _HEAD.size + size
+                batch = deque(
+                    (_EVENTS[code], Blob(data, name) if isinstance(data, bytes) else data)
+                    for code, data, name in fields
+                )
+            self._front = batch, position + raw_size
+        # Also what a call that was interrupted did not come to.
+        passed = self._front[1]
+        while self._extents and self._extents[0].end <= passed:
+            self._extents.popleft().give_back()
         return batch
 
-    def close(self) -> None:
-        """Give the space back."""
-        self._space.leave()
+    def _large(self, event: Event, position: int, size: int, name: str | None) -> str | bytes:
+        if event is not Event.Blob:
+            return str(self._bytes(position, size), "utf-8")
+        blob = filled(Blob, size, lambda data: self._read_into(position, data))
+        blob.name = name
+        return blob
+
+    def _bytes(self, position: int, size: int) -> bytearray:
+        data = bytearray(size)
+        self._read_into(position, memoryview(data))
+        return data
+
+    def _read_into(self, position: int, data: memoryview) -> None:
+        index = 0
+        while data:
+            extent = self._extents[index]
+            if position < extent.end:
+                part = data[: extent.end - position]
+                extent.read(position, part)
+                position += len(part)
+                data = data[len(part) :]
+            index += 1
+
+
+def _records(items: Iterable[Item]) -> Iterator[bytes | memoryview]:
+    """Yield the bytes of records: events packed together up to PIECE_SIZE, each larger one by itself."""
+    piece: list[tuple[int, str | bytes | None, str | None]] = []
+    size = 0
+    for event, data in items:
+        name = getattr(data, "name", None)
+        if len(data) >= PIECE_SIZE:
+            if piece:
+                yield _record(piece)
+                piece, size = [], 0
+            raw = data if isinstance(data, bytes) else data.encode()
+            yield _record([(event.value, None, name)], len(raw))
+            yield raw
+            continue
+        piece.append((event.value, data, name))
+        size += ITEM_SIZE + len(data)
+        if size >= PIECE_SIZE:
+            yield _record(piece)
+            piece, size = [], 0
+    if piece:
+        yield _record(piece)
+
+
+def _record(fields: list[tuple[int, str | bytes | None, str | None]], raw_size: int = 0) -> bytes:
+    # Without "unicode_errors" each str would keep its UTF-8 for later, and take up to twice the memory.
+    packed: bytes = msgpack.packb(fields, unicode_errors="strict")
+    return _HEAD.pack(len(packed), raw_size) + packed

@@ -11,8 +11,14 @@ from __future__ import annotations
 import io
 import sys
 from contextlib import suppress
+from typing import TYPE_CHECKING, Callable, TypeVar
 
-__all__ = ["LARGE", "writable"]
+if TYPE_CHECKING:
+    from ctypes import Array, c_ubyte
+
+__all__ = ["LARGE", "filled", "writable"]
+
+B = TypeVar("B", bound=bytes)
 
 #: From this many bytes on glibc maps memory of its own for each object and gives it back with it, so that what was
 #: asked for holds for nothing else. (Below it reuses memory, which is written for the first time only once.)
@@ -20,6 +26,9 @@ LARGE = 32 * 1024 * 1024
 
 #: The interior of BytesIO is what is counted on here; elsewhere they would be copied.
 _CAN_ASK = sys.platform == "linux" and sys.implementation.name == "cpython"
+
+#: Where the bytes of a ``bytes`` object are in it: last, with a zero behind them.
+_BYTES_AT = bytes.__basicsize__ - 1 if sys.implementation.name == "cpython" else None
 
 
 def writable(size: int) -> io.BytesIO:
@@ -52,5 +61,40 @@ def _ask_for_large_pages(memory: io.BytesIO) -> None:
         end = end // mmap.PAGESIZE * mmap.PAGESIZE
         madvise = ctypes.CDLL(None).madvise
         madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-        if sys.platform == "linux":  # elsewhere nobody calls this, and the constant is missing
+        if sys.platform == "linux":  # elsewhere there is no such constant, and nobody asks
             madvise(begin, end - begin, mmap.MADV_HUGEPAGE)
+
+
+def filled(kind: type[B], size: int, fill: Callable[[memoryview], None]) -> B:
+    """Return a bytes object that ``fill`` writes the bytes of, through the view that it is given.
+
+    It takes its size in memory, where CPython shows where its bytes are; else twice that while it is made, as
+    whatever Python offers to make an instance of a subclass of bytes. What ``fill`` raises is raised.
+
+    Args:
+        kind: bytes, or a subclass of it.
+        size: how many bytes.
+        fill: called once, before anybody else has the object. It must not keep the view.
+
+    Raises:
+        MemoryError: there is not that much.
+    """
+    interior = _interior_type(size)
+    if interior is None:
+        buffer = bytearray(size)
+        fill(memoryview(buffer))
+        return bytes.__new__(kind, buffer)
+    data = bytes.__new__(kind, size)  # zeros
+    assert _BYTES_AT is not None
+    fill(memoryview(interior.from_address(id(data) + _BYTES_AT)).cast("B"))
+    return data
+
+
+def _interior_type(size: int) -> type[Array[c_ubyte]] | None:
+    if _BYTES_AT is None:
+        return None
+    try:
+        import ctypes  # noqa: PLC0415 - 3 ms, so only here
+    except ImportError:  # Python may be built without it
+        return None
+    return ctypes.c_ubyte * size

@@ -27,6 +27,6 @@ def squares(count):
 
 
 def kill_the_workers():
-    """All of them: one alone might be one that has nothing to do, and then nothing is to be run again."""
+    """Kill all workers: a single one might be idle, and then no shard would be run again."""
     for worker in multiprocessing.active_children():
         os.kill(worker.pid, signal.SIGKILL)

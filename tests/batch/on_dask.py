@@ -1,6 +1,6 @@
-"""Runs a batch on a real local Dask cluster, kills one of its workers, and prints what came of it, as JSON.
+"""Runs a batch on a real local Dask cluster, kills one of its workers, and prints the results as JSON.
 
-A program of its own: Dask leaves a thread behind.
+This is a program of its own, because Dask leaves a thread behind.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from pie_sync.batch import run_batch
 from pie_sync.testing import LocalServer
 
 NUMBERS = range(600)
-SLOW = 300  # this one waits until it's told to go on
+SLOW = 300  # the instance with this number waits for an event
 
-#: Dask tries for so long to reach a worker that isn't there any more; its default is 30 s.
+#: How long Dask tries to reach a worker that is gone; its default is 30 s.
 CONNECT_TIMEOUT = "1s"
 
 
@@ -75,13 +75,13 @@ def main() -> None:
 
 
 def last_one_busy(dask_client: Client) -> int:
-    """Wait until only one worker has something to do, and return its process."""
+    """Wait until only one worker is busy, and return its process id."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         busy = [address for address, tasks in dask_client.processing().items() if tasks]
         if len(busy) == 1:
             return dask_client.run(os.getpid, workers=busy)[busy[0]]
-        time.sleep(0.02)  # nothing tells when a task ends
+        time.sleep(0.02)  # no event announces the end of a task
     raise TimeoutError("the other shards did not end")
 
 

@@ -1,4 +1,4 @@
-"""The command as a person has it: a process of its own, in a home directory of its own."""
+"""Runs the command as users do: in a process of its own, with a home directory of its own."""
 
 from __future__ import annotations
 
@@ -26,16 +26,11 @@ from pie_sync.testing import LocalServer, ProgramContext
 from tests.programs import HELLO
 
 if sys.version_info >= (3, 11):
-    pass
-else:
-    pass
-
-if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-LIMIT = 30.0  # seconds, for whatever a command does in a test
+LIMIT = 30.0  # seconds, for every command in a test
 
 COMMAND = [sys.executable, "-m", "pie_sync.cli"]
 
@@ -44,11 +39,11 @@ CONFIG_COMMANDS = ["config init", "config show", "config set"]
 
 
 class CommandLine:
-    """Starts the command; ends what a test leaves behind.
+    """Starts the command; ends all processes that a test has left.
 
     Attributes:
-        home: the person's home directory.
-        environment: the person's environment variables.
+        home: the user's home directory.
+        environment: the user's environment variables.
     """
 
     def __init__(self, home: Path, server_uri: str | None = None) -> None:
@@ -64,7 +59,7 @@ class CommandLine:
         self._spawned: list[pexpect.spawn] = []
 
     def __call__(self, *arguments: Any, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run it to its end, with pipes."""
+        """Run the command to its end, with pipes."""
         return subprocess.run(
             [*COMMAND, *map(str, arguments)],
             input=stdin,
@@ -77,13 +72,13 @@ class CommandLine:
         )
 
     def output(self, *arguments: Any, **more: Any) -> str:
-        """Run it to its end, which must be a good one, and return its stdout."""
+        """Run the command to its end, check that it succeeded, and return its stdout."""
         done = self(*arguments, **more)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     def start(self, *arguments: Any, **options: Any) -> subprocess.Popen[str]:
-        """Start it, with pipes."""
+        """Start the command, with pipes."""
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         process = subprocess.Popen(
             [*COMMAND, *map(str, arguments)],
@@ -97,7 +92,7 @@ class CommandLine:
         return process
 
     def spawn(self, *arguments: Any) -> pexpect.spawn:
-        """Start it in a terminal."""
+        """Start the command in a terminal."""
         return self.spawn_program(COMMAND[0], [*COMMAND[1:], *map(str, arguments)])
 
     def spawn_program(self, program: str, arguments: list[str]) -> pexpect.spawn:
@@ -111,7 +106,7 @@ class CommandLine:
             encoding="utf-8",
             dimensions=(24, 120),
         )
-        # What a person types comes long after the program is ready for it: these tests wait for that themselves.
+        # No delay before input: the tests themselves wait until the program is ready for it.
         terminal.delaybeforesend = None
         self._spawned.append(terminal)
         return terminal
@@ -131,13 +126,13 @@ class CommandLine:
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    """Wait for its end; return the exit code and the rest of what it printed."""
+    """Wait for the end of a process; return the exit code and the rest of its output."""
     stdout, stderr = process.communicate(timeout=LIMIT)
     return process.returncode, stdout, stderr
 
 
 def end_of(terminal: pexpect.spawn) -> int:
-    """Wait for the end of what runs in a terminal, and return its exit code."""
+    """Wait for the end of the program in a terminal, and return its exit code."""
     terminal.expect(pexpect.EOF)
     terminal.wait()
     assert terminal.exitstatus is not None
@@ -145,7 +140,7 @@ def end_of(terminal: pexpect.spawn) -> int:
 
 
 def all_of(terminal: pexpect.spawn) -> str:
-    """Wait for the end, which must be a good one, and return what was shown, without colours and the like."""
+    """Wait for the end, check that the program succeeded, and return its output without escape sequences."""
     assert end_of(terminal) == 0, terminal.before
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.before)
 
@@ -159,7 +154,7 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def pie(home: Path, server: LocalServer) -> Iterator[CommandLine]:
-    """The command; ``server`` is the server that it talks to."""
+    """The command, configured for ``server``."""
     command = CommandLine(home, server.uri)
     yield command
     command.close()
@@ -167,14 +162,14 @@ def pie(home: Path, server: LocalServer) -> Iterator[CommandLine]:
 
 @pytest.fixture
 def lonely_pie(home: Path) -> Iterator[CommandLine]:
-    """The command where there is no server."""
+    """The command without a server."""
     command = CommandLine(home)
     yield command
     command.close()
 
 
 class Result(NamedTuple):
-    """How a command ended that ran within the test's own process."""
+    """The result of a command that ran in the test's own process."""
 
     code: int
     stdout: str
@@ -186,7 +181,7 @@ RunHere = Callable[..., Result]
 
 @pytest.fixture
 def run_here(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> RunHere:
-    """The command without a process of its own, which takes its time: for what needs neither pipes nor signals."""
+    """The command in the test's own process, which is quicker: for tests that need neither pipes nor signals."""
     for name in os.environ:
         if name.startswith("PIE_"):
             monkeypatch.delenv(name)
@@ -214,7 +209,7 @@ def run_here(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 
 
 def lines(result: Result) -> tuple[str, str]:
-    """The two lines on stderr, and nothing else."""
+    """Return the error and the hint, and check that the command printed nothing else."""
     assert (result.code, result.stdout) == (1, "")
     error, hint = result.stderr.splitlines()
     assert error.startswith("error: ")
@@ -230,7 +225,7 @@ def free_port() -> int:
 
 @pytest.fixture
 def guarded(key_file: Path):
-    """A server that knows alice by her key."""
+    """A server that requires alice's key."""
     with LocalServer(users={"alice": Path(f"{key_file}.pub").read_text()}) as server:
         yield server.uri
 
@@ -270,7 +265,7 @@ def endless(server: LocalServer) -> None:
 
 
 def toml(path: Path) -> dict[str, Any]:
-    """What a TOML file says."""
+    """Return the contents of a TOML file."""
     return tomllib.loads(path.read_text(encoding="utf-8"))
 
 
@@ -298,7 +293,7 @@ class Counting:
             self.stuck.set()
             while not self.go.is_set():
                 try:
-                    context.receive(timeout=0.05)  # notices when it's terminated
+                    context.receive(timeout=0.05)  # raises when the instance is terminated
                 except TimeoutError:
                     pass
         self.completed[context.args[0]] += 1
@@ -314,7 +309,7 @@ def hello(home: Path) -> Path:
 
 @pytest.fixture
 def waiter(server: LocalServer) -> threading.Event:
-    """A program that says something without ending the line, and then waits; set once it has ended."""
+    """A program that prints a text without a line break, and then waits. The event is set when it has ended."""
     ended = threading.Event()
 
     @server.program("waiter")
@@ -378,7 +373,7 @@ def chat(server: LocalServer) -> None:
 
 
 def bash(command: CommandLine) -> pexpect.spawn:
-    """A person's shell, at its prompt."""
+    """Start a shell, and wait for its prompt."""
     (command.home / "inputrc").write_text("set enable-bracketed-paste off\nset bell-style none\n")
     command.environment.update(PS1="ready> ", INPUTRC=str(command.home / "inputrc"))
     shell = command.spawn_program("bash", ["--norc", "--noprofile", "-i"])

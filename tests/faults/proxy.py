@@ -1,4 +1,4 @@
-"""A TCP proxy on the loopback that does to a connection what bad networks do to it."""
+"""A TCP proxy on the loopback that simulates a bad network."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ UP, DOWN = "client to server", "server to client"
 
 
 class Proxy:
-    """Forwards connections to a server. What goes wrong on the way is in these attributes.
+    """Forwards connections to a server, with the faults that these attributes choose.
 
     Attributes:
-        cut_after: how many bytes of a direction pass before both sides are disconnected.
+        cut_after: how many bytes of a direction pass before the proxy disconnects both sides.
         reset: disconnect with an RST instead of a FIN.
-        delay: called for every chunk; how many seconds it is held up.
+        delay: called for every chunk; returns the seconds by which the chunk is delayed.
         chunk_size: the most bytes that are forwarded at once.
         forwarded: the bytes that passed in each direction, of all connections, if ``record``.
     """
@@ -39,7 +39,7 @@ class Proxy:
         self.forwarded = {UP: bytearray(), DOWN: bytearray()}
         self.frozen = threading.Event()
         self.stopped = threading.Event()
-        self._lock = threading.Lock()  # guards the next
+        self._lock = threading.Lock()  # guards _lines
         self._lines: dict[_Line, threading.Thread] = {}
         self._listener = socket.create_server(("127.0.0.1", 0))
         if buffer_size is not None:
@@ -49,7 +49,7 @@ class Proxy:
         self._acceptor.start()
 
     def freeze(self) -> None:
-        """Let nothing pass from here on, without a word to either side: a cable that was pulled."""
+        """Forward nothing from here on, and keep both connections open, as when a cable is pulled."""
         self.frozen.set()
 
     def stop(self) -> None:
@@ -90,7 +90,7 @@ class _Line:
         self._proxy = proxy
         self._client = client
         self._server = socket.socket()
-        # Serialises forwarding and cutting: what is noted as forwarded was, before the cut.
+        # Serialises forwarding and cutting: all recorded bytes were forwarded before the cut.
         self._lock = threading.Lock()
         self._is_cut = False
 
@@ -101,7 +101,7 @@ class _Line:
             try:
                 self._server.connect(self._proxy.server)
             except OSError:
-                return  # there is no server any more
+                return  # the server is gone
             for sock in (self._client, self._server):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             other = threading.Thread(target=self._pump, args=(DOWN, self._server, self._client), name="proxy")
@@ -153,7 +153,7 @@ class _Line:
                 self.shut_down()
                 return
         for sock in (self._client, self._server):
-            # Closing such a socket sends an RST; until then nobody is told anything.
+            # Closing such a socket sends an RST; until then the peers notice nothing.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             try:
                 sock.shutdown(socket.SHUT_RD)
@@ -175,8 +175,8 @@ def proxy_to(uri: str, *, record: bool = False, buffer_size: int | None = None) 
     Args:
         uri: the server's.
         record: keep the bytes that pass.
-        buffer_size: the size of the system's buffers towards the client and from it; None is the default, which
-            can hide megabytes.
+        buffer_size: the size of the system's buffers of both directions; None means the system's default, which
+            can hold megabytes.
     """
     proxy = Proxy(uri, record=record, buffer_size=buffer_size)
     try:

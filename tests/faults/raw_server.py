@@ -1,4 +1,4 @@
-"""A server of nothing but a socket: for what no WebSocket server would do."""
+"""A server that has only a socket: for what no WebSocket server would do."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class RawPeer:
     """The server's end of one connection.
 
     Attributes:
-        socket: to do with as a test likes.
+        socket: the connection's socket, for the test to use.
         stopped: set when the test is over.
-        pongs: the payloads of the pongs that came.
+        pongs: the payloads of the pongs that arrived.
     """
 
     def __init__(self, sock: socket.socket, stopped: threading.Event) -> None:
@@ -41,10 +41,10 @@ class RawPeer:
         self.socket.sendall(b"".join(self._protocol.data_to_send()))
 
     def receive(self) -> dict:
-        """Return the next message; pass over the other generation's, as a server of the instance protocol does.
+        """Return the next message; skip those of the process protocol, like a server of the instance protocol.
 
         Raises:
-            EOFError: the client has gone.
+            EOFError: the client has closed the connection.
         """
         while True:
             frame = self._next_event()
@@ -77,28 +77,28 @@ class RawPeer:
         self.socket.sendall(Frame(Opcode.PING, payload).serialize(mask=False))
 
     def wait_until_read(self) -> None:
-        """Return when the client has dealt with all that was sent. Only while it says nothing by itself."""
-        for _ in range(2):  # a pong comes before what was read with its ping is dealt with
+        """Wait until the client has handled everything sent to it. Use it only while the client sends nothing."""
+        for _ in range(2):  # a pong is sent before the other frames of the same read are handled
             self.ping(b"up to here")
             while self._next_event().opcode is not Opcode.PONG:
                 pass
 
     def authenticate(self) -> None:
-        """Let the client in, whoever it says it is."""
+        """Answer the HTTP request, and authenticate the client under any name."""
         self.upgrade()
         self.authenticate_only()
 
     def authenticate_only(self) -> None:
-        """Do so on a connection that is open."""
+        """Authenticate the client under any name, on a connection that is open."""
         self.respond(self.receive(), AUTHENTICATED)
 
     def launch(self, instance_id: str = "instance-1") -> None:
-        """Answer the launch that comes next."""
+        """Answer the next launch."""
         corr_id = self.receive()["corr_id"]
         self.send(type="instance_launch_result", corr_id=corr_id, successful=True, message=instance_id)
 
     def drip(self, data: bytes, interval: float = 1.0) -> None:
-        """Send byte by byte, as long as the client is there."""
+        """Send the data byte by byte, until the test is over."""
         for position in range(len(data)):
             self.socket.sendall(data[position : position + 1])
             if self.stopped.wait(interval):
@@ -120,8 +120,8 @@ def raw_server(
 ) -> Iterator[str]:
     """Call ``serve`` for each connection, in a thread of its own; yield the URI.
 
-    The connections stay open until the end. A client that goes ends ``serve`` without a failure; what else it
-    raises fails the test.
+    The connections stay open until the end. If the client closes its connection, ``serve`` ends without a failure;
+    any other exception fails the test.
     """
     stopped = threading.Event()
     failures: list[BaseException] = []

@@ -17,6 +17,8 @@ import pytest
 import trustme
 
 from pie_sync import Event, PieClient, PieConnectionError
+from pie_sync._session.event_queue import EventQueue
+from pie_sync._session.spill_file import SpillSpace
 from pie_sync.testing import LocalServer
 from tests.faults.proxy import UP, proxy_to
 from tests.faults.threads import wait_until_it_waits
@@ -278,6 +280,37 @@ def test_multiprocessing_with_the_parent_s_client(client):
     assert worker.exitcode == 0
     assert "make a new PieClient in the child" in results.get()
     assert client.ping() > 0
+
+
+def test_collecting_what_is_on_disk_waits_for_nobody():
+    """Another thread may have used the same temporary file when the child was forked: it is not in the child."""
+    space = SpillSpace()
+    kept, busy = EventQueue(), EventQueue()
+    kept.put_batch([(Event.Message, "kept")])
+    kept.spill(space)
+    over = threading.Event()
+
+    def use() -> None:
+        while not over.is_set():
+            busy.put_batch([(Event.Message, 100_000 * "x")] * 10)
+            busy.spill(space)
+            for _ in range(10):
+                busy.get(block=False)
+
+    def child() -> None:
+        nonlocal kept
+        del kept
+        gc.collect()
+
+    thread = threading.Thread(target=use)
+    thread.start()
+    try:
+        for _ in range(50):
+            in_a_child(child)
+    finally:
+        over.set()
+        thread.join(20)
+    assert kept.get(block=False) == (Event.Message, "kept"), "the parent has it still"
 
 
 def test_over_tls():

@@ -1,4 +1,4 @@
-"""Threads of tests: run several, and see where one waits."""
+"""Helpers for tests with threads: run several, and wait until one waits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Callable
 
 
 def run_all(*calls: Callable[[], Any], limit: float = 60) -> None:
-    """Make each call in a thread of its own, and wait for all of them. Raises what the first of them raised."""
+    """Make each call in a thread of its own, and wait for all. Raises the first exception of any call."""
     failures: list[BaseException] = []
 
     def run(call: Callable[[], Any]) -> None:
@@ -30,7 +30,7 @@ def run_all(*calls: Callable[[], Any], limit: float = 60) -> None:
 
 
 def wait_until_it_waits(thread: threading.Thread, function_name: str) -> None:
-    """Wait until a thread stays at one place inside of a function. Nothing announces that, so it is asked for."""
+    """Wait until a thread stays at one place inside a function. No event announces that, so this polls."""
     deadline = time.monotonic() + 10
     seen = None
     while time.monotonic() < deadline:
@@ -48,7 +48,7 @@ def wait_until_it_waits(thread: threading.Thread, function_name: str) -> None:
 
 
 def wait_until(condition: Callable[[], bool], limit: float = 10) -> None:
-    """Wait for something that only asking can tell."""
+    """Wait for a condition that no event announces."""
     deadline = time.monotonic() + limit
     while not condition():
         assert time.monotonic() < deadline

@@ -1,7 +1,7 @@
-"""The server's end of TLS, made with OpenSSL itself: for what Python's ssl module can't be told to do.
+"""The server's end of TLS, made with OpenSSL itself, for operations that Python's ssl module does not offer.
 
-It decrypts what a client sends, passes it on to a server without TLS, and encrypts the answers; between records
-it asks for new keys (RFC 8446 section 4.6.3) and sends session tickets (section 4.6.1).
+The terminator decrypts what a client sends, forwards it to a server without TLS, and encrypts the answers. Between
+records it requests new keys (RFC 8446 section 4.6.3) and sends session tickets (section 4.6.1).
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ libssl = _load_library()
 
 
 class TlsTerminator:
-    """Serves one connection after the other, each in a thread of its own.
+    """Serves each connection in a thread of its own.
 
     Args:
-        uri: of the server behind it.
+        uri: the URI of the server without TLS.
         certificate: a file with a private key and a certificate chain, in PEM.
-        every: after how many records the next key update or ticket is due, in turn.
+        every: after how many records the next key update or ticket is due, alternately.
 
     Attributes:
-        key_updates: how many were made.
-        tickets: how many were sent beyond those of the handshake.
+        key_updates: the number of key updates.
+        tickets: the number of tickets sent after the handshake.
     """
 
     def __init__(self, uri: str, certificate: Path, every: int) -> None:
@@ -108,7 +108,7 @@ class TlsTerminator:
                 libssl.SSL_free(tls)
 
     def _relay(self, tls: ctypes.c_void_p, client: socket.socket, server: socket.socket) -> None:
-        """One thread for both directions, as OpenSSL wants it, that never waits for just one of them."""
+        """Relay both directions in one thread, as OpenSSL requires, and never wait for just one of them."""
         buffer = ctypes.create_string_buffer(_RECORD)
         up = down = b""
         while True:
@@ -130,13 +130,13 @@ class TlsTerminator:
                     return
 
     def _do(self, tls: ctypes.c_void_p, operation: Any, *arguments: Any) -> int:
-        """Read or write: return how many bytes, 0 if it can't be done just now."""
+        """Read or write: return the number of bytes, 0 if the operation would block."""
         libssl.ERR_clear_error()
         count = operation(tls, *arguments)
         if count > 0:
             return int(count)
         if libssl.SSL_get_error(tls, count) not in (_WANT_READ, _WANT_WRITE):
-            raise OSError("the connection is over")
+            raise OSError("the connection has ended")
         return 0
 
     def _send(self, server: socket.socket, data: bytes) -> int:
@@ -146,7 +146,7 @@ class TlsTerminator:
             return 0
 
     def _renew(self, tls: ctypes.c_void_p) -> None:
-        """Now and then ask for new keys in both directions, or give out a ticket. They go with the next record."""
+        """Request new keys in both directions, or send a ticket, if that is due. Both go with the next record."""
         self._records += 1
         if self._records % (2 * self._every) == 0:
             self.key_updates += libssl.SSL_key_update(tls, _UPDATE_REQUESTED) == 1

@@ -1,4 +1,4 @@
-"""A conversation in which the test speaks for the server, and says what no server would."""
+"""A connection on which the test sends the server's messages, also those that no server would send."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 class Conversation:
-    """A client that was let in, and the server's end of its connection.
+    """An authenticated client, and the server's end of its connection.
 
-    The server answers pings and launches by itself. Whatever else the client says is in :attr:`requests`.
+    The server answers pings and launches by itself. All other messages of the client are in :attr:`requests`.
 
     Attributes:
         client: the client.
-        requests: what the client said.
-        witness: an instance that must get everything that is sent to it, whatever is said beside that.
+        requests: the messages that the client sent.
+        witness: an instance that must receive exactly its own events, whatever else the server sends.
     """
 
     WITNESS = "the witness"
@@ -37,7 +37,7 @@ class Conversation:
         self.witness = client.launch_instance_from_registry(self.WITNESS)
 
     def connect(self) -> None:
-        """Connect anew, if that's needed."""
+        """Connect again, if the client is closed."""
         if self.client.closed:
             self.client.connect()
             self.client.authenticate("alice")
@@ -45,7 +45,7 @@ class Conversation:
             self.witness = self.client.launch_instance_from_registry(self.WITNESS)
 
     def say(self, *messages: dict[str, Any]) -> None:
-        """Send messages, in one piece."""
+        """Send messages, in one write."""
         self.say_packed(*map(msgpack.packb, messages))
 
     def say_packed(self, *payloads: bytes) -> None:
@@ -58,10 +58,10 @@ class Conversation:
         self._peer.socket.shutdown(2)
 
     def prove_life(self, *, errors: bool = False) -> list[Any]:
-        """The client reads on: it gets the witness's next event, and the answer to a ping.
+        """Check that the client goes on reading: it receives the witness's next event, and the answer to a ping.
 
         Returns:
-            What the witness got before, errors among it: these only if ``errors``.
+            The events that the witness received before, and with ``errors`` also its errors.
         """
         self._told += 1
         text = f"event {self._told}"

@@ -14,7 +14,7 @@ def make_key(tmp_path_factory: pytest.TempPathFactory) -> KeyMaker:
 
 @pytest.fixture(scope="session")
 def primes(tmp_path_factory: pytest.TempPathFactory) -> tuple[int, int]:
-    """Known primes of 4096 bits each (RFC 3526, RFC 7919), since finding such takes openssl a long time."""
+    """Known primes of 4096 bits each (RFC 3526, RFC 7919), because openssl takes long to find such primes."""
 
     def prime(group: str) -> int:
         path = tmp_path_factory.mktemp("primes") / group

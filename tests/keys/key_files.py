@@ -1,4 +1,4 @@
-"""Key files made by the real tools, and what checks signatures as a Pie server does."""
+"""Makes key files with the real tools, and verifies signatures like a Pie server."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SEC1 = "-----BEGIN EC PRIVATE KEY-----"
 PKCS8 = "-----BEGIN PRIVATE KEY-----"
 ENCRYPTED_PKCS8 = "-----BEGIN ENCRYPTED PRIVATE KEY-----"
 
-# generator, kind, format that is asked for, first line of the plain file, first line of the encrypted file
+# generator, kind, requested format, first line of the plain file, first line of the encrypted file
 _FILES = [
     ("ssh-keygen", "ed25519", "OPENSSH", OPENSSH, OPENSSH),
     ("ssh-keygen", "rsa", "OPENSSH", OPENSSH, OPENSSH),
@@ -67,11 +67,11 @@ def run(*command: str | Path) -> str:
 
 class MadeKey(NamedTuple):
     path: Path
-    public: Any  # cryptography's public key, out of what the generator wrote
+    public: Any  # cryptography's public key, loaded from the generator's file
 
 
 class KeyMaker:
-    """Makes key files with the real tools, each but once."""
+    """Makes key files with the real tools, each only once."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -121,7 +121,7 @@ class KeyMaker:
 
 
 def verify(public: Any, signature: bytes, data: bytes) -> None:
-    """Verify as a Pie server does; raises InvalidSignature."""
+    """Verify a signature like a Pie server; raises InvalidSignature."""
     if isinstance(public, rsa.RSAPublicKey):
         public.verify(signature, data, padding.PKCS1v15(), hashes.SHA256())
     elif isinstance(public, ed25519.Ed25519PublicKey):
@@ -140,7 +140,7 @@ def fingerprint_by_ssh_keygen(public: Any, folder: Path) -> str:
 
 
 def openssh_file(key_type: bytes, *numbers: int, cipher: bytes = b"none") -> str:
-    """A file in OpenSSH's format with a proper clear part, and nothing behind it."""
+    """Return a file in OpenSSH's format with a valid public part and an empty private part."""
 
     def string(data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + data
@@ -157,5 +157,5 @@ def openssh_file(key_type: bytes, *numbers: int, cipher: bytes = b"none") -> str
 def refusal(text: str | bytes, password: str | bytes | None = None) -> InvalidKeyError:
     with pytest.raises(InvalidKeyError) as caught:
         ParsedPrivateKey.parse(text, password)
-    assert caught.value.__context__ is None  # what a library raised is the cause, or left out
+    assert caught.value.__context__ is None  # a library's exception is the cause, or is left out
     return caught.value

@@ -10,15 +10,14 @@ TEST_LIMIT = 120.0  # seconds
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # The first test of a fresh checkout installs the server's environment: a step with a limit of its own,
-    # longer than a test's.
+    # In a fresh checkout the first test installs the server's environment, which has a longer limit of its own.
     for item in items:
         if "real_server" in getattr(item, "fixturenames", ()) and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(TEST_LIMIT, func_only=True))
 
 
 def start_server() -> Iterator[harness.RealServer]:
-    """Run a real pie-server 0.5.2; a skip, or a failure, where it can't run."""
+    """Run a real pie-server 0.5.2; skip or fail the test if it can't run here."""
     try:
         server = harness.RealServer()
     except harness.UnavailableError as error:

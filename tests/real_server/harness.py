@@ -1,7 +1,8 @@
 """Boots the real Pie server, on any machine with a software Vulkan driver.
 
-The server has a process of its own (``serve.py``) and an environment of its own: it shares nothing with the client
-under test but the wire. Environment and checkpoint are made once and kept in the repository's ``.cache``.
+The server has a process of its own (``serve.py``) and an environment of its own: it shares only the connection
+with the client under test. The environment and the checkpoint are made once, and kept in the repository's
+``.cache``.
 
 Environment variables:
     PIE_SYNC_REQUIRE_REAL_SERVER: ``1`` turns "the real server can't run here" from a skip into a failure.
@@ -29,7 +30,7 @@ HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent.parent
 INSTALL = "run scripts/install-real-server as root (Debian packages libvulkan1 and mesa-vulkan-drivers)"
 
-# The official client rides along: it is the second opinion on what the server sends.
+# The environment also has the official client, which shows independently what the server sends.
 REQUIREMENTS = ["pie-server==0.5.2", "pie-client==0.5.3", "pie-language-python==0.5.2", "numpy", "tokenizers"]
 
 VENV_LIMIT = 900.0  # seconds, to download and install
@@ -40,11 +41,11 @@ LOG_TAIL = 8_000  # characters of a process's output that go into an error
 
 
 class UnavailableError(Exception):
-    """The real server can't run here; the text says what would help."""
+    """The real server can't run here; the text says what to install."""
 
 
 def required() -> bool:
-    """Whether a missing real server is a failure."""
+    """Returns whether a missing real server is a failure."""
     return os.environ.get("PIE_SYNC_REQUIRE_REAL_SERVER") == "1"
 
 
@@ -94,8 +95,8 @@ def environment() -> Path:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Excludes other processes; the lock goes with its holder's process."""
-    import fcntl  # here, so that this module can be imported where there is no such thing
+    """Excludes other processes; the lock ends with its holder's process."""
+    import fcntl  # here, so that this module can be imported on systems without fcntl
 
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -118,7 +119,7 @@ def checkpoint(python: Path) -> Path:
             run_tool([python, "-I", program, partial], CHECKPOINT_LIMIT)
             os.rename(partial, folder)
         except OSError:
-            # Another test run may have been first; then what it made is as good.
+            # Another test run may have been first; its checkpoint is the same.
             if not folder.exists():
                 raise
         finally:
@@ -149,7 +150,7 @@ def run_tool(command: list[Any], limit: float) -> None:
 
 
 class RealServer:
-    """A running pie-server 0.5.2, empty of programs. It ends with its with-statement, or with this process.
+    """A running pie-server 0.5.2 without programs. It ends with its with-statement, or with this process.
 
     Attributes:
         uri: where clients connect, without a path.

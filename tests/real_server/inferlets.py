@@ -1,7 +1,7 @@
-"""What the tests run on the real server: programs, and scenarios for two clients to play.
+"""Programs that the tests run on the real server, and scenarios for two clients to play.
 
-Both pie-sync and the official client use this module, each in an environment of its own: it imports nothing but
-the standard library. The programs' sources run on the server, where there is a package ``inferlet``.
+Tests with pie-sync and with the official client use this module, each in an environment of its own, so it imports
+only the standard library. The programs' sources run on the server, which has a package ``inferlet``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Inferlet(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What it is called unless a manifest says otherwise."""
+        """The program's default name."""
         return self.entry.replace("_", "-")
 
     def manifest(self, name: str = "", version: str = "1.0.0") -> str:
@@ -90,7 +90,8 @@ async def blobs(**given):
 """,
 )
 
-# It waits for a message first: the official client drops a file that comes before the answer to its launch.
+# This program waits for a message first: the official client drops a file that arrives before the answer to the
+# launch.
 NAMED_BLOBS = Inferlet(
     "named_blobs",
     """
@@ -131,7 +132,7 @@ ECHO_COMPONENT = """
 (component
   (core module $code
     (memory (export "memory") 1)
-    ;; Asked once, for room for the arguments. What is before it is for the result.
+    ;; Called once, to allocate the arguments. The memory before address 16 is for the result.
     (func (export "allocate") (param i32 i32 i32 i32) (result i32)
       (i32.const 16))
     ;; A result in memory: 0 for success (memory begins with zeros), then the address and the length of a text.
@@ -147,8 +148,8 @@ ECHO_COMPONENT = """
   (export "pie:inferlet/run@0.3.0" (instance $program)))
 """
 
-#: How many seconds a program has to react to a blob, before it is sent again: the server drops one for which the
-#: program does not wait yet, and nothing tells when it does. (It says so just before it begins to.)
+#: How many seconds a program has to react to a blob before the blob is sent again: the server drops a blob if the
+#: program does not wait yet, and no message tells when it does. (The program sends one just before it waits.)
 RESEND_AFTER = 0.3
 
 #: How often a blob is sent before the test fails.
@@ -171,16 +172,16 @@ class Upload(NamedTuple):
 
 
 class Terminate(NamedTuple):
-    """A reaction: end it."""
+    """A reaction: terminate the instance."""
 
 
 class Scenario(NamedTuple):
     """One launch.
 
     Attributes:
-        name: of the program.
-        arguments: what it is given.
-        reactions: what to do when it sends a message.
+        name: the program's name.
+        arguments: the program's arguments.
+        reactions: what to do when the program sends a message, by that message.
     """
 
     name: str
@@ -213,21 +214,21 @@ SCENARIOS = {
 
 
 def random_bytes(size: int) -> bytes:
-    """Return bytes: the same for both clients, others for each size."""
+    """Return bytes that depend only on their number, so that both clients send the same."""
     return random.Random(size).getrandbits(8 * size).to_bytes(size, "little")
 
 
 def install(client: Any) -> None:
-    """Upload all programs with pie-sync. The first on a fresh server takes half a minute: it prepares Python."""
+    """Upload all programs with pie-sync. The first takes half a minute, while a fresh server prepares Python."""
     for inferlet in ALL:
         client.upload_program(inferlet.source.encode(), manifest=inferlet.manifest(), timeout=110.0)
 
 
 def played(client: Any, launch: Callable[[], Any], play: Callable[[Any], Any]) -> Any:
-    """Launch behind an upload, with pie-sync, and return what ``play`` makes of the instance.
+    """Launch after an upload, with pie-sync, and return the result of ``play`` with the instance.
 
-    Once in 500 times 0.5.2 never runs such a process (docs/compatibility.md, note 5); it runs the next one. Unless
-    it was our client that lost the end: then the server does not have the process any more.
+    About one time in 500, 0.5.2 never runs such a process (docs/compatibility.md, note 5); then this launches
+    another one. If the server no longer lists the process, our client lost its end: that is a failure.
     """
     instance = launch()
     try:
@@ -240,7 +241,7 @@ def played(client: Any, launch: Callable[[], Any], play: Callable[[Any], Any]) -
 
 
 def deliver(instance: Any, blob: Any) -> Any:
-    """Upload a blob with pie-sync until the program reacts; return the event that this brings."""
+    """Upload a blob with pie-sync until the program reacts; return the event of that reaction."""
     for _ in range(MAX_SENT):
         instance.upload_blob(blob)
         try:

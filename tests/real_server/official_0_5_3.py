@@ -1,7 +1,7 @@
-"""Drives the real server with the official ``pie-client`` 0.5.3 and prints what it saw, as JSON.
+"""Drives the real server with the official ``pie-client`` 0.5.3 and prints the results as JSON.
 
-A program, ``official_0_5_3.py URI COMPONENT``, run with the interpreter of that client's environment. A test does
-the same with pie-sync, and has put the programs of ``inferlets`` on the server before.
+A test runs this program, ``official_0_5_3.py URI COMPONENT``, with the interpreter of that client's environment,
+and does the same with pie-sync. The test has uploaded the programs of ``inferlets`` before.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-# It runs isolated, so that nothing but its own environment is found by itself.
+# This program runs in isolated mode, in which the path has only its own environment.
 sys.path.insert(0, str(Path(__file__).parent))
 
 import inferlets
@@ -24,7 +24,7 @@ NOBODY = "00000000-0000-0000-0000-000000000000"
 
 
 async def play(process: Process, scenario: inferlets.Scenario) -> list[Any]:
-    """Receives everything up to the end, and reacts as the scenario says."""
+    """Receives all events up to the end, and reacts as the scenario says."""
     seen = []
     data = None
     while True:
@@ -49,7 +49,7 @@ async def play(process: Process, scenario: inferlets.Scenario) -> list[Any]:
 
 
 async def deliver(process: Process, data: bytes) -> tuple[Event, Any]:
-    """Sends a file until the program reacts; returns the event that this brings."""
+    """Sends a file until the program reacts; returns the event of that reaction."""
     for _ in range(inferlets.MAX_SENT):
         await process.transfer_file(data)
         try:
@@ -60,7 +60,7 @@ async def deliver(process: Process, data: bytes) -> tuple[Event, Any]:
 
 
 async def refusal(awaitable: Any) -> str:
-    """What the server says to a request that it refuses, without what the client says before it."""
+    """Returns the server's reason for a refused request, without the client's own text before it."""
     try:
         await awaitable
     except Exception as error:
@@ -69,7 +69,7 @@ async def refusal(awaitable: Any) -> str:
 
 
 async def requests(client: PieClient, component: bytes) -> dict[str, Any]:
-    """Everything but the scenarios."""
+    """Makes all requests except the scenarios."""
     seen: dict[str, Any] = {}
     await client.ping()
     ok, status = await client.query("model_status", "")
@@ -94,7 +94,7 @@ async def requests(client: PieClient, component: bytes) -> dict[str, Any]:
         await refusal(client.install_program_bytes(b"garbage", manifest.replace("echo", "garbage"))),
     ]
 
-    # The answer to a launch without output has no id: that's in the list.
+    # The answer to a launch without output has no id; the list has it.
     process = await client.launch_process("talk", {"detached": "official"}, capture_outputs=False)
     seen["id of a detached launch"] = process.process_id
     (entry,) = (entry for entry in await client.list_processes() if "official" in entry["input"])

@@ -1,7 +1,7 @@
 """Runs the real Pie server until stdin closes.
 
-A program, ``serve.py CHECKPOINT``, run with the interpreter of the server's environment. Once the server
-answers it prints one line of JSON, ``{"uri": "ws://127.0.0.1:PORT", "http_uri": "http://127.0.0.1:PORT"}``.
+This program, ``serve.py CHECKPOINT``, runs with the interpreter of the server's environment. Once the server
+answers, it prints one line of JSON, ``{"uri": "ws://127.0.0.1:PORT", "http_uri": "http://127.0.0.1:PORT"}``.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import threading
 from pie.config import Config, EngineConfig, ModelConfig, ServerConfig
 from pie.server import Server
 
-# How long a server may take to shut down, or to finish booting first, once nobody wants it any more.
+# How long a server may take to shut down after the end of stdin, including the rest of its boot.
 SHUTDOWN_LIMIT = 10.0  # seconds
 
 
 def configuration(checkpoint: str) -> Config:
-    """The smallest settings that the server accepts for the tiny model on a software Vulkan driver."""
+    """Returns the smallest settings that the server accepts for the tiny model on a software Vulkan driver."""
     engine = EngineConfig(
         type="wgpu",
         device=["wgpu:0"],
@@ -36,7 +36,7 @@ def configuration(checkpoint: str) -> Config:
 
 
 def claim_stdout() -> int:
-    """Keeps stdout for the one line of JSON; what the engine prints there goes to stderr."""
+    """Keeps stdout for the one line of JSON; the engine's output goes to stderr."""
     own = os.dup(1)
     os.dup2(2, 1)
     return own
@@ -45,8 +45,8 @@ def claim_stdout() -> int:
 def watch_stdin() -> threading.Event:
     """Starts the thread that sets the returned event at the end of stdin.
 
-    Whoever started this process holds the other end of the pipe, and it closes with them however they end.
-    Nothing here may outlive them, so a server that does not end by itself then is ended hard.
+    The parent process holds the other end of the pipe, which closes however the parent ends. The server must not
+    outlive its parent, so a server that does not shut down in time is killed.
     """
     closed = threading.Event()
 
@@ -62,7 +62,7 @@ def watch_stdin() -> threading.Event:
 
 
 async def serve(checkpoint: str, stdout: int, closed: threading.Event) -> None:
-    """Boots the server, says where it is, and keeps it until ``closed`` is set."""
+    """Boots the server, prints its URIs, and keeps it running until ``closed`` is set."""
     async with Server(configuration(checkpoint)) as server:
         line = json.dumps({"uri": server.url, "http_uri": server.http_url}) + "\n"
         os.write(stdout, line.encode())

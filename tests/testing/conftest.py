@@ -35,7 +35,7 @@ def server(protocol: str) -> Iterator[LocalServer]:
 
 @pytest.fixture
 def connect(server: LocalServer, protocol: str, gateway: bool) -> Iterator[Connect]:
-    """Makes clients of ``server``, authenticated as alice unless told otherwise."""
+    """Makes clients of ``server``, authenticated as alice by default."""
     clients: list[RawClient | ProcessClient] = []
 
     def connect(

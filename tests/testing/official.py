@@ -1,4 +1,4 @@
-"""Official clients from PyPI, each in a virtual environment of its own that outlives the test run.
+"""Runs official clients from PyPI, each in a virtual environment of its own that outlives the test run.
 
 The environments are kept in ``.cache/venvs`` of the repository, or where ``PIE_SYNC_VENV_CACHE`` says.
 """
@@ -22,12 +22,12 @@ RUN_LIMIT = 60.0
 
 
 def official_python(version: str) -> Path:
-    """The Python interpreter of an environment with ``pie-client==version``, which is built if need be."""
+    """Return the Python interpreter of an environment with ``pie-client==version``, built if necessary."""
     if sys.version_info < (3, 10):
         pytest.skip("pie-client needs Python 3.10")
     cache = Path(os.environ.get("PIE_SYNC_VENV_CACHE") or REPOSITORY / ".cache" / "venvs")
     environment = cache / f"pie-client-{version}"
-    # Written last: an environment without it was not finished, one with another content is outdated.
+    # Written last: an environment without the marker is incomplete, one with another content is outdated.
     marker = environment / "complete"
     wanted = f"{sys.version}\n"
     cache.mkdir(parents=True, exist_ok=True)
@@ -66,7 +66,7 @@ def _python(environment: Path) -> Path:
 
 
 class _Lock:
-    """A lock between processes: a file that only one can create. An old one was left by a killed process."""
+    """A lock between processes: a file that only one can create. An old file was left by a killed process."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -81,7 +81,7 @@ class _Lock:
                 self._discard_if_old()
             if time.monotonic() > deadline:
                 raise TimeoutError(f"another process holds {self._path}")
-            time.sleep(0.1)  # nothing tells when another process removes a file
+            time.sleep(0.1)  # no event announces that another process removes a file
 
     def __exit__(self, *exc_info: object) -> None:
         self._path.unlink(missing_ok=True)

@@ -1,11 +1,11 @@
-"""Drives a server with ``pie-client`` 0.2.1 and prints what happened, as JSON.
+"""Drives a server with ``pie-client`` 0.2.1 and prints the results as JSON.
 
-Run by a test with the interpreter of that client's own environment.
+A test runs this program with the interpreter of that client's own environment.
 """
 
-# Left out: the download of blobs. The client takes a blob for complete one chunk too early (it compares the index
-# of the next chunk, counted from 1, with their number), so a blob of one chunk never arrives and a longer one
-# fails its hash.
+# Left out: the download of blobs. The client considers a blob complete one chunk too early (it compares the index
+# of the next chunk, counted from 1, with the number of chunks), so a blob of one chunk never arrives, and the hash
+# of a longer one does not match.
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def drive(uri: str, key: ParsedPrivateKey, wasm: bytes, program_hash: str)
         seen["malformed"] = await refusal(client.terminate_instance("nonsense"))
         seen["query"] = (await client.query("model_status", ""))[0]
 
-        # Its launch does not tell it apart from an attached one, but the server does.
+        # The client returns the same object for a detached instance; only the server tells the difference.
         detached = await client.launch_instance_from_registry("talk", ["y"], detached=True)
         seen["detached"] = [(info.arguments, info.status) for info in await client.list_instances()]
         left_behind = await client.launch_instance_from_registry("talk", ["z"])

@@ -1,9 +1,9 @@
-"""Drives a server with ``pie-client`` 0.4.0 and prints what happened, as JSON.
+"""Drives a server with ``pie-client`` 0.4.0 and prints the results as JSON.
 
-Run by a test with the interpreter of that client's own environment.
+A test runs this program with the interpreter of that client's own environment.
 """
 
-# Left out: the internal token, and what LocalServer does not know: launch_processes, run_processes, launch_daemon
+# Left out: the internal token, and features that LocalServer lacks: launch_processes, run_processes, launch_daemon
 # and MCP servers.
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ async def refusal(awaitable: Any) -> str:
 
 
 async def talk(process: Process, message: str) -> list[tuple[str, str]]:
-    """Have the whole conversation with a program that was just launched, or attached to."""
+    """Exchange messages and a file with a process that was just launched or attached to."""
     await process.signal(message)
     said = [await process.recv(), await process.recv()]
     await process.transfer_file(bytes(700_000))

@@ -1,6 +1,6 @@
-"""Drives a server with ``pie-client`` 0.5.3 and prints what happened, as JSON.
+"""Drives a server with ``pie-client`` 0.5.3 and prints the results as JSON.
 
-Run by a test with the interpreter of that client's own environment.
+A test runs this program with the interpreter of that client's own environment.
 """
 
 # Left out: programs that are scripts (the decorator @inferlet), which LocalServer refuses.
@@ -33,7 +33,7 @@ async def refusal(awaitable: Any) -> str:
 
 
 async def talk(process: Process, message: str) -> list[tuple[str, str]]:
-    """Have the whole conversation with a program that was just launched, or attached to."""
+    """Exchange messages and a file with a process that was just launched or attached to."""
     await process.signal(message)
     said = [await process.recv(), await process.recv()]
     await process.transfer_file(bytes(700_000))
@@ -76,7 +76,7 @@ async def drive(uri: str, wasm: str, manifest: str) -> dict[str, Any]:
     async with PieClient(uri, "default/another") as client:
         await client.authenticate("bob")
         while len(await client.list_processes()) > 1:
-            pass  # until the server has ended what the first connection was attached to
+            pass  # until the server has ended the processes of the first connection
         attached = await client.attach_process(detached_id)
         seen["attached twice"] = await refusal(client.attach_process(detached_id))
         seen["attached"] = await talk(attached, "hi")

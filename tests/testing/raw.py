@@ -1,4 +1,4 @@
-"""A client that hides nothing: websocket-client, msgpack, and whatever fields a test wants to send."""
+"""A minimal client: websocket-client, msgpack, and any fields that a test sends."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import msgpack
 import websocket
 from blake3 import blake3
 
-PATIENCE = 20.0  # seconds until a test that waits for the server has failed
+PATIENCE = 20.0  # seconds after which a test that waits for the server fails
 CLOSE_LIMIT = 6.0  # seconds: what LocalServer.close() promises, doubled for a busy machine
 CHUNK_SIZE = 256 * 1024
 
@@ -28,7 +28,7 @@ class ClosedError(Exception):
 
 
 class Wire:
-    """A connection, on which either generation of the protocol can be spoken."""
+    """A connection for either generation of the protocol."""
 
     #: The name of the flag in a response.
     success = "successful"
@@ -36,7 +36,7 @@ class Wire:
     def __init__(self, uri: str, **options: Any) -> None:
         self.socket = websocket.create_connection(uri, timeout=PATIENCE, **options)
         self._corr_ids = itertools.count(1)
-        self._backlog: deque[dict[str, Any]] = deque()
+        self._kept: deque[dict[str, Any]] = deque()  # messages that arrived before an answer
 
     def __enter__(self: WireType) -> WireType:
         return self
@@ -45,7 +45,7 @@ class Wire:
         self.close()
 
     def close(self) -> None:
-        """Close with a close frame, as far as the connection is still there."""
+        """Close the WebSocket, if the connection is still open, and the TCP connection."""
         try:
             self.socket.close()
         except (websocket.WebSocketException, OSError):
@@ -54,7 +54,7 @@ class Wire:
             self.vanish()
 
     def vanish(self) -> None:
-        """Close the TCP connection only."""
+        """Close the TCP connection without a close frame."""
         self.socket.shutdown()
 
     def send(self, kind: str, **fields: Any) -> None:
@@ -64,9 +64,9 @@ class Wire:
         self.socket.send_binary(data)
 
     def receive(self) -> dict[str, Any]:
-        """The next message, in the order of arrival."""
-        if self._backlog:
-            return self._backlog.popleft()
+        """Return the next message, in the order of arrival."""
+        if self._kept:
+            return self._kept.popleft()
         return self._receive()
 
     def request(self, kind: str, **fields: Any) -> dict[str, Any]:
@@ -80,17 +80,17 @@ class Wire:
             message = self._receive()
             if message.get("corr_id") == corr_id and message["type"] != "download_blob":
                 return message
-            self._backlog.append(message)
+            self._kept.append(message)
 
     def assert_unanswered(self) -> None:
-        """What was sent before this call has no answer: that to a later ping comes first."""
+        """Check that messages sent before this call get no answer: the answer to a later ping comes first."""
         corr_id = next(self._corr_ids)
         self.send("ping", corr_id=corr_id)
         answer = self.receive()
         assert answer == {"type": "response", "corr_id": corr_id, self.success: True, "result": "Pong"}
 
     def assert_closed(self) -> None:
-        """The server closes the connection without a further message."""
+        """Check that the server closes the connection without a further message."""
         try:
             message = self.receive()
         except ClosedError:
@@ -168,7 +168,7 @@ class RawClient(Wire):
         return answer["successful"], answer["result"]
 
     def exists(self, record: str) -> tuple[bool, str]:
-        """Ask for a program, and return (successful, result)."""
+        """Query for a program, and return (successful, result)."""
         answer = self.request("query", subject="program_exists", record=record)
         return answer["successful"], answer["result"]
 
@@ -186,7 +186,7 @@ class RawClient(Wire):
         return self.upload("upload_blob", blob, instance_id=instance_id, blob_hash=blob_hash, **fields)
 
     def events(self, instance_id: str) -> Iterator[tuple[int | str, str]]:
-        """(event, text) of one instance until its end, nothing else being received."""
+        """Yield (event, text) of one instance until its end; messages of others are an error."""
         while True:
             message = self.receive()
             assert message["instance_id"] == instance_id, message
@@ -200,7 +200,7 @@ class RawClient(Wire):
                     return
 
     def output(self, instance_id: str) -> tuple[str, str, tuple[int, str]]:
-        """(stdout, stderr, end) of one instance."""
+        """Return (stdout, stderr, end) of one instance."""
         *printed, end = self.events(instance_id)
         streams = {"Stdout": "", "Stderr": ""}
         for stream, text in printed:
@@ -209,7 +209,7 @@ class RawClient(Wire):
         return streams["Stdout"], streams["Stderr"], (int(code), text)
 
     def receive_blob(self, instance_id: str) -> bytes:
-        """A blob, put together from its chunks and checked against its hash."""
+        """Return a blob, assembled from its chunks and checked against its hash."""
         payload = b""
         index, total = 0, 1
         while index < total:
@@ -232,7 +232,7 @@ class RawClient(Wire):
 
 
 def chunks(payload: bytes) -> list[dict[str, Any]]:
-    """The chunk fields of each message of an upload; one empty chunk for an empty payload."""
+    """Return the chunk fields of each message of an upload; one empty chunk for an empty payload."""
     parts = [payload[at : at + CHUNK_SIZE] for at in range(0, len(payload), CHUNK_SIZE)] or [b""]
     return [
         {"chunk_index": index, "total_chunks": len(parts), "chunk_data": part} for index, part in enumerate(parts)

@@ -1,4 +1,4 @@
-"""A client of the process protocol that hides nothing, and examples of all its messages."""
+"""A minimal client of the process protocol, and examples of all its messages."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class ProcessClient(Wire):
     """See :class:`Wire`.
 
     Args:
-        uri: the server's, without a path.
+        uri: the server's URI, without a path.
         gateway: whether the server is one of Pie 0.5.
-        username: who to authenticate as; None leaves that to the test.
-        turns: whether ``turn_done`` is received as a message, rather than passed over.
+        username: the name to authenticate as; None leaves authentication to the test.
+        turns: whether ``turn_done`` is received as a message, rather than skipped.
     """
 
     success = "ok"
@@ -115,14 +115,14 @@ class ProcessClient(Wire):
             self.send("transfer_file", process_id=process_id, file_hash=file_hash, **{**chunk, **fields})
 
     def event(self) -> tuple[str, str]:
-        """(event, value) of the next message, which must be one."""
+        """Return (event, value) of the next message, which must be an event."""
         message = self.receive()
         assert set(message) == {"type", "process_id", "event", "value"}, message
         assert message["type"] == "process_event"
         return message["event"], message["value"]
 
     def events(self, process_id: str) -> Iterator[tuple[str, str]]:
-        """(event, value) of one process until its end, nothing else being received."""
+        """Yield (event, value) of one process until its end; messages of others are an error."""
         while True:
             message = self.receive()
             assert message["process_id"] == process_id, message
@@ -132,7 +132,7 @@ class ProcessClient(Wire):
                 return
 
     def receive_file(self, process_id: str) -> tuple[bytes, str | None]:
-        """A file with its name, put together from its chunks and checked against its hash."""
+        """Return a file with its name, assembled from its chunks and checked against its hash."""
         payload = b""
         index, total = 0, 1
         while index < total:
@@ -161,7 +161,7 @@ def manifest_of(name: str, version: str = "1.0.0") -> str:
 CHUNK: dict[str, Any] = {"chunk_index": 0, "total_chunks": 1, "chunk_data": b""}
 
 
-#: Messages that are answered, each with all fields that it needs.
+#: Messages that the server answers, each with all required fields.
 COMPLETE: dict[str, dict[str, Any]] = {
     "auth_identify": {"corr_id": 9, "username": "bob"},
     "auth_prove": {"corr_id": 9, "signature": ""},
@@ -182,7 +182,7 @@ COMPLETE: dict[str, dict[str, Any]] = {
 }
 
 
-#: Messages that are never answered.
+#: Messages that the server never answers.
 UNANSWERED: dict[str, dict[str, Any]] = {
     "signal_process": {"process_id": "x", "message": ""},
     "transfer_file": {"process_id": "x", "file_hash": "0", **CHUNK},
@@ -198,7 +198,7 @@ UPGRADE = {
 
 
 def upgrade(server: LocalServer, path: str, headers: dict[str, str]) -> tuple[int, bytes]:
-    """Ask for a WebSocket; return the status and the body of a refusal."""
+    """Request a WebSocket; return the status, and the body of a refusal."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
     try:
         connection.request("GET", path, headers={**UPGRADE, **headers})

@@ -1,4 +1,4 @@
-"""How the reading thread waits for bytes: in the system's recv() where that can be, else with poll()."""
+"""How threads wait for bytes: in the system's recv() where that can be, else with poll(), else with select()."""
 
 import socket
 import threading
@@ -11,10 +11,14 @@ from pie_sync._transport.byte_stream import ByteStream, WouldBlock
 from tests.faults.threads import wait_until_it_waits
 
 
-@pytest.fixture(params=[True, False], ids=["in recv", "with poll"])
+@pytest.fixture(params=["in recv", "with poll", "with select"])
 def ends(request, monkeypatch):
     """A stream and the socket at its other end."""
-    monkeypatch.setattr(byte_stream, "_CAN_WAIT_IN_RECV", request.param and byte_stream._CAN_WAIT_IN_RECV)
+    monkeypatch.setattr(
+        byte_stream, "_CAN_WAIT_IN_RECV", request.param == "in recv" and byte_stream._CAN_WAIT_IN_RECV
+    )
+    if request.param == "with select":
+        monkeypatch.setattr(byte_stream, "_HAS_POLL", False)
     near, far = socket.socketpair()
     with near, far:
         yield ByteStream(near), far
@@ -62,6 +66,22 @@ def test_what_ends_the_wait(ends, timeout, what):
     }[what]()
     reader.join(10)
     assert counts == [3 if what == "data" else 0]
+
+
+def test_waits_for_room(ends):
+    stream, far = ends
+    data = memoryview(bytes(2**16))
+    with pytest.raises(WouldBlock):
+        while True:
+            stream.send(data)
+    begin = time.monotonic()
+    stream.wait(read=True, write=True, timeout=0.1)
+    assert 0.09 < time.monotonic() - begin < 5
+    reader = threading.Timer(0.1, far.recv, (2**20,))
+    reader.start()
+    assert not stream.send_all(data[:1], begin + 30)
+    reader.join()
+    assert stream.last_taken > begin
 
 
 class Asked:

@@ -10,23 +10,12 @@ import pytest
 from pie_sync.testing import LocalServer, ProgramContext
 
 CHUNK = 256 * 1024
-
-
-PATIENCE = 20.0  # seconds until something that should happen has failed to
-
-
-SHORT = 0.3  # seconds to wait for what never comes
-
-
+PATIENCE = 20.0  # seconds after which a test that waits fails
+SHORT = 0.3  # seconds to wait for an event that never comes
 UNKNOWN_ID = "00000000-0000-0000-0000-000000000005"
 
-
 only_0_4 = pytest.mark.parametrize("profile", ["process"])
-
-
 only_0_5 = pytest.mark.parametrize("profile", ["process-0.5"])
-
-
 every_protocol = pytest.mark.parametrize("profile", ["instance", "process", "process-0.5"])
 
 
@@ -35,7 +24,7 @@ def manifest_of(name: str, version: str = "1.0.0") -> str:
 
 
 class Requests:
-    """What the server was asked for, by its log."""
+    """The requests that the server received, from its log."""
 
     def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.DEBUG, "pie_sync.testing.requests")
@@ -46,7 +35,7 @@ class Requests:
 
     @property
     def upgrades(self) -> list[tuple[str, str | None]]:
-        """The path and the identity of each request for a connection."""
+        """The path and the identity of each upgrade request."""
         return [(args[0], args[1].get("x-pie-identity")) for args in self._args() if len(args) == 2]
 
     @property
@@ -78,7 +67,7 @@ def add_programs(server: LocalServer) -> None:
 
     @server.program("sizes")
     def sizes(context: ProgramContext) -> str:
-        """Say when a blob is awaited, and how large it was."""
+        """Send a message before each blob, and the size of each blob."""
         for _ in range(2):
             context.send("ready")
             context.send(str(len(context.receive_blob())))

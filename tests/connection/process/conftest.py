@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pie_sync import (
-    PieClient,
-)
+from pie_sync import PieClient
 from pie_sync.testing import LocalServer
-from tests.connection.process import (
-    Requests,
-    add_programs,
-)
+from tests.connection.process import Requests, add_programs
 
 
 @pytest.fixture
@@ -38,7 +33,7 @@ def server(profile):
 
 @pytest.fixture
 def early_server(profile, monkeypatch):
-    """A server whose answer to a launch comes after everything that the program does before it waits."""
+    """A server that answers a launch only after everything that the program sends before it waits."""
     with LocalServer(protocol=profile, early_events=True) as server:
         add_programs(server)
         yield server

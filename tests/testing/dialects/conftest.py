@@ -1,4 +1,4 @@
-"""A program that several modules upload blobs to."""
+"""A program to which several test modules upload blobs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pie_sync.testing import LocalServer, ProgramContext
 
 @pytest.fixture
 def sizes(server: LocalServer) -> str:
-    """The name of a program that tells the size of each blob it receives."""
+    """The name of a program that sends the size of each blob it receives."""
 
     @server.program("sizes")
     def sizes(ctx: ProgramContext) -> None:

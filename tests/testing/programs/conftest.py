@@ -1,4 +1,4 @@
-"""A way to run WebAssembly to its end."""
+"""A fixture that runs WebAssembly to its end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Run = Callable[..., tuple[str, str, tuple[int, str]]]
 
 @pytest.fixture
 def run(client: RawClient) -> Run:
-    """Uploads a program, runs it to its end and returns (stdout, stderr, end)."""
+    """A function that uploads a program, runs it to its end and returns (stdout, stderr, end)."""
 
     def run(wasm: bytes, *arguments: str) -> tuple[str, str, tuple[int, str]]:
         return client.output(client.start(wasm, *arguments))

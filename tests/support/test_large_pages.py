@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pie_sync._support import large_pages as _pages
-from pie_sync._support.large_pages import LARGE, writable
+from pie_sync._support.large_pages import LARGE, filled, writable
 
 HAS_LARGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage").exists()
 
@@ -78,3 +78,38 @@ def test_more_than_there_is_is_not_reserved():
     memory = writable(sys.maxsize // 2)
     memory.write(b"data")
     assert memory.getvalue() == b"data"
+
+
+class Named(bytes):
+    """A subclass, with attributes of its own."""
+
+
+@pytest.mark.parametrize("kind", [bytes, Named])
+@pytest.mark.parametrize("size", [0, 1, 1000, LARGE + 1])
+@pytest.mark.parametrize("way", ["in place", "without ctypes", "another Python"])
+def test_filled(kind, size, way, monkeypatch):
+    if way == "without ctypes":
+        monkeypatch.setitem(sys.modules, "ctypes", None)
+    elif way == "another Python":
+        monkeypatch.setattr(_pages, "_BYTES_AT", None)
+    expected = bytes(index % 251 + 1 for index in range(1000)) * (size // 1000 + 1)
+
+    def fill(data: memoryview) -> None:
+        assert len(data) == size
+        data[:] = expected[:size]
+
+    data = filled(kind, size, fill)
+    assert type(data) is kind
+    assert data == expected[:size]
+    assert hash(data) == hash(expected[:size])
+    assert bytes([0])[0] == 0, "Python keeps the bytes objects of one byte"
+
+
+def test_what_fill_raises_is_raised():
+    def fill(data: memoryview) -> None:
+        data[0] = 1
+        raise OSError("the disk")
+
+    with pytest.raises(OSError, match="the disk"):
+        filled(bytes, 10, fill)
+    assert bytes(10) == b"\0" * 10

@@ -1,99 +1,19 @@
-import array
+"""Blobs that come in chunks."""
+
 import io
 import os
+import subprocess
+import sys
 
 import pytest
 from blake3 import blake3
 
-from pie_sync._protocol.chunks import CHUNK_SIZE, count_chunks
+from pie_sync._protocol.chunks import CHUNK_SIZE
+from pie_sync._session import blobs
 from pie_sync._session.blobs import BlobAssembler, BlobError
-from pie_sync._session.payloads import open_payload
 from pie_sync._support.large_pages import LARGE
-
-SIZES = [0, 1, CHUNK_SIZE - 1, CHUNK_SIZE, CHUNK_SIZE + 1, 3 * CHUNK_SIZE]
-
-
-class OneByteAtATime(io.RawIOBase):
-    """A raw file that gives less than it is asked for, as raw files may, and that can't seek."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = io.BytesIO(data)
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        return self._data.read(min(size, 70_001) if size > 0 else size)
-
-
-def open_all(source):
-    with open_payload(source) as payload:
-        chunks = [bytes(chunk) for chunk in payload.chunks()]
-        return payload.size, payload.hash, chunks
-
-
-@pytest.mark.parametrize("size", SIZES)
-def test_every_kind_of_source_gives_the_same_chunks(size, tmp_path):
-    data = os.urandom(size)
-    path = tmp_path / "data"
-    path.write_bytes(data)
-    expected = [data[start : start + CHUNK_SIZE] for start in range(0, size, CHUNK_SIZE)] or [b""]
-    assert len(expected) == count_chunks(size)
-    with open(path, "rb") as buffered, open(path, "rb", buffering=0) as raw:
-        sources = [data, bytearray(data), memoryview(data), str(path), path, io.BytesIO(data), buffered, raw]
-        for source in [*sources, OneByteAtATime(data)]:
-            assert open_all(source) == (size, blake3(data).hexdigest(), expected), source
-
-
-def test_views_with_gaps_and_items_larger_than_a_byte():
-    numbers = array.array("i", range(1000))
-    assert b"".join(open_all(numbers)[2]) == numbers.tobytes()
-    gappy = memoryview(bytes(range(200)))[::3]
-    assert b"".join(open_all(gappy)[2]) == gappy.tobytes()
-
-
-def test_a_file_is_sent_from_its_position(tmp_path):
-    file = io.BytesIO(b"headerbody")
-    file.seek(6)
-    assert open_all(file) == (4, blake3(b"body").hexdigest(), [b"body"])
-
-
-def test_a_pipe():
-    read_end, write_end = os.pipe()
-    with open(read_end, "rb") as source:
-        with open(write_end, "wb") as sink:
-            sink.write(b"from a pipe")
-        assert open_all(source)[2] == [b"from a pipe"]
-
-
-@pytest.mark.parametrize("source", [io.StringIO("text"), 3, None, ["a list"], object()])
-def test_what_can_not_be_uploaded(source):
-    with pytest.raises(TypeError):
-        open_all(source)
-
-
-def test_a_text_file_gives_a_hint(tmp_path):
-    path = tmp_path / "text"
-    path.write_text("text")
-    with open(path) as file, pytest.raises(TypeError, match="'rb'"):
-        open_all(file)
-
-
-def test_a_file_that_becomes_shorter(tmp_path):
-    path = tmp_path / "data"
-    path.write_bytes(b"x" * (CHUNK_SIZE + 1))
-    with open_payload(path) as payload:
-        os.truncate(path, CHUNK_SIZE)
-        with pytest.raises(OSError, match="shorter"):
-            list(payload.chunks())
-
-
-def test_a_missing_file():
-    with pytest.raises(FileNotFoundError):
-        open_all("there/is/no/such/file")
-
-
-# --- reassembly -----------------------------------------------------------------------------------------
+from pie_sync.testing import LocalServer
+from tests.programs import add_programs
 
 
 def chunks_of(blob: bytes, size: int = 4):
@@ -200,3 +120,80 @@ def test_the_number_of_incomplete_blobs_is_bounded():
     outcome = feed(assembler, "one", [(f"hash {number}", 0, 2**32 - 1, b"") for number in range(1000)])
     assert len(outcome) == 1000 - BlobAssembler.MAX_INCOMPLETE
     assert len(assembler._downloads["one"]) == BlobAssembler.MAX_INCOMPLETE
+
+
+@pytest.mark.parametrize("at", ["the first chunk", "the last chunk", "the end"])
+def test_a_blob_that_finds_no_memory_is_one_error(at, monkeypatch):
+    def fail(*_):
+        raise MemoryError
+
+    class Full(io.BytesIO):
+        write = fail
+
+    assembler = BlobAssembler(1000)
+    chunks = chunks_of(b"a blob of some bytes")
+    outcome = []
+    for chunk in chunks:
+        if at == "the first chunk" and chunk[1] == 0:
+            with monkeypatch.context() as patch:
+                patch.setattr(blobs, "writable", lambda size: Full())
+                outcome += feed(assembler, "one", [chunk])
+        elif chunk[1] == len(chunks) - 1:
+            with monkeypatch.context() as patch:
+                if at == "the last chunk":
+                    assembler._downloads["one"][chunk[0]].data = Full()
+                elif at == "the end":
+                    patch.setattr(blobs, "Blob", fail)
+                outcome += feed(assembler, "one", [chunk])
+        else:
+            outcome += feed(assembler, "one", [chunk])
+    [error] = outcome
+    assert "no memory" in error
+    assert not assembler._downloads
+    assert assembler._buffered == assembler._reserved == 0
+    assert feed(assembler, "one", chunks_of(b"a good one")) == [b"a good one"]
+
+
+#: A client that may have no more memory than this takes a blob that is larger, between two events.
+NO_MEMORY = """
+import resource, sys
+from pie_sync import Event, PieClient, ProtocolError
+
+with PieClient(sys.argv[1], timeout=30) as client:
+    client.authenticate("alice")
+    instance = client.launch_instance_from_registry("sender")
+    other = client.launch_instance_from_registry("echo")
+    with open("/proc/self/statm") as file:
+        used = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 100 * 2**20, used + 100 * 2**20))
+    instance.send("go")
+    assert instance.recv(30) == (Event.Message, "before")
+    try:
+        print("got", len(instance.recv(30)[1]))
+    except ProtocolError as error:
+        print(error)
+    assert instance.recv(30) == (Event.Message, "after")
+    other.send("hello")
+    assert other.recv(30) == (Event.Message, "hello")
+    assert client.ping() > 0
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system has to limit the memory")
+def test_a_client_without_memory_for_a_blob_goes_on():
+    with LocalServer() as server:
+        add_programs(server)
+
+        @server.program("sender")
+        def sender(instance):
+            instance.receive()
+            instance.send("before")
+            instance.send_blob(bytes(200 * 2**20))
+            instance.send("after")
+            instance.receive()
+
+        result = subprocess.run(
+            [sys.executable, "-c", NO_MEMORY, server.uri], capture_output=True, text=True, timeout=60
+        )
+    assert result.returncode == 0, result.stderr
+    assert "no memory" in result.stdout
