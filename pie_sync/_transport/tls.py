@@ -15,6 +15,8 @@ import ssl
 import threading
 from typing import Callable
 
+from .._support.signal_handlers import is_from_signal_handler
+
 __all__ = ["TlsSocket"]
 
 #: The most that is encrypted at once: one TLS record. It bounds how long the lock is held.
@@ -84,8 +86,8 @@ class TlsSocket:
             try:
                 with self._lock:
                     read = self._read(buffer[count:], may_wait=count == 0)
-            except OSError:
-                if count:
+            except OSError as error:
+                if count and not is_from_signal_handler(error):
                     break  # what arrived before it comes first; the next call finds out again
                 raise
             if read == 0:
@@ -148,8 +150,10 @@ class TlsSocket:
     def _flush_quietly(self) -> None:
         try:
             self._flush()
-        except OSError:
-            pass  # no room, then it goes out with what is written next; or no connection, which others find out
+        except OSError as error:
+            # No room: then it goes out with what is written next. Or no connection, which others find out.
+            if is_from_signal_handler(error):
+                raise
 
     def fileno(self) -> int:
         """Return the socket's file descriptor."""
@@ -162,6 +166,10 @@ class TlsSocket:
     def gettimeout(self) -> float | None:
         """See :meth:`socket.socket.gettimeout`."""
         return self._socket.gettimeout()
+
+    def getsockopt(self, level: int, option: int, size: int) -> bytes:
+        """See :meth:`socket.socket.getsockopt`."""
+        return self._socket.getsockopt(level, option, size)
 
     def shutdown(self, how: int) -> None:
         """End one direction of the socket, or both, without a farewell of TLS. Never waits."""
