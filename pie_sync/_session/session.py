@@ -474,7 +474,7 @@ class Session:
             if is_from_signal_handler(error):
                 raise
             # The reader thread knows better why, and tells soon: a close frame may say it.
-            if not self.is_reader(threading.current_thread()):
+            if threading.current_thread() is not self._thread:
                 left = time_left(deadline)
                 self._lost.wait(_REASON_TIMEOUT if left is None else min(_REASON_TIMEOUT, left))
             raise (error if self._error is None else copy_of_error(self._error)) from error

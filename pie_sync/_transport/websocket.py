@@ -11,6 +11,7 @@ import socket
 import threading
 from collections import deque
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from .._support.counters import Counters
 from .._support.signal_handlers import is_from_signal_handler, start_thread
@@ -180,7 +181,7 @@ class WebSocket:
             return False
         self._posted.append(frame)
         if flush:
-            self._flush_control()
+            self._flush(may_start_thread=False)
         return not self._has_unsent()
 
     def _wait_in_line(self, deadline: float | None, acquired: list[bool]) -> bool:
@@ -223,7 +224,7 @@ class WebSocket:
         self._control.append(encode_frame(opcode, payload))
         self._flush()
 
-    def _flush(self) -> None:
+    def _flush(self, *, may_start_thread: bool = True) -> None:
         """Send what is left over and the control frames, without ever waiting.
 
         What finds no room is sent as soon as there is some: by the reading thread, by the next sender, or while
@@ -237,7 +238,7 @@ class WebSocket:
                     return  # whoever has it sends them along
                 if not self._write_left_overs(deadline=0):
                     # Here, with the send lock: finish() closes the socket with it, and joins the flusher before.
-                    if self._waits_for_input and self._flusher is None and not self._aborted:
+                    if may_start_thread and self._waits_for_input and self._flusher is None and not self._aborted:
                         self._start_flusher()
                     return
             except PieConnectionError as error:
