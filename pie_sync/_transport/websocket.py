@@ -96,14 +96,14 @@ class WebSocket:
         self._stream_reads = 0
         self._sent_before = 0
         self._ping_sent: float | None = None
-        # Serialises frames: held while a frame is being written, at the longest until the writer's deadline.
+        # Serialises frames. Held while a frame is written: until the writer's deadline at most.
         self._send_lock = threading.Lock()
-        # Held by the one sender who is next. Without it an upload, which wants the send lock again as soon as it
-        # has released it, would be quicker than whoever has to be woken: for up to twenty chunks.
+        # Held by the next sender in line. Without it, an upload that takes the send lock again would starve other
+        # threads: measured for up to twenty chunks.
         self._next_lock = threading.Lock()
-        # What a frame left unwritten at its deadline: it must come first, or the stream makes no sense.
+        # The rest of a frame that was not written before its deadline. It must be sent before anything else.
         self._unsent = memoryview(b"")
-        # Control frames of the reading thread, which must not wait for the send lock.
+        # Control frames to be sent. The reading thread must not wait for the send lock, so a sender may send them.
         self._control: deque[Buffer] = deque()
         # The answers to the newest pings: those to earlier ones may be left out (RFC 6455 section 5.5.3), so that
         # a server that pings and does not read can't fill the memory.
@@ -118,7 +118,7 @@ class WebSocket:
         self._waits_for_input = False
         # Sends what a sender left behind while the reading thread waited so. Few connections ever have one.
         self._flusher: threading.Thread | None = None
-        # Whether nothing can be there yet, or any more: so that it's right to wait at once.
+        # Whether the last read emptied the socket, so that the next one should wait at once.
         self._is_drained = not self._stream.is_tls
         self._aborted = False
 
@@ -134,13 +134,14 @@ class WebSocket:
         """Send messages, all of them or none. Blocks while others send, and while the peer doesn't read.
 
         Args:
-            frames: what :func:`encode_frame` made of them, one behind the other.
-            deadline: until when, by ``time.monotonic``; None is without limit.
+            frames: the frames of the messages, as :func:`encode_frame` returns them, concatenated.
+            deadline: a value of ``time.monotonic``; None is without limit.
             count: how many messages.
             on_begin: called right before the first byte is written: without that, nothing was sent.
 
         Raises:
-            PieTimeoutError: it could not be sent in time. What was begun is finished before the next message.
+            PieTimeoutError: the messages could not be sent in time. If a part of them was sent, the rest is sent
+                as soon as there is room, before any other message.
             PieConnectionError: the connection is lost.
         """
         acquired: list[bool] = []
@@ -148,10 +149,10 @@ class WebSocket:
             is_free = not self._next_lock.locked() and acquire(self._send_lock, 0, acquired)
             if not is_free and not self._wait_in_line(deadline, acquired):
                 raise PieTimeoutError("the connection is busy with other messages: nothing was sent")
-            # What is left over does not matter to a message that can't be sent any more.
+            # A message that can't be sent any more need not wait for what is left over.
             if self._has_unsent() and not self._close_sent and not self._write_left_overs(deadline):
                 raise PieTimeoutError("the server does not read: nothing was sent")
-            if self._close_sent:  # perhaps just now, as one of them
+            if self._close_sent:  # a close frame may have been among what was left over
                 raise PieConnectionError("the connection is being closed")
             if on_begin is not None:
                 on_begin()
@@ -194,7 +195,7 @@ class WebSocket:
                 self._next_lock.release()
 
     def _write(self, frames: Buffer, deadline: float | None) -> bool:
-        """Write bytes, with the send lock held. False if the deadline came first: the rest is kept."""
+        """Write bytes; the caller holds the send lock. Return False at the deadline: the rest is kept."""
         try:
             self._unsent = self._stream.send_all(memoryview(frames), deadline)
         except BaseException as error:
@@ -291,8 +292,8 @@ class WebSocket:
             if self._aborted:
                 # The system's buffers may hold megabytes more, and nobody waits for them.
                 raise PieConnectionError("the connection was given up")
-            # If the last read brought less than there was room for, don't ask, but wait: that saves a system call,
-            # and a fight for the interpreter lock with the consumer that was woken just now.
+            # If the last read did not fill the buffer, wait at once rather than poll: that saves a system call,
+            # and contention for the interpreter lock with the consumer that was woken just now.
             is_drained, self._is_drained = self._is_drained, False
             timeout = self._keep_alive() if is_drained else None
             buffer = self._frames.buffer()
@@ -332,7 +333,7 @@ class WebSocket:
                 return messages
 
     def _handle_control(self, messages: list[Message]) -> list[Message]:
-        """Answer the control frames and return the rest: up to a close, after which nothing counts."""
+        """Answer the control frames, and return the other messages, up to a close frame."""
         data = []
         for message in messages:
             opcode, payload = opcode_and_payload(message)
@@ -352,13 +353,13 @@ class WebSocket:
         return data
 
     def _end(self, code: int, reason: str, cause: Exception | None = None) -> None:
-        """Let :meth:`read` raise once the messages before this moment are handed out; say good-bye."""
+        """Send a close frame, and let :meth:`read` raise once it has returned the messages that came before."""
         self._ending = PieConnectionError(reason)
         self._ending.__cause__ = cause
         self.send_close(code, reason if cause else "")
 
     def _has_unsent(self) -> bool:
-        """Whether there is something to send that waits for room, or for a sender to take it along."""
+        """Whether something waits for room to be sent, or for a sender to send it along."""
         return bool(self._control or self._pongs or self._posted or self._unsent)
 
     def _wait(self, want_write: bool) -> None:
@@ -368,7 +369,7 @@ class WebSocket:
         unsent = self._has_unsent()
         self._waits_for_input = not unsent
         if unsent and self._send_lock.locked():
-            # Whoever sends takes it along, or gives up, which wakes nobody.
+            # The sender sends it along, or gives up, and does not wake this thread in either case.
             timeout = _LOOK_AGAIN if timeout is None else min(timeout, _LOOK_AGAIN)
             self._stream.wait(read=not want_write, write=want_write, timeout=timeout)
         else:
@@ -378,7 +379,11 @@ class WebSocket:
             self._flush()
 
     def _keep_alive(self) -> float | None:
-        """Send a ping if it's time, and return in how many seconds to look again."""
+        """Send a ping when one is due, and return in how many seconds to look again; None: never.
+
+        Raises:
+            PieConnectionError: the server has not answered the last ping in time.
+        """
         if self._ping_interval is None:
             return None
         now = monotonic()
@@ -386,7 +391,7 @@ class WebSocket:
             look_again = self._check_whether_vanished(now - self._ping_sent)
             if self._ping_timeout is None:
                 return look_again
-            # Over a slow line our ping may be in line behind an upload. As long as that moves, the peer is there.
+            # Over a slow line the ping may wait behind an upload. While that progresses, the peer is alive.
             left = max(self._ping_sent, self._stream.last_taken) + self._ping_timeout - now
             if left <= 0:
                 raise PieConnectionError(
@@ -445,8 +450,8 @@ class WebSocket:
                 self._stream.wait(read=not blocked.want_write, write=blocked.want_write, timeout=left)
             except OSError:
                 break
-        # Writers wait for room with the send lock held: shutting down wakes them, and the lock says that they
-        # are out of the socket before its file descriptor can be given to somebody else.
+        # Writers wait for room with the send lock held. Shutting down wakes them. Once the lock is free no writer
+        # uses the socket any more, so its file descriptor may be reused.
         self._aborted = True
         self._stream.shut_down()
         with self._send_lock:
