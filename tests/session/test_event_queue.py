@@ -395,3 +395,23 @@ def test_what_is_on_disk_is_not_cut_off():
     assert events.cut(0, "why") == 9
     events.end(lambda: EOFError())
     assert losses_and_items(events) == [9, *messages(10, 20)]
+
+
+@pytest.mark.parametrize("method", ["join", "task_done", "shutdown"])
+def test_methods_of_a_queue_that_do_not_apply_say_so(method):
+    with pytest.raises(NotImplementedError, match="a queue of events"):
+        getattr(EventQueue(), method)()
+
+
+def test_the_other_methods_of_a_queue_work():
+    events = EventQueue()
+    assert (events.empty(), events.full(), events.qsize()) == (True, False, 0)
+    events.put((Event.Message, "one"))
+    events.put_nowait((Event.Stdout, "two"))
+    assert (events.empty(), events.full(), events.qsize()) == (False, False, 2)
+    assert events.get_nowait() == (Event.Message, "one")
+    events.spill()
+    assert (events.empty(), events.qsize()) == (False, 0), "what is on disk is there, but not in memory"
+    assert events.get() == (Event.Stdout, "two")
+    with pytest.raises(queue.Empty):
+        events.get_nowait()
