@@ -49,7 +49,9 @@ class UnclaimedInstances:
             return None
         with self._lock:
             self._forget_end(instance_id)
-            return self._queues.pop(instance_id, None)
+            # Not "return ...pop()": a signal handler may raise after a call, and then the lock would stay acquired.
+            events = self._queues.pop(instance_id, None)
+        return events
 
     def end(self, instance_id: str) -> None:
         """Note that an instance has ended, claimed or not; drop those that ended first if there are too many."""
