@@ -48,9 +48,9 @@ class UnclaimedInstances:
         if instance_id not in self._queues:
             return None
         with self._lock:
-            self._forget_end(instance_id)
-            # Not "return ...pop()": a signal handler may raise after a call, and then the lock would stay acquired.
             events = self._queues.pop(instance_id, None)
+            # Last of all no call: a signal handler may raise after one, and the lock would stay acquired.
+            self._ended_bytes -= self._ended.pop(instance_id, 0)
         return events
 
     def end(self, instance_id: str) -> None:
