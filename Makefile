@@ -32,9 +32,13 @@ demo: $(VENV)/.demo  ## run the quickstart against a server of its own
 test: $(VENV)/.dev  ## run all tests; ARGS="-k name" for a part of them
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
+# Tests that tracing would slow down or disturb: they go through gigabytes, or trace by themselves. They reach nothing
+# that others don't reach.
+UNTRACED := tests/faults/test_slow_consumer.py tests/faults/test_interrupt_anywhere.py tests/real_server
+
 test-coverage: $(VENV)/.dev  ## run all tests and measure lines and branches; fails below the figures in CONTRIBUTING.md
 	rm -rf build/coverage && mkdir -p build/coverage
-	$(BIN)/python -m coverage run -m pytest -n $(JOBS) $(ARGS)
+	$(BIN)/python -m coverage run -m pytest -n $(JOBS) $(addprefix --ignore=,$(UNTRACED)) $(ARGS)
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python scripts/check-coverage
 

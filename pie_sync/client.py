@@ -80,9 +80,12 @@ class PieClient:
             longest time without progress. None is without limit.
         connect_timeout: the time limit of :meth:`connect`, in seconds. None is without limit.
         ping_interval: after how many seconds of silence the connection is tested with a WebSocket ping. None:
-            never, so that a server that vanishes without a word is noticed only by time limits.
+            never. Then a host that vanishes is noticed by TCP's keep-alive, after a minute, while nothing of ours
+            is on its way to it, and else by time limits alone.
         ping_timeout: how many seconds of silence after such a ping mean that the connection is lost. None: any
-            number.
+            number. This is for a server that stalls: long, since Pie 0.5 ends the instances of a connection that
+            it loses. A host that has vanished is noticed sooner: when its system has not even acknowledged the
+            ping for 40 s (on Linux, Windows and macOS), or after a minute by TCP's keep-alive.
         ssl_context: for ``wss://``. None, the default, verifies the certificate and the host name against the
             authorities that the system trusts.
         headers: more HTTP headers for the WebSocket upgrade, for a proxy in front of the server.
@@ -114,7 +117,7 @@ class PieClient:
         timeout: float | None = 30.0,
         connect_timeout: float | None = 10.0,
         ping_interval: float | None = 20.0,
-        ping_timeout: float | None = 20.0,
+        ping_timeout: float | None = 120.0,
         ssl_context: ssl.SSLContext | None = None,
         headers: Mapping[str, str] | None = None,
         max_message_size: int = 64 * _MIB,

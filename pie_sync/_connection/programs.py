@@ -105,6 +105,8 @@ class Programs:
             else:
                 self._install_named(payload, manifest, limit, progress, overwrite=overwrite)
         except PieConnectionError as error:
+            if self._session.error is None:  # raised by a callback or a signal handler
+                raise
             raise PieConnectionError(
                 f"{error}, during upload_program: a server also does this when it can't compile the program"
             ) from error

@@ -13,6 +13,7 @@ from queue import Empty
 from typing import TYPE_CHECKING, Any, Union
 
 from .._connection.validation import check_args, check_count
+from .._support.signal_handlers import is_from_signal_handler
 from .._support.signal_safe_queue import SignalSafeQueue
 from .._support.time_limits import DEFAULT
 from ..errors import (
@@ -174,6 +175,8 @@ class _Batch:
             self._inputs = None
             return None
         except Exception as error:  # the iterator failed, or gave no arguments: raised where its result would be
+            if is_from_signal_handler(error):
+                raise
             job.outcome = error
         self._taken += 1
         if self._ordered or job.outcome is not None:
@@ -191,6 +194,8 @@ class _Batch:
             self._running[launch] = job  # before it is sent, so that Ctrl-C leaves no launch behind
             launch.send()
         except Exception as error:
+            if is_from_signal_handler(error):
+                raise  # with the launch among those that are to be terminated
             if launch is not None:
                 self._running.pop(launch, None)
             self._failed(job, error)
@@ -220,6 +225,8 @@ class _Batch:
         try:
             completed = launch.completed()
         except Exception as error:
+            if is_from_signal_handler(error):
+                raise
             if launch.is_running:
                 terminate_all([launch])  # the server has sent something senseless of it
             self._failed(job, error)

@@ -10,10 +10,13 @@ import logging
 import os
 import threading
 from enum import Enum
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol
 
 from .._protocol.messages import Answer
 from .._support.counters import ClientStats, Counters
+from .._support.signal_handlers import is_from_signal_handler, start_thread
+from .._support.time_limits import time_left
 from .._transport.frames import BINARY, encode_frame
 from .._transport.websocket import WebSocket
 from ..errors import PieConnectionError, RequestError
@@ -36,8 +39,14 @@ __all__ = ["OnLost", "Session", "State"]
 logger = logging.getLogger("pie_sync.protocol")
 connection_logger = logging.getLogger("pie_sync.connection")
 
-#: How many seconds close() waits for the closing handshake, and then for the reader thread.
-_CLOSE_TIMEOUT = 1.0
+#: How many seconds close() may take in all. It promises 2; the rest is for a machine that is busy.
+_CLOSE_TIMEOUT = 1.8
+
+#: How many of them the closing handshake may take.
+_HANDSHAKE_TIMEOUT = 1.0
+
+#: How many seconds a thread that could not send waits at most for the reader thread to tell why.
+_REASON_TIMEOUT = 1.0
 
 #: The identifiers of the reader threads, of all sessions of the process. Nothing else must wait in these.
 _reader_threads: dict[int, None] = {}
@@ -130,6 +139,8 @@ class Session:
         self._lock = threading.Lock()
         self._state = State.CONNECTING
         self._error: PieConnectionError | None = None
+        # Set once there is an error: when the connection is lost, or closed.
+        self._lost = threading.Event()
         self._closed = threading.Event()
         # Whether the instances are this session's to end. While a reconnector prepares the session, they are not:
         # the reconnector ends them, or tries again with another session.
@@ -167,6 +178,7 @@ class Session:
             owns_instances = self._owns_instances
         if error is None:
             return
+        self._lost.set()
         self.router.lose(error)
         if state is State.CLOSED:
             queues = self.router.take_instances()
@@ -242,7 +254,7 @@ class Session:
                 self._change(State.CLOSED, error if isinstance(error, PieConnectionError) else given_up)
             else:
                 self.abort()
-            self._join_reader()
+            self._join_reader(_HANDSHAKE_TIMEOUT)
             raise
 
     def _start_reader(self) -> None:
@@ -250,26 +262,21 @@ class Session:
         if self._thread is not None:
             return
         self._thread = threading.Thread(target=self._run, name=f"pie-sync reader {self.endpoint.uri}", daemon=True)
-        try:
-            self._thread.start()
-        except RuntimeError as error:
-            if isinstance(error.__context__, KeyboardInterrupt):
-                # Ctrl-C came while threading held a lock of its own, to start the thread: it complains of that.
-                raise error.__context__ from None
-            raise
+        start_thread(self._thread)
 
     def close(self) -> None:
         """Close the connection: within 2 s, whatever the server does. Idempotent."""
         if self._process_id != os.getpid():
             return  # the connection belongs to the parent process, and goes on there
+        deadline = monotonic() + _CLOSE_TIMEOUT
         self._close_requested = True
         try:
             if self._websocket is not None:
                 self._websocket.send_close()
-                self._join_reader()
+                self._join_reader(min(_HANDSHAKE_TIMEOUT, deadline - monotonic()))
         finally:  # also when a signal handler raises
             self.abort()
-        self._join_reader()
+        self._join_reader(deadline - monotonic())
 
     def abort(self) -> None:
         """End the connection at once. Neither waits nor takes a lock: finalizers call it."""
@@ -280,11 +287,11 @@ class Session:
         if self._websocket is not None:
             self._websocket.abort()
 
-    def _join_reader(self) -> None:
-        """Wait until the reader thread has ended, for a second at the most. Not in the reader thread itself."""
+    def _join_reader(self, timeout: float) -> None:
+        """Block until the reader thread has ended, or for ``timeout`` seconds. Not in the reader thread itself."""
         thread = self._thread
         if thread is not None and thread.is_alive() and thread is not threading.current_thread():
-            thread.join(_CLOSE_TIMEOUT)
+            thread.join(max(0.0, timeout))
 
     def _run(self) -> None:
         """The reader thread."""
@@ -464,8 +471,12 @@ class Session:
         try:
             self._websocket.send(frames, deadline, count, on_begin)
         except PieConnectionError as error:
-            # The reader thread knows better why: a close frame may say it.
-            self._join_reader()
+            if is_from_signal_handler(error):
+                raise
+            # The reader thread knows better why, and tells soon: a close frame may say it.
+            if threading.current_thread() is not self._thread:
+                left = time_left(deadline)
+                self._lost.wait(_REASON_TIMEOUT if left is None else min(_REASON_TIMEOUT, left))
             raise (error if self._error is None else copy_of_error(self._error)) from error
 
 

@@ -1,4 +1,4 @@
-"""What several rooms need and none owns: time limits, a queue, counters, large pages, what is atomic.
+"""What several rooms need and none owns: time limits, signals, counters, large pages, what is atomic.
 
 Not in here: anything that knows Pie, a message or a connection.
 """

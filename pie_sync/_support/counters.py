@@ -1,4 +1,4 @@
-"""Counters for whoever wants to know what a client is doing."""
+"""What a client counts: messages, bytes, reconnections."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ class ClientStats:
 
 
 class Counters:
-    """What is counted while it happens, over all connections of a client.
+    """Counters of a client's connection and of those that replace it.
 
-    Each is written by one thread at a time: what is received by the reader thread, what is sent by whoever holds
-    the send lock.
+    Each counter has one writer at a time: the reader thread counts what is received, the holder of the send lock
+    counts what is sent.
     """
 
     def __init__(self) -> None:

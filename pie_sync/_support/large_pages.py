@@ -61,7 +61,8 @@ def _ask_for_large_pages(memory: io.BytesIO) -> None:
         end = end // mmap.PAGESIZE * mmap.PAGESIZE
         madvise = ctypes.CDLL(None).madvise
         madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-        madvise(begin, end - begin, mmap.MADV_HUGEPAGE)
+        if sys.platform == "linux":  # elsewhere there is no such constant, and nobody asks
+            madvise(begin, end - begin, mmap.MADV_HUGEPAGE)
 
 
 def filled(kind: type[B], size: int, fill: Callable[[memoryview], None]) -> B:

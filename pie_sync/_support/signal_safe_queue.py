@@ -1,4 +1,4 @@
-"""A single-consumer queue whose ``get`` keeps its timeout even when signals arrive."""
+"""Single-consumer queue whose get() keeps its timeout even when signals arrive."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ T = TypeVar("T")
 
 
 class SignalSafeQueue(Generic[T]):
-    """A queue for one consumer, whose ``get`` keeps its timeout even when signals arrive.
+    """Queue for one consumer. Its timeout holds even when signals arrive, and a signal never leaves it locked.
 
-    Neither queue of the standard library does. ``SimpleQueue.get`` waits for ever if its time is over when the
-    signal's handler returns (CPython up to 3.12). And Ctrl-C in the wrong instant leaves a ``Queue`` locked: the
-    next ``put``, in the reader thread, never returns. :mod:`pie_sync._support.atomic` says why no item is missed.
+    The queues of the standard library don't have that. ``SimpleQueue.get`` waits for ever if its time is over when
+    a signal handler returns (CPython up to 3.12). An exception of a signal handler can leave a ``Queue`` locked:
+    then the next ``put``, in the reader thread, would never return.
+    :mod:`pie_sync._support.atomic` says why no item is missed.
     """
 
     __slots__ = ("_items", "_waiter")
@@ -31,7 +32,7 @@ class SignalSafeQueue(Generic[T]):
         self._waiter.acquire()
 
     def put(self, item: T) -> None:
-        """Hand an item over. From any thread; never waits."""
+        """Append an item. Thread-safe; never waits."""
         self._items.append(item)
         try:
             self._waiter.release()
@@ -39,13 +40,13 @@ class SignalSafeQueue(Generic[T]):
             pass  # it is released already: the consumer will look again
 
     def get(self, timeout: float | None = None) -> T:
-        """Take the next item.
+        """Remove and return the next item. Blocks until there is one. Only one thread may call this.
 
         Args:
-            timeout: for how many seconds to wait for one if there is none; None is without limit.
+            timeout: for how many seconds to wait at most; None is without limit.
 
         Raises:
-            queue.Empty: none came in time.
+            queue.Empty: there was none in time.
         """
         deadline = deadline_after(timeout)
         while True:

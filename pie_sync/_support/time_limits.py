@@ -28,7 +28,7 @@ class Default:
         return "DEFAULT"
 
 
-#: "Whatever the client's ``timeout`` is": not None, which means no limit at all.
+#: Stands for the client's ``timeout``. (None stands for no limit.)
 DEFAULT = Default()
 
 #: The longest time limit in seconds, about 23 days.
@@ -38,7 +38,7 @@ Timeout = Union[float, None, Default]
 
 
 def check_timeout(timeout: float | None, name: str = "timeout") -> float | None:
-    """Return ``timeout`` if it makes sense; None if it is too long to be a limit.
+    """Return ``timeout`` if it is valid; None if it is longer than systems can wait.
 
     Raises:
         TypeError: it isn't a number.
@@ -50,7 +50,7 @@ def check_timeout(timeout: float | None, name: str = "timeout") -> float | None:
         raise TypeError(f"{name} must be a number of seconds or None, not {type(timeout).__name__}")
     if not timeout >= 0:
         raise ValueError(f"{name} must not be negative, got {timeout}; 0 polls, None waits without limit")
-    # What is longer than systems can wait (poll() counts milliseconds in 31 bits) is as good as no limit.
+    # poll() counts milliseconds in 31 bits. A longer limit is as good as none.
     return timeout if timeout <= LONGEST else None
 
 
@@ -65,20 +65,21 @@ def time_left(deadline: float | None) -> float | None:
 
 
 def remaining(deadline: float | None) -> float:
-    """Return how long to wait, in the terms of ``Lock.acquire``: -1 is without limit, 0 is not at all."""
+    """Return the timeout until a deadline in the form of ``Lock.acquire``: -1 is without limit, 0 polls."""
     if deadline is None:
         return -1
     return min(max(0.0, deadline - monotonic()), threading.TIMEOUT_MAX)
 
 
 def acquire(lock: threading.Lock | threading.RLock, deadline: float | None, acquired: list[bool]) -> bool:
-    """Acquire a lock before a deadline, and say whether that succeeded: in ``acquired``, too, in the same instant.
+    """Acquire a lock before a deadline. Return whether that succeeded, and append it to ``acquired`` atomically.
 
-    With ``lock.acquire(timeout=...)`` and ``try`` behind it Ctrl-C may come between the two, and the lock stays
-    locked for ever. So call this inside of ``try``, and behind ``finally`` release the lock ``if True in
+    Between ``lock.acquire(timeout=...)`` and a following ``try`` a signal handler may raise, and the lock would
+    stay locked for ever. So call this function inside of ``try``, and release the lock in ``finally`` ``if True in
     acquired``. (``with lock`` leaves no such gap either, but has no time limit.)
     """
-    # extend() and map() call acquire() and keep its result without a step of Python in between.
+    # extend() and map() call acquire() and keep its result without a step of Python in between, where a signal
+    # handler could run.
     acquired.extend(map(lock.acquire, (False,)))
     if not acquired[-1]:
         acquired.extend(map(lock.acquire, (True,), (remaining(deadline),)))
@@ -86,12 +87,12 @@ def acquire(lock: threading.Lock | threading.RLock, deadline: float | None, acqu
 
 
 class TimeLimit:
-    """The time limit of one call of the user's, which may take several steps.
+    """The time limit of one call of a public method, which may take several steps.
 
     Args:
         timeout: seconds; None is without limit.
-        stall: whether it's for the time without progress, which begins anew with each step, rather than for the
-            whole call.
+        stall: whether the limit is for the time without progress, and so starts again with each step, instead of
+            for the whole call.
     """
 
     __slots__ = ("_deadline", "_stall", "_timeout")
@@ -110,7 +111,7 @@ class TimeLimit:
         return time_left(self.deadline())
 
     def expired(self, name: str, what: str) -> PieTimeoutError:
-        """Return the error to raise when the time is over and ``what`` is the matter."""
+        """Return the error to raise when the time is over. ``what`` says what did not happen in time."""
         if self._stall:
             return PieTimeoutError(f"{name}: no progress for {self._timeout} s: {what}")
         return PieTimeoutError(f"{name}: {what} within {self._timeout} s")

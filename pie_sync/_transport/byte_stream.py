@@ -1,4 +1,4 @@
-"""Bytes over one connected socket, read by one thread while others write. What can wait takes a time limit."""
+"""A connected socket as a stream of bytes. One thread reads while others write; every wait has a time limit."""
 
 from __future__ import annotations
 
@@ -8,17 +8,29 @@ import socket
 import struct
 import sys
 from time import monotonic
+from typing import Protocol
 
+from .._support.signal_handlers import is_from_signal_handler
 from .dialer import shut_down
+from .keep_alive import unanswered_for
 from .tls import TlsSocket
 
-__all__ = ["Duplex", "WouldBlock"]
+__all__ = ["ByteStream", "WouldBlock"]
 
 #: By how many seconds recv_waiting() may wait too long, so that the system need not be told a new limit each time.
 _SLACK = 0.01
 
-#: Whether each call can say for itself whether it may wait, and SO_RCVTIMEO is two longs: on Linux, of 64 bits.
-_CAN_WAIT_IN_RECV = sys.platform == "linux" and sys.maxsize > 2**32
+if sys.platform == "linux" and sys.maxsize > 2**32:
+    #: Whether each call can say for itself whether it may wait, and SO_RCVTIMEO is two longs, of 64 bits each.
+    _CAN_WAIT_IN_RECV = True
+    _DONT_WAIT = int(socket.MSG_DONTWAIT)
+else:
+    _CAN_WAIT_IN_RECV = False
+    _DONT_WAIT = 0
+
+
+#: Windows has no poll(), and gevent takes it away.
+_HAS_POLL: bool = hasattr(select, "poll")
 
 
 class WouldBlock(Exception):  # noqa: N818 - not an error
@@ -33,28 +45,33 @@ class WouldBlock(Exception):  # noqa: N818 - not an error
         self.want_write = want_write
 
 
-class Duplex:
-    """A connected socket as a duplex of bytes. Reads from one thread at a time, writes from one at a time.
+class ByteStream:
+    """A connected socket as a stream of bytes. Reads from one thread at a time, writes from one at a time.
+
+    The thread that reads is one of the library's, in which no signal handler runs. A thread that writes may be
+    any: what a signal handler raises there passes as it is.
 
     Attributes:
-        last_taken: when the peer last took something that had to wait for it, by ``time.monotonic``: a sign of
-            life, where a write that goes into the system's buffer at once is none.
+        is_tls: whether the bytes are encrypted.
+        last_taken: when the peer last took something that had to wait for room, by ``time.monotonic``: a sign of
+            life. (A write that goes into the system's buffer at once is none.)
     """
 
     def __init__(self, sock: socket.socket | TlsSocket) -> None:
         self.last_taken = float("-inf")
         self._socket = sock
         self.is_tls = isinstance(sock, TlsSocket)
+        # The same socket, as long as recv_waiting() can leave the waiting to the system's recv().
         self._blocking = sock if _CAN_WAIT_IN_RECV and not isinstance(sock, TlsSocket) else None
         self._recv_limit: float | None = None
         sock.setblocking(self._blocking is not None)
-        # On a single processor the peer, if it's there as well, could do nothing while this spins.
-        self._can_spin = self._blocking is not None and len(os.sched_getaffinity(0)) > 1
-        # For the wait that there is most, of the one thread that reads.
-        self._readable = _poller(sock, read=True, write=False) if hasattr(select, "poll") else None
+        # On a single processor a peer on the same machine could do nothing while this spins.
+        self._can_spin = self._blocking is not None and _count_processors() > 1
+        # Made once, for the most frequent wait: that of the reading thread.
+        self._readable = _new_poller(sock, read=True, write=False)
 
     def recv_into(self, buffer: memoryview) -> int:
-        """Read what is there, at most ``len(buffer)`` bytes.
+        """Read what is there, at most ``len(buffer)`` bytes. Never waits.
 
         Returns:
             How many bytes were read; 0 when the peer has ended the stream.
@@ -65,7 +82,7 @@ class Duplex:
         """
         try:
             if self._blocking is not None:
-                return self._blocking.recv_into(buffer, 0, socket.MSG_DONTWAIT)
+                return self._blocking.recv_into(buffer, 0, _DONT_WAIT)
             return self._socket.recv_into(buffer)
         except BlockingIOError:
             raise WouldBlock(want_write=False) from None
@@ -73,14 +90,15 @@ class Duplex:
     def recv_waiting(self, buffer: memoryview, timeout: float | None, spin: float = 0.0) -> int:
         """Read like :meth:`recv_into`, but wait until something is there, for about ``timeout`` seconds.
 
-        That is one system call instead of two, and the interpreter lock is given back and taken once instead of
-        twice: 5 to 10 us less between an answer and whoever waits for it.
+        Where the system's recv() does the waiting, that is one system call instead of two, and the interpreter
+        lock is released and acquired once instead of twice: 5 to 10 us less between an answer and whoever waits
+        for it. Measured with the real server: without it a ping takes 1.2 times as long.
 
         Args:
             buffer: where to read to.
-            timeout: None is without limit.
-            spin: for how many seconds to ask again and again before the thread is put to sleep. For what must be
-                about to come: it keeps a processor busy, where there is more than one.
+            timeout: in seconds; None is without limit.
+            spin: for how many seconds to ask again and again before the thread goes to sleep, for data that must
+                be about to come. That keeps a processor busy, so it is not done where there is only one.
 
         Raises:
             WouldBlock: nothing came in time.
@@ -93,7 +111,7 @@ class Duplex:
             until = monotonic() + spin
             while monotonic() < until:
                 try:
-                    return self._blocking.recv_into(buffer, 0, socket.MSG_DONTWAIT)
+                    return self._blocking.recv_into(buffer, 0, _DONT_WAIT)
                 except BlockingIOError:
                     pass
         limit = self._recv_limit
@@ -103,7 +121,7 @@ class Duplex:
             option = struct.pack("@ll", *divmod(microseconds, 1_000_000))
             try:
                 self._blocking.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, option)
-            except OSError:  # this kernel does not know it, though it saves only a system call
+            except OSError:  # this kernel does not know the option, which only saves a system call
                 self._blocking = None
                 self._socket.setblocking(False)
                 self.wait(read=True, write=False, timeout=timeout)
@@ -114,7 +132,7 @@ class Duplex:
             raise WouldBlock(want_write=False) from None
 
     def send(self, data: memoryview) -> int:
-        """Write as much of ``data`` as fits into the socket's buffer.
+        """Write as much of ``data`` as fits into the socket's buffer. Never waits.
 
         After :exc:`WouldBlock` the next call must begin with the same bytes: a part of them may be encrypted.
 
@@ -126,27 +144,25 @@ class Duplex:
             OSError: the connection is broken.
         """
         try:
-            blocking = self._blocking  # the reader may give it up meanwhile
+            blocking = self._blocking  # the reading thread may set it to None meanwhile
             if blocking is not None:
-                return blocking.send(data, socket.MSG_DONTWAIT)
+                return blocking.send(data, _DONT_WAIT)
             return self._socket.send(data)
-        except BlockingIOError:
+        except BlockingIOError as error:
+            if is_from_signal_handler(error):
+                raise
             raise WouldBlock(want_write=True) from None
 
     def wait(self, *, read: bool, write: bool, timeout: float | None) -> None:
-        """Block until the socket is ready for reading or writing, as asked, or ``timeout`` seconds are over."""
-        if self._readable is not None:
-            poller = self._readable if read and not write else _poller(self._socket, read=read, write=write)
-            poller.poll(None if timeout is None else max(0.0, timeout) * 1000)
-        else:  # Windows
-            sockets = [self._socket]
-            select.select(sockets if read else [], sockets if write else [], [], timeout)
+        """Block until the socket is ready for reading or writing, as asked, or for ``timeout`` seconds."""
+        poller = self._readable if read and not write else _new_poller(self._socket, read=read, write=write)
+        poller.poll(None if timeout is None else max(0.0, timeout) * 1000)
 
     def send_all(self, data: memoryview, deadline: float | None) -> memoryview:
-        """Write ``data``, waiting for room until ``deadline`` (a value of ``time.monotonic``).
+        """Write ``data``. Blocks while there is no room, until ``deadline`` (a value of ``time.monotonic``).
 
         Returns:
-            What could not be written in time: empty if all went well.
+            The part of ``data`` that could not be written in time: empty if all went well.
 
         Raises:
             OSError: the connection is broken.
@@ -166,6 +182,10 @@ class Duplex:
                 self.wait(read=False, write=True, timeout=remaining)
         return data
 
+    def unanswered_for(self) -> float:
+        """See :func:`~pie_sync._transport.keep_alive.unanswered_for`."""
+        return unanswered_for(self._socket)
+
     def shut_down(self) -> None:
         """End both directions at once. Wakes a thread that is waiting on the socket. Never blocks or fails."""
         shut_down(self._socket)
@@ -175,7 +195,35 @@ class Duplex:
         self._socket.close()
 
 
-def _poller(sock: socket.socket | TlsSocket, *, read: bool, write: bool) -> select.poll:
-    poller = select.poll()
-    poller.register(sock, (select.POLLIN if read else 0) | (select.POLLOUT if write else 0))
-    return poller
+def _count_processors() -> int:
+    """Return on how many processors this process may run."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    else:  # noqa: RET505 - so that mypy knows which branch is for which system
+        return os.cpu_count() or 1
+
+
+class _Poller(Protocol):
+    def poll(self, timeout: float | None, /) -> object:
+        """Block until the socket is ready, or for so many milliseconds."""
+
+
+def _new_poller(sock: socket.socket | TlsSocket, *, read: bool, write: bool) -> _Poller:
+    """Return what waits until a socket is readable, writable or either."""
+    if sys.platform != "win32" and _HAS_POLL:
+        poller = select.poll()
+        poller.register(sock, (select.POLLIN if read else 0) | (select.POLLOUT if write else 0))
+        return poller
+    return _SelectPoller(sock, read=read, write=write)
+
+
+class _SelectPoller:
+    """``select()`` with the interface of ``poll()``, for systems that have no ``poll()``."""
+
+    def __init__(self, sock: socket.socket | TlsSocket, *, read: bool, write: bool) -> None:
+        self._read = [sock] if read else []
+        self._write = [sock] if write else []
+
+    def poll(self, timeout: float | None, /) -> None:
+        """Block until the socket is ready, or for so many milliseconds."""
+        select.select(self._read, self._write, [], None if timeout is None else timeout / 1000)

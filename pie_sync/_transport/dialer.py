@@ -14,14 +14,15 @@ import queue
 import socket
 import ssl
 import threading
-from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Callable
 
 from .._printable import SHORT, printable
+from .._support.signal_handlers import is_from_signal_handler, start_thread
 from .._support.signal_safe_queue import SignalSafeQueue
 from .._support.time_limits import time_left
 from .http_head import parse_head, read_head
+from .keep_alive import KEEP_ALIVE_OPTIONS
 from .proxy import proxy_for
 from .racing import connect_first
 from .tls import TlsSocket
@@ -42,18 +43,8 @@ _UNSENT = 128 * 1024
 #: They make things better, and are no requirement: a kernel may know less than the one that Python was built for.
 _SOCKET_OPTIONS = [
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
-    # A peer that vanished is noticed by the system, too, after about a minute.
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-    *(
-        (socket.IPPROTO_TCP, getattr(socket, name), value)
-        for name, value in (
-            ("TCP_KEEPIDLE", 30),
-            ("TCP_KEEPINTVL", 10),
-            ("TCP_KEEPCNT", 3),
-            ("TCP_NOTSENT_LOWAT", _UNSENT),
-        )
-        if hasattr(socket, name)
-    ),
+    *KEEP_ALIVE_OPTIONS,
+    *([(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT)] if hasattr(socket, "TCP_NOTSENT_LOWAT") else []),
 ]
 
 
@@ -137,22 +128,26 @@ class Dialer:
             raise OSError(f"{host} has no {'loopback ' if is_loopback(host) else ''}address")
         sock = connect_first(addresses, self._deadline, self._sockets, self._check)
         for option in _SOCKET_OPTIONS:  # behind connecting: the server is busy by then, too
-            with suppress(OSError):
+            try:
                 sock.setsockopt(*option)
+            except OSError as error:
+                if is_from_signal_handler(error):
+                    raise
         return sock
 
     def _look_up(self, host: str, port: int) -> list[Any]:
         """Return the addresses of a host, in the form of ``socket.getaddrinfo``."""
         try:
             return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-        except socket.gaierror:
-            pass  # it's a name
+        except socket.gaierror as error:  # it's a name
+            if is_from_signal_handler(error):
+                raise
         # The system's look-up of names has no time limit, and nothing can interrupt it. So a thread of its own
         # makes it, and if it isn't waited for any more, ends whenever the system has done with it.
         thread = threading.Thread(
             target=_find, args=(host, port, self._found.put), name=f"pie-sync look-up of {host}", daemon=True
         )
-        thread.start()
+        start_thread(thread)
         try:
             found = self._found.get(time_left(self._deadline))
         except queue.Empty:
@@ -167,7 +162,7 @@ class Dialer:
             sock = self._connect(proxy.host, proxy.port)
             self._ask_proxy(sock, proxy, address)
         except OSError as error:
-            if self._aborted:
+            if self._aborted or is_from_signal_handler(error):
                 raise
             if is_timeout(error):
                 raise socket.timeout(f"the HTTP proxy does not answer ({proxy})") from error
@@ -231,5 +226,6 @@ def shut_down(sock: socket.socket | TlsSocket) -> None:
     """End both directions of a socket, whatever other threads do with it. Never blocks or fails."""
     try:
         sock.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass  # it's gone already
+    except OSError as error:  # it's gone already
+        if is_from_signal_handler(error):
+            raise

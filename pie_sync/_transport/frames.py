@@ -1,8 +1,7 @@
 """WebSocket frames (RFC 6455 section 5): bytes <-> messages, without any I/O.
 
-This is the hot path of the library. :class:`FrameReader` owns the incoming bytes and parses every complete
-frame that one large read brought; :func:`encode_frame` builds an outgoing frame in one buffer and masks it in
-place (``_mask.py``).
+This is the hot path of the library. :class:`FrameReader` owns the incoming bytes and parses all complete frames of
+one large read. :func:`encode_frame` builds an outgoing frame in one buffer and masks it in place (``mask.py``).
 """
 
 from __future__ import annotations
@@ -40,13 +39,14 @@ READ_SIZE = 256 * 1024
 #: The resting size of the buffer: one chunk message (256 KiB and its header) and one read.
 BUFFER_SIZE = 576 * 1024
 
-#: The same two until a read brings this much. Most connections of a program that makes many never do, and memory
-#: that is touched for the first time costs 2 us for each page: with the large buffer, connecting took 0.3 ms more.
+#: The same two sizes until a read fills the smaller one. Most connections of a program that makes many never read
+#: so much, and touching memory for the first time costs 2 us a page: with the large buffer connecting took 0.3 ms
+#: more.
 FIRST_READ_SIZE = 8 * 1024
 FIRST_BUFFER_SIZE = 16 * 1024
 
-#: Up to this many bytes a message is handed out in bytes of its own, above as a view. A view is no cheaper to make
-#: than such a copy, and unlike that, the garbage collector looks at it: with ten thousand instances around, often.
+#: Up to this many bytes a message is copied out; a larger one is handed out as a view. Making a view is no cheaper
+#: than such a copy, and the garbage collector has to visit each view, often so with ten thousand instances around.
 SMALL = 1024
 
 #: Bytes or a view of them. ``Any`` because Python 3.9 has no name for the buffer protocol.
@@ -57,10 +57,10 @@ Message = Union[bytes, tuple[int, Buffer]]
 
 
 class FrameError(Exception):
-    """The peer broke RFC 6455, or sent more than it may.
+    """The server violated RFC 6455, or sent a message that is too large.
 
     Attributes:
-        code: the close code to tell it with (RFC 6455 section 7.4.1).
+        code: the close code for the server (RFC 6455 section 7.4.1).
     """
 
     def __init__(self, code: int, reason: str) -> None:
@@ -73,14 +73,14 @@ class FrameReader:
 
     Use: ``n = sock.recv_into(reader.buffer())`` and then ``for message in reader.received(n)``.
 
-    One bytearray holds the bytes between ``_start`` and ``_end``. Large payloads are handed out as views into it,
-    so that msgpack can read them where they are; they are valid until the next call of :meth:`buffer`. What is
-    there of an incomplete frame is moved to the front only when the rest of it has no room behind it: once at
-    the most, since from then on there's room for all of it.
+    One bytearray holds the received bytes, between ``_start`` and ``_end``. Large payloads are handed out as views
+    into it, so that msgpack reads them without a copy. A view is valid until the next call of :meth:`buffer`.
+    The beginning of an incomplete frame is moved to the front only if its rest does not fit behind it. That
+    happens at most once for each frame, since from then on the whole frame fits.
 
     Attributes:
-        error: why reading stopped, or None. Messages that came before the fault are handed out first.
-        has_control: whether there are control frames among the messages that were handed out last.
+        error: why reading stopped, or None. Messages before the violation are handed out first.
+        has_control: whether the messages that were handed out last contain control frames.
     """
 
     def __init__(self, max_message_size: int) -> None:
@@ -106,8 +106,8 @@ class FrameReader:
         used = self._end - self._start
         if used == 0:
             self._start = self._end = 0
-        # Never more than the incomplete frame takes: a buffer that must grow while a big frame comes in small
-        # pieces would be copied with each of them.
+        # As much as the incomplete frame takes: a buffer that grows while a large frame comes in small pieces
+        # would be copied with each piece.
         wanted = self._needed or used + self._read_size
         size = max(self._resting_size, wanted)
         if self._start + wanted > len(self._buffer) or len(self._buffer) > size:
@@ -119,12 +119,12 @@ class FrameReader:
         return self._view[self._end : self._end + max(self._read_size, self._needed - used)]
 
     def received(self, count: int) -> list[Message]:
-        """Take note of ``count`` bytes written into :meth:`buffer`, and return the messages they complete.
+        """Parse ``count`` bytes that were written into :meth:`buffer`; return the messages that they complete.
 
         Returns:
             For a small binary message its payload, as bytes. For all others (opcode, payload) pairs: ``BINARY``,
-            ``PING``, ``PONG`` and ``CLOSE`` with a view, or with a bytearray that was put together from fragments;
-            ``TEXT`` with a str. Nothing more once :attr:`error` is set.
+            ``PING``, ``PONG`` and ``CLOSE`` with a view, or with a bytearray if the message was fragmented;
+            ``TEXT`` with a str. An empty list once :attr:`error` is set.
         """
         messages: list[Message] = []
         self.has_control = False
@@ -138,9 +138,9 @@ class FrameReader:
         position = self._start
         self._end = end = self._end + count
         self._needed = 0
-        # The loop below parses the frames of a healthy stream; whatever isn't a whole, unfragmented binary
-        # message goes through _unusual(). It takes 0.35 us for a frame of 200 bytes; the plain way, reading two
-        # bytes, the length, then the rest with a system call each, takes 12 us.
+        # This loop parses the frames of an ordinary stream: unfragmented binary messages. Everything else goes
+        # through _unusual(). A frame of 200 bytes takes 0.35 us. The plain way, with a system call each for two
+        # bytes, the length and the rest, takes 12 us.
         try:
             while end - position >= 2:
                 first = buffer[position]
@@ -175,7 +175,7 @@ class FrameReader:
         return messages
 
     def _check_start(self, first: int, length: int) -> None:
-        """Refuse what the head of a frame already shows to be wrong, rather than wait for the rest of it."""
+        """Raise FrameError if the head of a frame shows a violation, rather than wait for the frame's payload."""
         opcode = first & 0x0F
         if first & 0x70:
             raise FrameError(1002, "the server set reserved bits")
@@ -198,7 +198,7 @@ class FrameReader:
             )
 
     def _unusual(self, first: int, payload: memoryview, messages: list[Message]) -> None:
-        """Take one frame that isn't a whole binary message: control frames, fragments, text."""
+        """Handle a frame that isn't a whole binary message: a control frame, a fragment, or text."""
         self._check_start(first, len(payload))
         opcode = first & 0x0F
         if opcode >= CLOSE:
@@ -223,7 +223,7 @@ class FrameReader:
 
 
 def opcode_and_payload(message: Message) -> tuple[int, Buffer]:
-    """Return what a message consists of, whatever its size is."""
+    """Return a message's opcode and payload, in whichever form it was handed out."""
     return (BINARY, message) if isinstance(message, bytes) else message
 
 
@@ -248,11 +248,11 @@ def parse_close(payload: Buffer) -> tuple[int, str]:
 
 
 def encode_close(code: int, reason: str = "") -> bytes:
-    """Return the payload of a close frame; a reason that is too long is cut at a character."""
+    """Return the payload of a close frame. A reason of more than 123 bytes is cut between two characters."""
     return struct.pack("!H", code) + reason.encode()[:123].decode(errors="ignore").encode()
 
 
-#: The first two bytes of the frames that nearly all are, by opcode and length: masked ones of less than 126 bytes.
+#: The first two bytes of a masked frame of less than 126 bytes, by opcode and length: nearly all frames are such.
 _SHORT_HEADS = {
     opcode: [bytes((FIN | opcode, MASKED | length)) for length in range(126)]
     for opcode in (BINARY, CLOSE, PING, PONG)
@@ -265,7 +265,7 @@ def encode_frame(opcode: int, payload: Buffer, *more: Buffer) -> bytes | bytearr
     Args:
         opcode: ``BINARY``, ``CLOSE``, ``PING`` or ``PONG``.
         payload: bytes-like, of bytes. It is copied once, into the frame, and masked there.
-        more: what else belongs to the payload, one behind the other.
+        more: further parts of the payload, in order.
     """
     length = len(payload)
     if not more and length < 126:

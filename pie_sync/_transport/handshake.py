@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Callable
 
 from .._printable import SHORT, printable
+from .._support.signal_handlers import is_from_signal_handler
 from ..errors import PieConnectionError, PieConnectTimeoutError
 from .dialer import Dialer, is_timeout
 from .upgrade import UpgradeRefusedError, upgrade
@@ -64,9 +65,9 @@ class Connector:
             address = parse_uri(self.uri)
             sock = self._dialer.dial(address, ssl_context=self._ssl_context)
             upgrade(sock, address, self._headers, self._dialer.limit, on_request_sent)
-        except BaseException as error:  # OSError, ValueError, WebSocketException, Ctrl-C
+        except BaseException as error:  # OSError, ValueError, WebSocketException, what a signal handler raises
             self.close()
-            if not isinstance(error, Exception):
+            if not isinstance(error, Exception) or is_from_signal_handler(error):
                 raise
             raise self._failure(error) from error
         logger.debug("connected to %s", self.uri)

@@ -1,6 +1,6 @@
-"""The mask that a client puts on every frame (RFC 6455 section 5.3): XOR with a random key of four bytes.
+"""Masks the frames of a client (RFC 6455 section 5.3): XOR with a random key of four bytes.
 
-Three ways to the same result, since Python has no XOR for bytes. Measured on a 2-core machine, in MiB/s:
+Python has no XOR for bytes, so there are three ways to do it. Measured on a 2-core machine, in MiB/s:
 
 ===================  ==============  ==============  ================  ========================================
 way                  128 bytes       4 KiB           256 KiB (a chunk)  used
@@ -30,8 +30,8 @@ INTEGER_LIMIT = 128
 #: Above this many bytes numpy beats the four translations.
 NUMPY_FROM = 1536
 
-#: ``import numpy`` takes about 0.1 s: as long as it takes to mask this many bytes without it. So it's imported
-#: once that many have been masked, or used at once if the program has imported it anyway.
+#: ``import numpy`` takes about 0.1 s, as long as masking this many bytes without numpy. So numpy is imported once
+#: that many bytes have been masked, and used at once if the program has imported it anyway.
 NUMPY_PAYS_AFTER = 96 * 1024 * 1024
 
 _masked_without_numpy = 0
@@ -39,17 +39,17 @@ _masked_without_numpy = 0
 #: How many keys are made at once.
 _KEYS = 64
 
-#: Those that are not used yet. A list: taking one out is one step, so that no two threads get the same.
+#: The keys that are not used yet. list.pop() is atomic, so no two threads get the same key.
 _keys: list[bytes] = []
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_keys.clear)  # the parent uses them
+    os.register_at_fork(after_in_child=_keys.clear)  # the parent uses these keys
 
 
 def new_key() -> bytes:
-    """Return the key of one frame: four bytes that nobody can foresee, the same never again.
+    """Return a key for one frame: four bytes that nobody can predict, each key used once.
 
-    ``os.urandom`` gives the interpreter lock away for a moment, and while the reader thread is busy it can take
-    5 ms to get it back. So it isn't asked for each frame.
+    ``os.urandom`` releases the interpreter lock, and while the reader thread is busy, getting it back can take
+    5 ms. So it is called once for many frames.
     """
     while True:
         try:
@@ -60,7 +60,7 @@ def new_key() -> bytes:
 
 
 def expect(size: int) -> None:
-    """Take note that so many bytes are going to be masked: if numpy pays for that, it's imported now."""
+    """Announce that ``size`` bytes are going to be masked, so that numpy is imported now if that pays."""
     if size >= NUMPY_PAYS_AFTER:
         _numpy(size)
 
@@ -86,7 +86,7 @@ def mask_in_place(frame: bytearray, start: int, key: bytes) -> None:
 
 
 def _mask_by_translation(frame: bytearray, start: int, key: bytes) -> None:
-    # Every fourth byte has the same key byte: a table look-up, which bytes.translate does in C.
+    # Every fourth byte is masked by the same byte of the key: a table look-up, which bytes.translate does in C.
     for offset, key_byte in enumerate(key, start):
         frame[offset::4] = frame[offset::4].translate(_xor_table(key_byte))
 
@@ -97,8 +97,8 @@ def _xor_table(key_byte: int) -> bytes:
 
 
 def _mask_by_numpy(numpy: Any, frame: bytearray, start: int, key: bytes) -> None:
-    # Eight bytes at a time, from the first address divisible by eight on: an unaligned array takes
-    # 2.5 times as long.
+    # Eight bytes at a time, from the first position divisible by eight: an unaligned array takes 2.5 times as
+    # long.
     head = -start % 8
     body = start + head
     words = (len(frame) - body) // 8
@@ -114,10 +114,10 @@ def _mask_by_numpy(numpy: Any, frame: bytearray, start: int, key: bytes) -> None
 
 
 def _numpy(size: int) -> ModuleType | None:
-    """Return numpy if it's there and worth it, for masking ``size`` bytes more."""
+    """Return numpy if it is imported, or if importing it pays for masking ``size`` bytes more; else None."""
     global _masked_without_numpy  # noqa: PLW0603 - whether to import a module is a matter of the process
     numpy = sys.modules.get("numpy")
-    # While another thread is importing it, numpy is in sys.modules already, half made.
+    # While another thread imports numpy, sys.modules has it already, without all of its attributes.
     if numpy is not None and hasattr(numpy, "uint64") and hasattr(numpy, "frombuffer"):
         return numpy
     _masked_without_numpy += size
@@ -126,7 +126,7 @@ def _numpy(size: int) -> ModuleType | None:
     try:
         import numpy as imported  # noqa: PLC0415 - deliberately late, see NUMPY_PAYS_AFTER
     except ImportError:
-        # Not installed. Ask again after as many bytes more: cheap, and it may have been a fault of the moment.
+        # Not installed, or not importable at the moment. Trying again after as many bytes more is cheap.
         _masked_without_numpy = 0
         return None
     return imported

@@ -15,6 +15,8 @@ from collections import deque
 from time import monotonic
 from typing import Any, Callable
 
+from .._support.signal_handlers import is_from_signal_handler
+
 __all__ = ["ATTEMPT_DELAY", "connect_first", "interleave"]
 
 #: After how many seconds without an answer the next address is tried as well (RFC 8305 section 5).
@@ -76,6 +78,8 @@ def connect_first(
             try:
                 sock = socket.socket(family, kind, protocol)
             except OSError as error:  # a family that this kernel does not have
+                if is_from_signal_handler(error):
+                    raise
                 fail(address, error)
                 continue
             sockets.append(sock)

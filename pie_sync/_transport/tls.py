@@ -1,11 +1,11 @@
 """TLS over a socket, for one thread that reads while another writes.
 
-OpenSSL has one state for both directions: two threads inside it at once corrupt it, which shows as broken
-connections under load. So everything that enters it holds a lock, and nothing *waits* while holding it.
+OpenSSL has one state for both directions. Two threads inside of it at once corrupt that state, which shows as
+broken connections under load. So every call into OpenSSL holds a lock, and nothing *waits* while holding the lock.
 
-Nor does OpenSSL ever see the socket: it reads and writes memory (``ssl.MemoryBIO``). An ``ssl.SSLSocket`` that
-finds no room for a record keeps the rest of it inside, and when the peer then asks for new keys (RFC 8446 section
-4.6.3), the answer and that rest get into each other's way: the next read fails with "bad length".
+OpenSSL never sees the socket: it reads and writes memory (``ssl.MemoryBIO``). An ``ssl.SSLSocket`` that finds no
+room for a record keeps the rest of the record inside. If the peer then asks for new keys (RFC 8446 section 4.6.3),
+the answer and that rest get mixed up, and the next read fails with "bad length".
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import socket
 import ssl
 import threading
 from typing import Callable
+
+from .._support.signal_handlers import is_from_signal_handler
 
 __all__ = ["TlsSocket"]
 
@@ -25,14 +27,14 @@ _READ_SIZE = 128 * 1024
 
 
 class TlsSocket:
-    """The client's end of a TLS connection, with the methods of a socket that are needed of it.
+    """The client's end of a TLS connection, with those methods of a socket that this package calls.
 
-    It blocks, or not, as the socket below it does; without blocking, one thread may read while another writes.
+    The methods block if the socket below blocks. If it doesn't, one thread may read while another writes.
 
     Args:
         sock: a connected socket.
         context: what certificates to accept.
-        host: the server's name, for them.
+        host: the name that the server's certificate must be for.
     """
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext, host: str) -> None:
@@ -40,21 +42,21 @@ class TlsSocket:
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
-        # Serialises everything that enters OpenSSL, and with it the order of what comes out, the next two.
+        # Serialises all calls into OpenSSL. Guards the two attributes below as well.
         self._lock = threading.Lock()
-        # Encrypted, and not yet in the socket.
+        # Encrypted bytes that are not in the socket yet.
         self._unsent = b""
-        # How many bytes of the writer's are in there, who does not know yet that they were taken.
+        # How many bytes of a caller of send() they contain whom send() has not told so yet.
         self._taken = 0
 
     def do_handshake(self, limit: Callable[[], None]) -> None:
-        """Agree on the keys, before anything else.
+        """Do the TLS handshake. Call this first.
 
         Args:
             limit: called before each wait; sets the socket's time limit, or raises what ends the handshake.
 
         Raises:
-            OSError: no agreement, or no connection.
+            OSError: the handshake failed, or the connection is broken.
         """
         while True:
             try:
@@ -78,15 +80,15 @@ class TlsSocket:
             BlockingIOError: nothing is there.
             OSError: the connection is broken.
         """
-        # One read gives one record. Take all that there are: it's the batch that makes the rest of reading cheap.
+        # One read of OpenSSL's gives one record. Take all that are there: large batches make parsing cheap.
         count = 0
         while count < len(buffer):
             try:
                 with self._lock:
                     read = self._read(buffer[count:], may_wait=count == 0)
-            except OSError:
-                if count:
-                    break  # what arrived before it comes first; the next call finds out again
+            except OSError as error:
+                if count and not is_from_signal_handler(error):
+                    break  # return what arrived before the error; the next call gets the error again
                 raise
             if read == 0:
                 break
@@ -120,8 +122,8 @@ class TlsSocket:
         """Write as much of ``data`` as fits into a record. Returns how many bytes when they are in the socket.
 
         Raises:
-            BlockingIOError: they are not. The next call must begin with the same bytes: some of them may be on
-                their way.
+            BlockingIOError: they are not. The next call must begin with the same bytes: some of them may have
+                been sent.
             OSError: the connection is broken.
         """
         with self._lock:
@@ -148,8 +150,10 @@ class TlsSocket:
     def _flush_quietly(self) -> None:
         try:
             self._flush()
-        except OSError:
-            pass  # no room, then it goes out with what is written next; or no connection, which others find out
+        except OSError as error:
+            # No room: then it goes out with what is written next. Or no connection, which others find out.
+            if is_from_signal_handler(error):
+                raise
 
     def fileno(self) -> int:
         """Return the socket's file descriptor."""
@@ -162,6 +166,10 @@ class TlsSocket:
     def gettimeout(self) -> float | None:
         """See :meth:`socket.socket.gettimeout`."""
         return self._socket.gettimeout()
+
+    def getsockopt(self, level: int, option: int, size: int) -> bytes:
+        """See :meth:`socket.socket.getsockopt`."""
+        return self._socket.getsockopt(level, option, size)
 
     def shutdown(self, how: int) -> None:
         """End one direction of the socket, or both, without a farewell of TLS. Never waits."""

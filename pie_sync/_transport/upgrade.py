@@ -18,11 +18,13 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from typing import TYPE_CHECKING, Callable
 
 import websocket
 
 from .._printable import SHORT, printable
+from .._support.signal_handlers import is_from_signal_handler
 from .http_head import Head, parse_head, read_head
 from .tls import TlsSocket
 
@@ -88,6 +90,7 @@ def upgrade(
     border = _Border(sock, headers, limit, on_request_sent)
     client = websocket.WebSocket(enable_multithread=False)
     no_host = os.urandom(8).hex()  # nobody can know it, and set a cookie for it
+    handled = sys.exc_info()[1]
     try:
         client.connect(  # type: ignore[no-untyped-call]
             f"ws://{no_host}{address.resource}",
@@ -96,9 +99,14 @@ def upgrade(
             suppress_origin=True,  # the Origin header is a browser's
             redirect_limit=0,
         )
-    except Exception:
-        if border.error is not None:
-            raise border.error from None  # as it was, not as websocket-client makes it
+    except Exception as error:
+        # What was raised on this side of the border, or by a signal handler, passes as it was, not as
+        # websocket-client makes it.
+        original: BaseException | None = border.error or error
+        while original is not None and original is not handled:
+            if original is border.error or is_from_signal_handler(original):
+                raise original from None
+            original = original.__context__
         raise
     client.sock = None  # there is nothing to close when it's collected
 

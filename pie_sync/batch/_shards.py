@@ -9,6 +9,7 @@ from itertools import islice
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 
+from .._support.signal_handlers import is_from_signal_handler
 from ..errors import PieConnectionError
 from ._worker import BatchOptions, Shard, ShardResult, abandon_clients, close_clients, run_shard
 
@@ -129,6 +130,8 @@ class ShardScheduler:
                 self._submit()
                 continue
             except (Exception, CancelledError) as error:  # the worker is lost, since run_shard() raises nothing
+                if is_from_signal_handler(error):
+                    raise
                 failure = error
             else:
                 if not isinstance(result.error, PieConnectionError):

@@ -14,6 +14,7 @@ from functools import partial
 import pytest
 
 from pie_sync import PieClient, PieConnectionError, PieConnectTimeoutError, PieTimeoutError
+from pie_sync._transport.websocket import WebSocket
 from tests.faults.raw_server import RawPeer, binary_frame, raw_server
 from tests.faults.threads import run_all, wait_until_it_waits
 
@@ -493,6 +494,24 @@ class TestAServerThatDoesNotRead:
             thread.join(10)
             assert len(outcomes) == 1
 
+    def test_after_the_limit_the_rest_of_the_message_is_sent_when_there_is_room(self):
+        """Also without pings, and without another call."""
+        may_read, is_complete = threading.Event(), threading.Event()
+
+        def serve(peer: RawPeer) -> None:
+            peer.authenticate()
+            peer.launch()
+            assert may_read.wait(30)
+            assert len(peer.receive()["message"]) == 7 * 1024 * 1024
+            is_complete.set()
+
+        with raw_server(serve) as uri, authenticated(uri, ping_interval=None) as client:
+            instance = client.launch_instance_from_registry("x")
+            with pytest.raises(PieTimeoutError):
+                instance.send("x" * (7 * 1024 * 1024), timeout=LIMIT)
+            may_read.set()
+            assert is_complete.wait(10)
+
     def test_after_the_limit_the_rest_of_the_message_comes_first(self):
         """What was begun when the limit came is finished, or the server would misunderstand all that follows."""
         may_read = threading.Event()
@@ -551,6 +570,26 @@ class TestClosing:
                 peer.socket.sendall(chatter)
 
         self.close(serve)
+
+    def test_a_reader_thread_that_does_not_end(self, monkeypatch):
+        """One limit for all of it, and a margin for a machine that is busy."""
+        may_finish = threading.Event()
+        finish = WebSocket.finish
+
+        def finish_late(websocket: WebSocket) -> None:
+            may_finish.wait(10)
+            finish(websocket)
+
+        monkeypatch.setattr(WebSocket, "finish", finish_late)
+        with raw_server(lambda peer: peer.authenticate()) as uri:
+            client = PieClient(uri)
+            client.connect()
+            client.authenticate("alice")
+            begin = time.monotonic()
+            client.close()
+            took = time.monotonic() - begin
+            may_finish.set()
+        assert took <= CLOSE_LIMIT - 0.1
 
     def test_while_another_thread_connects(self):
         accepted = threading.Event()

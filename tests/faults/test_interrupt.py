@@ -1,5 +1,7 @@
 """Ctrl-C: KeyboardInterrupt at once, and afterwards the client is usable, or cleanly closed.
 
+The same for whatever another signal handler raises: it is never taken for an error of the connection.
+
 Usable, after an interrupted recv, iteration, wait, request, authentication or connect, and after an upload that
 waited for its answer. Closed, after an upload or a message that was being written just then: nobody knows how
 much of it is on the wire.
@@ -25,7 +27,7 @@ LIMIT = 0.2
 # A program that does one thing, says when it waits in it, and then what came of it. What it is to do is told by
 # "before" and "call"; "after" says how things are then.
 PROGRAM = """
-import os, sys, threading, time, warnings
+import os, signal, sys, threading, time, warnings
 from pie_sync import PieClient, PieConnectionError
 
 def is_socket(number):
@@ -51,6 +53,13 @@ def tell_when_it_waits(main=threading.main_thread().ident):
         time.sleep(0.02)
     print("waiting", flush=True)
 
+class WatchdogError(Exception):
+    pass
+
+def handle(number, frame):
+    raise $raised
+
+signal.signal(signal.SIGINT, handle)
 uri = sys.argv[1]
 client = PieClient(uri, timeout=60, connect_timeout=60)
 $before
@@ -60,7 +69,9 @@ threading.Thread(target=tell_when_it_waits, daemon=True).start()
 try:
     call()
     print("it ended by itself", flush=True)
-except KeyboardInterrupt:
+except BaseException as error:
+    if type(error) is not type($raised) or error.__cause__ is not None:
+        raise
     print(time.monotonic(), flush=True)
 $after
 """
@@ -102,9 +113,19 @@ client.close()
 """
 
 
-def interrupt(uri: str, before: str, call: str, after: str, *, place: str = "call") -> list[str]:
+def interrupt(
+    uri: str,
+    before: str,
+    call: str,
+    after: str,
+    *,
+    place: str = "call",
+    raised: str = "KeyboardInterrupt()",
+) -> list[str]:
     """Run a program, interrupt it when it waits inside of a function, and return what it says afterwards."""
-    program = Template(PROGRAM).substitute(before=before, call=call, after=textwrap.dedent(after), place=place)
+    program = Template(PROGRAM).substitute(
+        before=before, call=call, after=textwrap.dedent(after), place=place, raised=raised
+    )
     process = subprocess.Popen(
         [sys.executable, "-W", "error", "-c", program, uri],
         stdout=subprocess.PIPE,
@@ -185,6 +206,38 @@ class TestInterrupted:
                 print(open_sockets(), "sockets", flush=True)
             """
             assert interrupt(uri, CONNECTED, "client.close()", after) == ["0 sockets"]
+
+
+@pytest.mark.parametrize("raised", ["TimeoutError('of a watchdog')", "OSError(32, 'its own')", "WatchdogError()"])
+class TestAHandlerThatRaisesSomethingElse:
+    def test_receiving(self, server, raised):
+        assert interrupt(server.uri, LAUNCHED, "instance.recv()", RECEIVES_ON, raised=raised) == ["hello"]
+
+    def test_a_request(self, server, raised):
+        call = "client.query('the weather', '')"
+        assert interrupt(server.uri, CONNECTED, call, USABLE, raised=raised) == ["usable"]
+
+    def test_an_upload_in_the_middle_of_a_frame(self, raised):
+        with unresponsive_server(reads=False) as uri:
+            call = "client.upload_program(bytes(64 * 1024 * 1024))"
+            closed, again = interrupt(uri, CONNECTED, call, CLOSED, place="send_all", raised=raised)
+            assert closed.startswith("closed: ")
+            assert again == "connected anew"
+
+    def test_map(self, server, raised):
+        before = CONNECTED + "results = client.map('echo', [[]] * 3, return_exceptions=True, retries=3)"
+        assert interrupt(server.uri, before, "list(results)", USABLE, raised=raised) == ["usable"]
+
+    @pytest.mark.parametrize("proxy", ["", "import os; os.environ['http_proxy'] = f'http://127.0.0.1:{port}'"])
+    def test_connecting(self, raised, proxy):
+        """The server says nothing, or a proxy does not."""
+        connections: list[RawPeer] = []
+        with raw_server(connections.append) as uri:
+            before = "port = uri.rpartition(':')[2]\n" + proxy
+            if proxy:
+                before += "\nclient = PieClient('ws://192.0.2.1', connect_timeout=60)"
+            after = "print('closed' if client.closed else 'open', open_sockets())"
+            assert interrupt(uri, before, "client.connect()", after, raised=raised) == ["closed 0"]
 
 
 def answer_pings(peer: RawPeer) -> None:

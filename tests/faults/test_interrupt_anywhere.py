@@ -1,30 +1,39 @@
-"""KeyboardInterrupt at every single step that the library takes in the thread that calls it.
+"""What a signal handler raises, at every single step that the library takes in the thread that calls it.
 
 A real signal comes in the middle of a system call nearly always (``test_interrupt.py``), and once in a while
-between two instructions. So here it is raised there: at the first place of a call where it can be, at the second,
-and so on.
+between two instructions. So here the handler raises there: at the first place of a call where it can, at the
+second, and so on. A watchdog raises TimeoutError, others an OSError or a class of their own: whatever it is, it
+passes as it is, and is never taken for an error of the connection. By default only KeyboardInterrupt is tried
+everywhere, and not for all calls; the rest at a sample of the places. With ``PIE_SYNC_EXHAUSTIVE=1`` it is all of
+them everywhere.
 """
 
 from __future__ import annotations
 
 import dis
+import errno
 import gc
 import os
+import signal
 import sys
 import threading
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
+from itertools import count
 from pathlib import Path
 from types import CodeType, FrameType
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
 
 import pie_sync
 from pie_sync import Event, PieClient, PieConnectionError, PieTimeoutError
 from tests.faults.test_cut_anywhere import open_files
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SOURCE = str(Path(pie_sync.__file__).parent) + os.sep
 
@@ -37,11 +46,40 @@ def instructions(code: CodeType) -> dict[int, str]:
     return {instruction.offset: instruction.opname for instruction in dis.get_instructions(code)}
 
 
-class InterruptAt:
-    """Raises KeyboardInterrupt in this thread, at the n-th place of the library's source where a signal can."""
+class WatchdogError(Exception):
+    """What a program of its own may raise."""
 
-    def __init__(self, number: int) -> None:
+
+#: What handlers raise. A fresh one for each place.
+RAISED: list[Callable[[], BaseException]] = [
+    KeyboardInterrupt,
+    partial(TimeoutError, "of the watchdog"),
+    partial(OSError, errno.EPIPE, "of the handler"),
+    WatchdogError,
+]
+
+EXHAUSTIVE = bool(os.environ.get("PIE_SYNC_EXHAUSTIVE"))
+
+#: Of how many places a sample has one. A prime, so that loops are not hit in step.
+STEP = 1 if EXHAUSTIVE else 29
+
+
+def each_place(raised: Callable[[], BaseException], *, sample: bool) -> Iterator[int]:
+    """The numbers of the places to interrupt at: a sample, or all."""
+    return count(1 + RAISED.index(raised), STEP if sample else 1)
+
+
+class InterruptAt:
+    """Runs a signal handler in this thread, at the n-th place of the library's source where one can run.
+
+    Attributes:
+        error: what the handler raises.
+        place: where it did, or "".
+    """
+
+    def __init__(self, number: int, error: BaseException) -> None:
         self._left = number
+        self.error = error
         self._last: dict[FrameType, str] = {}
         self._tracer = Tracer(self._step)
         self.place = ""
@@ -56,11 +94,21 @@ class InterruptAt:
 
     def _step(self, frame: FrameType, offset: int) -> None:
         last, self._last[frame] = self._last.get(frame, "RESUME"), instructions(frame.f_code)[offset]
-        if last.startswith(LOOKS_AFTER):
+        if last.startswith(LOOKS_AFTER) and not is_in_finalizer(frame):
             self._left -= 1
             if self._left == 0:
                 self.place = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} {frame.f_code.co_name}"
-                raise KeyboardInterrupt
+                self._handle(signal.SIGALRM, frame)
+
+    def _handle(self, number: int, frame: FrameType) -> None:
+        raise self.error
+
+
+def is_in_finalizer(frame: FrameType | None) -> bool:
+    """Whether Python prints what is raised there, and goes on: it does so in ``__del__``."""
+    while frame is not None and frame.f_code.co_name != "__del__":
+        frame = frame.f_back
+    return frame is not None
 
 
 def is_of_the_library(code: CodeType) -> bool:
@@ -139,27 +187,57 @@ def exchange(client: PieClient) -> None:
     list(instance.events(15))
 
 
-@pytest.mark.parametrize("use", [ping, upload, exchange])
-def test_afterwards_the_client_is_usable_or_closed(server, use: Callable[[PieClient], None]):
+def receive(client: PieClient) -> None:
+    """Wait in each of the ways there are, within a time limit."""
+    instance = client.launch_instance_from_registry("echo")
+    with pytest.raises(PieTimeoutError):
+        instance.recv(0.001)
+    with pytest.raises(PieTimeoutError):
+        instance.wait(0.001)
+    instance.terminate()
+    assert instance.wait(15).event is Event.Aborted
+
+
+def run(client: PieClient) -> None:
+    assert client.run("echo", input=["hello", "stop"]).event is Event.Completed
+
+
+def map_(client: PieClient) -> None:
+    results = client.map("talk", [["1"], ["2"]], return_exceptions=True, retries=1)
+    assert [result.event for result in results] == [Event.Completed] * 2
+
+
+USES = [ping, upload, exchange, receive, run, map_]
+
+#: Of these, the ones to try KeyboardInterrupt everywhere in.
+SHORT = [ping, upload, exchange]
+
+
+@pytest.mark.parametrize("raised", RAISED, ids=["KeyboardInterrupt", "TimeoutError", "OSError", "of its own"])
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.timeout(600 if EXHAUSTIVE else 120)
+def test_afterwards_the_client_is_usable_or_closed(server, use, raised):
     # In a thread of its own. CPython loses count of its exceptions when a trace function raises at the end of an
     # "except": one of them then seems to be handled for ever, and is the __context__ of all that come later.
     with ThreadPoolExecutor(1) as thread:
-        thread.submit(interrupt_everywhere, server, use).result()
+        thread.submit(interrupt_everywhere, server, use, raised).result()
 
 
-def interrupt_everywhere(server, use: Callable[[PieClient], None]) -> None:
+def interrupt_everywhere(server, use: Callable[[PieClient], None], raised: Callable[[], BaseException]) -> None:
     with PieClient(server.uri, timeout=15) as client:
         client.authenticate("alice")
         use(client)
-        closed = number = 0
-        while True:
-            number += 1
-            with InterruptAt(number) as interrupt:
+        closed = tried = 0
+        sample = raised is not KeyboardInterrupt or use not in SHORT
+        for number in each_place(raised, sample=sample):
+            with InterruptAt(number, raised()) as interrupt:
                 try:
                     use(client)
+                    assert not interrupt.place, f"swallowed at {interrupt.place}"
                     break  # it has fewer instructions
-                except (KeyboardInterrupt, PieConnectionError):
-                    pass
+                except BaseException as error:
+                    assert error is interrupt.error, f"{error!r} after {interrupt.place}"
+            tried += 1
             try:
                 use(client)
             except PieConnectionError:
@@ -168,32 +246,34 @@ def interrupt_everywhere(server, use: Callable[[PieClient], None]) -> None:
                 client.connect()
                 client.authenticate("alice")
             except PieTimeoutError:
-                pytest.fail(f"neither usable nor closed after KeyboardInterrupt at {interrupt.place}")
-        assert number > 50, "hardly anything was interrupted"
-        assert closed < number / 4, "few moments are worth a connection"
+                pytest.fail(f"neither usable nor closed after {interrupt.place}")
+        assert tried > 50 / (STEP if sample else 1), "hardly anything was interrupted"
+        assert closed < tried / 4 + sample, "few moments are worth a connection"
 
 
-def test_an_interrupted_connect_leaves_nothing_behind(server):
+@pytest.mark.parametrize("raised", RAISED, ids=["KeyboardInterrupt", "TimeoutError", "OSError", "of its own"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_an_interrupted_connect_leaves_nothing_behind(server, raised, host):
     with warnings.catch_warnings(record=True) as warned, ThreadPoolExecutor(1) as thread:  # see above
         warnings.simplefilter("always", ResourceWarning)
-        thread.submit(interrupt_connecting_everywhere, server).result()
+        uri = server.uri.replace("127.0.0.1", host)  # the name is looked up in a thread
+        thread.submit(interrupt_connecting_everywhere, uri, raised).result()
     # A socket that the system has made already, and that no variable knows yet, nobody can close.
     assert len(warned) <= 1, [str(warning.message) for warning in warned]
 
 
-def interrupt_connecting_everywhere(server) -> None:
+def interrupt_connecting_everywhere(uri: str, raised: Callable[[], BaseException]) -> None:
     before = open_files()
-    number = 0
-    interrupted = True
-    while interrupted:
-        number += 1
-        client = PieClient(server.uri, timeout=15)
-        with InterruptAt(number) as interrupt:
+    tried = 0
+    sample = raised is not KeyboardInterrupt
+    for number in each_place(raised, sample=sample):
+        client = PieClient(uri, timeout=15)
+        with InterruptAt(number, raised()) as interrupt:
             try:
                 client.connect()
-                interrupted = False
-            except KeyboardInterrupt:
-                pass
+            except BaseException as error:
+                assert error is interrupt.error, f"{error!r} after {interrupt.place}"
+        tried += 1
         client.connect()
         client.authenticate("alice")
         client.ping()
@@ -202,7 +282,9 @@ def interrupt_connecting_everywhere(server) -> None:
             if other.name.startswith("pie-sync reader"):
                 other.join(15)
                 assert not other.is_alive(), f"the reader thread is left after {interrupt.place}"
-    assert number > 100, "hardly anything was interrupted"
+        if not interrupt.place:
+            break
+    assert tried > 100 / (STEP if sample else 1), "hardly anything was interrupted"
     deadline = time.monotonic() + 15
     while open_files() > before and time.monotonic() < deadline:
         # The server's ends of the connections: those that ended before their upgrade the package websockets

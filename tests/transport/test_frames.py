@@ -232,7 +232,7 @@ def test_the_buffer_is_small_until_a_read_fills_it():
 
 @pytest.mark.parametrize("size", [0, 125, 126, 65535, 65536])
 def test_encoded_frames_are_masked_with_a_new_key_each(size):
-    from tests.test_mask import plain_mask
+    from tests.transport.test_mask import plain_mask
 
     payload = b"ab" * (size // 2) + b"c" * (size % 2)
     head_size = 2 if size < 126 else 4 if size < 65536 else 10

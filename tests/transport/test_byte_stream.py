@@ -1,4 +1,4 @@
-"""How the reading thread waits for bytes: in the system's recv() where that can be, else with poll()."""
+"""How threads wait for bytes: in the system's recv() where that can be, else with poll(), else with select()."""
 
 import socket
 import threading
@@ -7,61 +7,81 @@ import time
 import pytest
 
 from pie_sync._transport import byte_stream
-from pie_sync._transport.byte_stream import Duplex, WouldBlock
+from pie_sync._transport.byte_stream import ByteStream, WouldBlock
 from tests.faults.threads import wait_until_it_waits
 
 
-@pytest.fixture(params=[True, False], ids=["in recv", "with poll"])
+@pytest.fixture(params=["in recv", "with poll", "with select"])
 def ends(request, monkeypatch):
-    """A duplex and the socket at its other end."""
-    monkeypatch.setattr(byte_stream, "_CAN_WAIT_IN_RECV", request.param and byte_stream._CAN_WAIT_IN_RECV)
+    """A stream and the socket at its other end."""
+    monkeypatch.setattr(
+        byte_stream, "_CAN_WAIT_IN_RECV", request.param == "in recv" and byte_stream._CAN_WAIT_IN_RECV
+    )
+    if request.param == "with select":
+        monkeypatch.setattr(byte_stream, "_HAS_POLL", False)
     near, far = socket.socketpair()
     with near, far:
-        yield Duplex(near), far
+        yield ByteStream(near), far
 
 
 def test_waits_for_as_long_as_it_is_told(ends):
-    duplex, far = ends
+    stream, far = ends
     buffer = memoryview(bytearray(10))
     for timeout in (0.2, 0.05, 0.199, 0.0, 0.3):
         begin = time.monotonic()
         with pytest.raises(WouldBlock):
-            duplex.recv_waiting(buffer, timeout)
+            stream.recv_waiting(buffer, timeout)
         assert timeout - 0.001 <= time.monotonic() - begin < timeout + 5
         far.send(b"abc")
-        assert duplex.recv_waiting(buffer, timeout or None) == 3
+        assert stream.recv_waiting(buffer, timeout or None) == 3
         assert bytes(buffer[:3]) == b"abc"
 
 
 def test_never_waits_unless_told(ends):
-    duplex, _ = ends
+    stream, _ = ends
     with pytest.raises(WouldBlock):
-        duplex.recv_into(memoryview(bytearray(10)))
+        stream.recv_into(memoryview(bytearray(10)))
     data = memoryview(bytes(2**16))
     with pytest.raises(WouldBlock):
         while True:
-            duplex.send(data)
+            stream.send(data)
     begin = time.monotonic()
-    assert duplex.send_all(data, begin + 0.1)
+    assert stream.send_all(data, begin + 0.1)
     assert time.monotonic() - begin < 5
 
 
 @pytest.mark.parametrize("timeout", [None, 30.0])
 @pytest.mark.parametrize("what", ["data", "their end", "shut_down"])
 def test_what_ends_the_wait(ends, timeout, what):
-    duplex, far = ends
+    stream, far = ends
     buffer = memoryview(bytearray(10))
     counts = []
-    reader = threading.Thread(target=lambda: counts.append(duplex.recv_waiting(buffer, timeout)))
+    reader = threading.Thread(target=lambda: counts.append(stream.recv_waiting(buffer, timeout)))
     reader.start()
     wait_until_it_waits(reader, "recv_waiting")
     {
         "data": lambda: far.send(b"abc"),
         "their end": lambda: far.shutdown(socket.SHUT_RDWR),
-        "shut_down": duplex.shut_down,
+        "shut_down": stream.shut_down,
     }[what]()
     reader.join(10)
     assert counts == [3 if what == "data" else 0]
+
+
+def test_waits_for_room(ends):
+    stream, far = ends
+    data = memoryview(bytes(2**16))
+    with pytest.raises(WouldBlock):
+        while True:
+            stream.send(data)
+    begin = time.monotonic()
+    stream.wait(read=True, write=True, timeout=0.1)
+    assert 0.09 < time.monotonic() - begin < 5
+    reader = threading.Timer(0.1, far.recv, (2**20,))
+    reader.start()
+    assert not stream.send_all(data[:1], begin + 30)
+    reader.join()
+    assert stream.last_taken > begin
 
 
 class Asked:
@@ -87,12 +107,12 @@ def test_spins_before_it_waits_where_that_leaves_a_processor_to_others(processor
     monkeypatch.setattr("os.sched_getaffinity", lambda _process: processors)
     near, far = socket.socketpair()
     with near, far:
-        duplex = Duplex(near)
-        asked = duplex._blocking = Asked(near)
+        stream = ByteStream(near)
+        asked = stream._blocking = Asked(near)
         buffer = memoryview(bytearray(10))
 
         with pytest.raises(WouldBlock):
-            duplex.recv_waiting(buffer, 0.1, spin=0.05)
+            stream.recv_waiting(buffer, 0.1, spin=0.05)
         *before, last = asked.waiting
         assert last, "it must not burn the processor until the time is over"
         assert bool(before) == (len(processors) > 1)
@@ -100,10 +120,10 @@ def test_spins_before_it_waits_where_that_leaves_a_processor_to_others(processor
 
         asked.waiting.clear()
         with pytest.raises(WouldBlock):
-            duplex.recv_waiting(buffer, 0.1)
+            stream.recv_waiting(buffer, 0.1)
         assert asked.waiting == [True]
 
         asked.waiting.clear()
         far.send(b"abc")
-        assert duplex.recv_waiting(buffer, None, spin=60) == 3
+        assert stream.recv_waiting(buffer, None, spin=60) == 3
         assert asked.waiting == [len(processors) == 1]

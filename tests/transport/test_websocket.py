@@ -1,4 +1,4 @@
-"""The connection of ``_websocket.py`` over a real TCP socket, against a server that the test moves step by step.
+"""An open WebSocket over a real TCP socket, against a server that the test moves step by step.
 
 The server is ``websockets`` without its I/O (``ServerProtocol``): nothing is read or sent until the test says so,
 which is what "both at once" takes.
@@ -19,9 +19,9 @@ from websockets.server import ServerProtocol
 from websockets.streams import StreamReader
 
 from pie_sync import PieConnectionError, PieTimeoutError
-from pie_sync._transport import byte_stream as _duplex
+from pie_sync._transport import byte_stream
 from pie_sync._transport import websocket as _websocket
-from pie_sync._transport.byte_stream import Duplex
+from pie_sync._transport.byte_stream import ByteStream
 from pie_sync._transport.frames import (
     BINARY,
     CLOSE,
@@ -34,8 +34,8 @@ from pie_sync._transport.frames import (
     opcode_and_payload,
 )
 from pie_sync._transport.websocket import WebSocket
-from tests.faults.threads import wait_until_it_waits
-from tests.test_frames import frame
+from tests.faults.threads import wait_until, wait_until_it_waits
+from tests.transport.test_frames import frame
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -197,8 +197,8 @@ def test_the_next_of_a_quick_stream_is_waited_for_awake(client, server, monkeypa
             server.send(message)
             assert read(client) == [(BINARY, message)]
 
-    original = client._duplex.recv_waiting
-    monkeypatch.setattr(client._duplex, "recv_waiting", recv_waiting)
+    original = client._stream.recv_waiting
+    monkeypatch.setattr(client._stream, "recv_waiting", recv_waiting)
     monkeypatch.setattr(_websocket, "_STREAM_INTERVAL", LIMIT)  # however busy the machine is
     receive(_websocket._STREAM_READS)
     assert set(spins) == {0.0}
@@ -598,9 +598,9 @@ def test_no_message_overtakes_the_close_when_left_overs_are_sent_first(client, s
 
     def wait(**options: Any) -> None:
         waits_for_room.set()
-        Duplex.wait(client._duplex, **options)
+        ByteStream.wait(client._stream, **options)
 
-    monkeypatch.setattr(client._duplex, "wait", wait)
+    monkeypatch.setattr(client._stream, "wait", wait)
     sender = Sender(client, b"must not follow the close")
     assert waits_for_room.wait(LIMIT)  # for what is left over
     client.send_close()
@@ -622,15 +622,15 @@ def test_a_pong_that_found_no_room_is_sent_when_there_is_some(client, server, mo
         if threading.current_thread() is reader:
             if client._pongs:
                 reader_waits.set()
-            Duplex.wait(client._duplex, **options)
+            ByteStream.wait(client._stream, **options)
         else:
             assert reader_waits.wait(LIMIT)
 
     def clock() -> float:
         return monotonic() + (LIMIT if reader_waits.is_set() else 0)
 
-    monkeypatch.setattr(client._duplex, "wait", wait)
-    monkeypatch.setattr(_duplex, "monotonic", clock)
+    monkeypatch.setattr(client._stream, "wait", wait)
+    monkeypatch.setattr(byte_stream, "monotonic", clock)
     server.protocol.send_ping(b"are you there?")
     server.flush()
     reader = threading.Thread(target=read_end, args=(client,), name="reader")
@@ -653,9 +653,9 @@ def test_left_overs_are_sent_when_something_comes(client, server, monkeypatch):
 
     def wait(**options: Any) -> None:
         waits.append(options)
-        Duplex.wait(client._duplex, **options)
+        ByteStream.wait(client._stream, **options)
 
-    monkeypatch.setattr(client._duplex, "wait", wait)
+    monkeypatch.setattr(client._stream, "wait", wait)
     reading = threading.Thread(target=read_end, args=(client,), name="reader")
     reading.start()
     assert server.receive_frames(1) == [(BINARY, b"x" * BIG)]
@@ -663,6 +663,46 @@ def test_left_overs_are_sent_when_something_comes(client, server, monkeypatch):
     client.abort()
     reading.join(LIMIT)
     assert not reading.is_alive()
+
+
+@pytest.mark.parametrize("waits_in", ["recv_waiting", "wait"])
+def test_left_overs_are_sent_when_there_is_room_though_the_reader_waits_for_input(sockets, monkeypatch, waits_in):
+    """Without pings nothing wakes the reader: it was there first, and waits for input alone."""
+    monkeypatch.setattr(byte_stream, "_CAN_WAIT_IN_RECV", waits_in == "recv_waiting")
+    client, server = WebSocket(sockets[0], max_message_size=10_000), Server(sockets[1])
+    reader = threading.Thread(target=read_end, args=(client,), name="reader")
+    reader.start()
+    wait_until_it_waits(reader, waits_in)
+    with pytest.raises(PieTimeoutError, match="not sent in time"):
+        client.send(encode_frame(BINARY, b"x" * BIG), deadline=0)
+    assert server.receive_frames(1) == [(BINARY, b"x" * BIG)]
+    wait_until(lambda: "pie-sync flusher" not in [thread.name for thread in threading.enumerate()])
+
+    # Again, and this time the connection ends before there is room.
+    with pytest.raises(PieTimeoutError, match="not sent in time"):
+        client.send(encode_frame(BINARY, b"x" * BIG), deadline=0)
+    client.abort()
+    reader.join(LIMIT)
+    client.finish()
+    assert "pie-sync flusher" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_left_overs_wait_for_the_next_message_where_there_can_be_no_more_threads(client, server, monkeypatch):
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    reader = threading.Thread(target=read_end, args=(client,), name="reader")
+    reader.start()
+    wait_until_it_waits(reader, "read")
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(PieTimeoutError, match="not sent in time"):
+        client.send(encode_frame(BINARY, b"x" * BIG), deadline=0)
+    monkeypatch.undo()
+    sender = Sender(client, b"behind")
+    assert server.receive_frames(2) == [(BINARY, b"x" * BIG), (BINARY, b"behind")]
+    sender.done()
+    client.abort()
+    reader.join(LIMIT)
 
 
 def test_pongs_that_nobody_reads_are_bounded(client, server):

@@ -34,7 +34,7 @@ from pie_sync._transport.frames import (
     encode_frame,
     parse_close,
 )
-from tests.test_frames import feed, frame
+from tests.transport.test_frames import feed, frame
 
 #: An example takes longer on a busy machine; that's no failure.
 unhurried = settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow])
