@@ -533,8 +533,8 @@ class PieClient:
             Everything that it sent.
 
         If the time is over, or anything is raised (also by ``on_event`` or ``input``, also Ctrl-C), the instance
-        is terminated first: that takes what the server needs for it, 3 seconds more at the most. A launch that
-        isn't answered even then may run on.
+        is terminated first: that takes what the server needs for it, 3 seconds more at the most. If the launch
+        isn't answered even then, the instance is terminated when the answer comes.
 
         Raises:
             InstanceFailed: see ``check``. Its ``completed`` has the result.
@@ -608,8 +608,9 @@ class PieClient:
             a :class:`CompletedInstance` for each input, or its error: see ``return_exceptions``.
 
         Whatever ends the iteration before the inputs do (``close()``, ``break``, an error, Ctrl-C, dropping the
-        generator) terminates what runs and drops its output: 2 seconds at the most. When one is left to the
-        garbage collector in a cycle, and that runs inside this client, its instances run on.
+        generator) terminates what runs and drops its output: 2 seconds at the most. Where waiting would do harm
+        (the generator is collected as garbage in the middle of this client's work, or another thread is sending),
+        that happens without waiting for the server's answers.
 
         Raises:
             InstanceFailed: at the place of an instance that did not complete.

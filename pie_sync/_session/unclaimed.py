@@ -48,8 +48,10 @@ class UnclaimedInstances:
         if instance_id not in self._queues:
             return None
         with self._lock:
-            self._forget_end(instance_id)
-            return self._queues.pop(instance_id, None)
+            events = self._queues.pop(instance_id, None)
+            # Last of all no call: a signal handler may raise after one, and the lock would stay acquired.
+            self._ended_bytes -= self._ended.pop(instance_id, 0)
+        return events
 
     def end(self, instance_id: str) -> None:
         """Note that an instance has ended, claimed or not; drop those that ended first if there are too many."""

@@ -14,6 +14,7 @@ from pie_sync._protocol.messages import Answer
 from pie_sync._session.pending_request import PendingRequest
 from pie_sync._session.pending_requests import _MAX_ABANDONED, UNATTENDED, PendingRequests
 from pie_sync.testing import LocalServer
+from tests.programs import HELLO
 from tests.scripted import Peer, connect, scripted_server, wait_for_close
 
 LOST = PieConnectionError("the connection is lost")
@@ -235,9 +236,10 @@ def never_answers(peer: Peer) -> None:
 def test_arguments_that_can_not_be_sent_leave_nothing_pending():
     with LocalServer(protocol="process") as server, PieClient(server.uri) as client:
         client.authenticate("alice")
+        program_hash = client.upload_program(HELLO)
         pending = client._manager.connection.session.router.pending
         with pytest.raises(TypeError):
-            client.launch_instance("0" * 64, {"a": object()})
+            client.launch_instance(program_hash, {"a": object()})
         with pytest.raises(TypeError):
             client.launch_instance_from_registry("x", {"a": object()})
         with pytest.raises(TypeError):
