@@ -142,6 +142,7 @@ class Callers:
 
     def _add(self, request: PendingRequest) -> None:
         corr_id = self._session.router.pending.add(request)
+        request.mark_as_sent()
         assert corr_id not in self.requests
         self.requests[corr_id] = request
         self._journal.append(("request", corr_id, request))
@@ -155,7 +156,7 @@ class Callers:
     def give_up(self, number: int) -> None:
         if self.requests:
             corr_id = 1 + number % len(self.requests)
-            self._session.router.pending.remove(corr_id, self.requests[corr_id])
+            self._session.router.pending.remove(self.requests[corr_id])
             self._journal.append(("given up", corr_id))
 
     def forget(self, number: int) -> None:

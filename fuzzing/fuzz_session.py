@@ -73,7 +73,7 @@ def check(data: bytes) -> None:
     check_instances(callers, model)
     check_said(line.said, model)
     pending = session.router.pending
-    assert len(pending) == pending._expected == 0
+    assert len(pending) == len(pending._expecting) == 0
     assert pending._early._events == {}
     assert pending._early._size == 0
     assert session.router._blobs._buffered == 0

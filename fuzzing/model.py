@@ -41,6 +41,7 @@ class Model:
         self._given_up: dict[int, PendingRequest] = {}
         self._known: dict[str, list[Any]] = {}
         self._early: list[Any] = []
+        self._forgotten: set[str] = set()
         self._add_instance(WITNESS)
 
     def replay(self, journal: list[Any]) -> None:
@@ -61,6 +62,7 @@ class Model:
                 for instance_id, expected in list(self._known.items()):
                     if expected is self.instances[more[0]]:
                         self._end(instance_id)
+                        self._forgotten.add(instance_id)
             else:
                 (self._decoder,) = more
         # The line has ended, or the connection was ended before.
@@ -97,7 +99,9 @@ class Model:
         try:
             decoded = self._decoder.decode(payload)
         except BadMessage as bad:
-            if bad.corr_id is not None and self._waiting.pop(bad.corr_id, None):
+            if bad.corr_id is not None and (
+                self._waiting.pop(bad.corr_id, None) or self._given_up.pop(bad.corr_id, None)
+            ):
                 self.outcomes[bad.corr_id] = ProtocolError
                 self._settle()
             elif bad.instance_id in self._known:
@@ -138,6 +142,7 @@ class Model:
 
     def _add_instance(self, instance_id: str) -> None:
         self._known[instance_id] = []
+        self._forgotten.discard(instance_id)
         self.instances.append(self._known[instance_id])
         early, self._early = self._early, []
         for whose, what in early:
@@ -149,7 +154,10 @@ class Model:
     def _take_of_instance(self, instance_id: str, what: Any) -> None:
         expected = self._known.get(instance_id)
         if expected is None:
-            if self._expects_instances:
+            if instance_id in self._forgotten:
+                if not isinstance(what, BlobChunk) and what[0].terminal:
+                    self._forgotten.discard(instance_id)
+            elif self._expects_instances:
                 self._early.append((instance_id, what))
         elif isinstance(what, BlobChunk):
             try:

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from ._connection.manifest import ManifestSource
     from ._runs.program_reference import Program
     from ._runs.run import Input, OnEvent
+    from ._session.event_queue import EventQueue
     from ._session.payloads import PayloadSource
     from ._session.uploads import Progress
     from .keys import ParsedPrivateKey
@@ -280,14 +281,16 @@ class PieClient:
         Uploads of programs over one connection take turns: a server has one place for them.
 
         Args:
-            program: a WebAssembly program (a module for Pie up to 0.2, a component for later ones), or a script
-                with a manifest that says so: bytes-like, a path, or a binary file object (sent from its position
-                to its end). Files are read piecewise, twice, the first time for their hash.
+            program: a WebAssembly component, or on Pie 0.5 a script with a manifest that says so: bytes-like, a
+                path, or a binary file object (sent from its position to its end). Files are read piecewise, twice,
+                the first time for their hash. (For Pie 0.3 and 0.4 a component is held in memory.)
             manifest: the program's manifest, as TOML text or as a path. With it the program can also be launched
                 by its own ``name@version`` (:meth:`launch_instance_from_registry`). On the instance protocol
-                that works from this connection; what else a manifest says means nothing there.
-            overwrite: on the process protocol: replace other bytes of the same ``name@version``. Without it they
-                are an error. Uploading the same bytes again costs nothing either way.
+                that works from this connection; what else a manifest says means nothing there. For Pie 0.3 and
+                0.4 the name must be the one in the component's export ``pie:NAME/run``.
+            overwrite: on the process protocol: send it in any case, and replace what has its ``name@version``.
+                Without it other bytes there are an error, and to upload the same ones again costs nothing. (This
+                client launches what it uploaded by that name, also if somebody else replaces it.)
             progress: called as ``progress(sent_bytes, total_bytes)`` after each chunk of 256 KiB, in this
                 thread. What it raises ends the upload.
             timeout: seconds for the whole call; None is without limit. Default: the client's ``timeout``, as
@@ -297,7 +300,9 @@ class PieClient:
             The program's BLAKE3 hash, 64 hexadecimal digits: what :meth:`launch_instance` takes.
 
         Raises:
-            UploadError: the server refused it, or the name is taken.
+            UploadError: the server refused it, or the name is taken, or does not fit the component. A server
+                from 0.4 on keeps what it can't compile: :meth:`program_exists` is true of that, and launches are
+                refused.
             ValueError: the manifest can't be used.
             PieTimeoutError: it was not done in time.
             PieConnectionError: the connection is lost. A server up to 0.2 does that when it can't compile it.
@@ -312,6 +317,9 @@ class PieClient:
 
     def program_exists(self, program_hash: str, *, timeout: Timeout = DEFAULT) -> bool:
         """Ask whether the server has a program.
+
+        True also of a program that the server keeps though it could not compile it (Pie 0.2.0 by name, 0.3, which
+        compiles at the launch, 0.4 and 0.5): its launches are refused.
 
         Args:
             program_hash: its BLAKE3 hash, as :meth:`upload_program` returns it.
@@ -354,7 +362,7 @@ class PieClient:
         program_hash, args = check_hash(program_hash), check_args(args)
         limit = self._manager.limit(timeout)
         connection = self._manager.authenticated("launch_instance", limit)
-        program = connection.programs.name_of(program_hash)
+        program = connection.programs.name_of(program_hash, "launch_instance", limit)
 
         def encode(corr_id: int, **options: Any) -> bytes:
             return connection.session.protocol.launch(
@@ -370,7 +378,7 @@ class PieClient:
 
         Args:
             name: ``[namespace/]name[@version]``. The instance protocol's defaults are ``std`` and ``latest``; the
-                process protocol has no namespaces, and takes the highest version.
+                process protocol has no namespaces; Pie 0.5 takes the highest version, 0.3 and 0.4 want one.
             args: see :meth:`launch_instance`.
             detached: see :meth:`launch_instance`.
             timeout: see :meth:`launch_instance`. A server may have to download the program first.
@@ -418,15 +426,17 @@ class PieClient:
             # Where the process protocol does not tell the id, its list does.
             instance_id = answer.text or find_detached(session, method, tag, limit)
             return Instance(self._manager, session, instance_id, None)
+        attached: list[EventQueue] = []
         answer = session.call(
             method,
             encode,
             limit,
             kind=session.protocol.launch_answer,
-            on_success=lambda answer: session.router.add_instance(answer.text),
+            on_success=lambda answer: attached.append(session.router.add_instance(answer.text)),
             refused=LaunchError,
         )
-        return Instance(self._manager, session, answer.text, session.router.claim(answer.text))
+        session.router.claim(answer.text)
+        return Instance(self._manager, session, answer.text, attached[0])
 
     def attach_instance(self, instance_id: str, *, timeout: Timeout = DEFAULT) -> Instance:
         """Attach to an instance that is detached, or has finished while it was. Blocks until the server answers.
@@ -453,8 +463,7 @@ class PieClient:
             # The server would say the same. But Pie 0.5.2 also ends an instance when a connection closes that it
             # had refused to attach, so it's better not asked.
             raise AttachError("attach_instance", "Instance already attached (to this very client)")
-        attach(session, instance_id, limit)
-        return Instance(self._manager, session, instance_id, session.router.claim(instance_id))
+        return Instance(self._manager, session, instance_id, attach(session, instance_id, limit))
 
     def list_instances(self, *, timeout: Timeout = DEFAULT) -> list[InstanceInfo]:
         """Return what the server knows of your instances: the running ones, and those that finished detached.

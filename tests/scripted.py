@@ -13,6 +13,8 @@ import msgpack
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
+from pie_sync import PieClient
+
 AUTHENTICATED = "Authenticated (Engine disabled authentication)"
 
 
@@ -52,6 +54,13 @@ class Peer:
 
     def event(self, event: int, message: str, instance_id: str = "instance-1") -> None:
         self.send(type="instance_event", instance_id=instance_id, event=event, message=message)
+
+
+def connect(uri: str, *, timeout: float = 10, **options: Any) -> PieClient:
+    """Return a client that is connected, and not authenticated."""
+    client = PieClient(uri, timeout=timeout, **options)
+    client.connect()
+    return client
 
 
 @contextmanager

@@ -127,13 +127,12 @@ class Authentication:
         try:
             for candidate in candidates:
                 by_corr_id[pending.add(request)] = candidate
-            messages = {corr_id: method(by_corr_id[corr_id])(corr_id, argument) for corr_id in by_corr_id}
-            session.request_by_any(messages, name, deadline=limit.deadline())
+            messages = [method(protocol)(corr_id, argument) for corr_id, protocol in by_corr_id.items()]
+            session.request_by_any(request, messages, limit.deadline())
             if not request.wait(limit.deadline()):
                 raise limit.expired(name, "no answer from the server")
         finally:
-            for corr_id in by_corr_id:
-                pending.remove(corr_id, request)
+            pending.remove(request)
         answer = request.result()
         assert isinstance(answer, Answer)
         session.router.protocol = by_corr_id[answer.corr_id]

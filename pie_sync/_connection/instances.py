@@ -25,27 +25,35 @@ _TAG_SIZE = 64
 _TAG = re.compile(rf"[ \t]{{{_TAG_SIZE}}}\Z")
 
 
-def attach(session: Session, instance_id: str, limit: TimeLimit, events: EventQueue | None = None) -> None:
+def attach(session: Session, instance_id: str, limit: TimeLimit, events: EventQueue | None = None) -> EventQueue:
     """Attach to an instance. Blocks until the server has answered.
 
     Args:
         session: the connection to attach it to.
         instance_id: which instance.
         limit: how long that may take.
-        events: the queue that the instance had on an earlier connection; None makes a new one, to be claimed.
+        events: the queue that the instance had on an earlier connection; None makes a new one.
+
+    Returns:
+        The queue.
 
     Raises:
         AttachError: the server refused.
         PieTimeoutError, PieConnectionError, ProtocolError: see :meth:`Session.call`.
     """
+    session.router.expect_instance(instance_id)
+    attached: list[EventQueue] = []
     session.call(
         "attach_instance",
         lambda corr_id: session.protocol.attach(corr_id, instance_id),
         limit,
         kind=session.protocol.attach_answer,
-        on_success=lambda _: session.router.add_instance(instance_id, events),
+        on_success=lambda _: attached.append(session.router.add_instance(instance_id, events)),
         refused=AttachError,
     )
+    if events is None:
+        session.router.claim(instance_id)
+    return attached[0]
 
 
 def terminate(session: Session, instance_id: str, limit: TimeLimit) -> None:

@@ -1,7 +1,8 @@
 """The wire protocols: messages of each generation <-> common dataclasses. Pure: no sockets, threads or clock.
 
 ``instance.py`` speaks the instance protocol (Pie up to 0.2), ``process.py`` the process protocol (Pie 0.3 to 0.5);
-``detection.py`` finds out which one a server speaks. ``prefix_cache.py`` is for speed.
+``detection.py`` finds out which one a server speaks. ``components.py`` reads and changes under which name a
+component can be launched. ``prefix_cache.py`` is for speed.
 
 Not in here: bytes on their way, and what becomes of a message.
 """

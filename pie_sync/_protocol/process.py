@@ -25,7 +25,7 @@ from .messages import (
     pack_chunk_head,
     typed,
 )
-from .program_names import CONTENT_VERSION, ProgramName, manifest_of
+from .program_names import ProgramName, content_version, manifest_of
 
 __all__ = ["DECODERS", "ProcessProtocol", "decode_text"]
 
@@ -83,9 +83,15 @@ class ProcessProtocol(Generation):
 
     # --- requests ---------------------------------------------------------------------------------------
 
-    def content_name(self, program_hash: str) -> ProgramName:
-        """Return the name of a program that was uploaded without a manifest."""
-        return ProgramName(f"pie-sync-{program_hash}", CONTENT_VERSION)
+    @staticmethod
+    def content_name(program_hash: str, *, named: bool = False) -> ProgramName:
+        """Return the name and version that a hash makes; see :class:`Programs` for the two names.
+
+        Args:
+            program_hash: of the bytes that the user gave.
+            named: whether they were given with a manifest.
+        """
+        return ProgramName("pie-sync-named" if named else "pie-sync", content_version(program_hash))
 
     def named_program_exists(self, corr_id: int, program: ProgramName) -> bytes:
         """Ask for a program by its name and version."""

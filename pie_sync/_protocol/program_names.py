@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["CONTENT_VERSION", "ProgramName", "manifest_of", "parse_name"]
+__all__ = ["CONTENT_VERSION", "ProgramName", "content_version", "manifest_of", "parse_name"]
 
-#: The version of every program whose name says all: the bytes under a name made from their hash never change.
+#: The version of a program whose name has its hash, on the instance protocol.
 CONTENT_VERSION = "1.0.0"
+
+#: How many of a hash's 256 bits the last two numbers of a version have; the first has the 84 that are left.
+_BITS = 86
 
 
 class ProgramName(NamedTuple):
@@ -18,6 +21,13 @@ class ProgramName(NamedTuple):
 
     def __str__(self) -> str:
         return self.name if self.version is None else f"{self.name}@{self.version}"
+
+
+def content_version(program_hash: str) -> str:
+    """Return the version that a hash of 64 hexadecimal digits makes: three integers, which have all its bits."""
+    number = int(program_hash, 16)
+    mask = (1 << _BITS) - 1
+    return f"{number >> 2 * _BITS}.{number >> _BITS & mask}.{number & mask}"
 
 
 def parse_name(text: str) -> ProgramName:

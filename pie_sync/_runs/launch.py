@@ -1,12 +1,13 @@
-"""A launch that nobody waits for, so that one thread can have many of them on their way."""
+"""A launch whose answer no thread waits for, so that one thread can have many of them on their way."""
 
 from __future__ import annotations
 
-import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from .._session.event_queue import EventQueue
 from .._session.pending_request import PendingRequest
+from .._session.pending_requests import UNATTENDED
 from ..errors import InstanceFailed, LaunchError
 from ..events import Event
 from ..instance import Instance
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Launch"]
 
-#: For how many seconds to try to get the session's lock, which other threads hold for microseconds.
-_LOCK_TIMEOUT = 1.0
+#: The one key of Launch._outcome.
+_INSTANCE = "instance"
 
 
 class Launch:
@@ -38,10 +39,12 @@ class Launch:
 
     Attributes:
         limit: see above.
-        instance: the instance, once the server has told of it.
+        is_terminated: whether the server was asked to terminate the instance.
 
     Raises:
         AuthenticationError: the client isn't authenticated.
+        LaunchError: the server was asked for the program by its hash, and does not have it.
+        PieTimeoutError: it does not say in time whether it does.
         PieConnectionError: the connection is lost.
     """
 
@@ -55,7 +58,7 @@ class Launch:
         done: SignalSafeQueue[Launch] | None = None,
     ) -> None:
         connection = manager.authenticated(method, limit)
-        self.manager = manager
+        self._manager = manager
         self._session = session = connection.session
         self._request = PendingRequest(
             method, (session.protocol.launch_answer,), self._make_instance, self._report
@@ -66,14 +69,15 @@ class Launch:
             # What this client uploaded under a name of its own is known by its hash to some servers.
             self._program_hash = connection.programs.hash_of(program.name)
         if self._program_hash is not None:
-            self._by_hash = connection.programs.name_of(self._program_hash)
-        self._args = args
+            self._by_hash = connection.programs.name_of(self._program_hash, method, limit)
+        self._args: list[str] | dict[str, Any] = args
         self._done = done
-        self._corr_id: int | None = None
-        self._given_up = False
-        self._dropped = False
+        # The instance, once there is one; None once nobody wants it any more. The reader thread brings the one,
+        # another thread the other, and dict.setdefault() is atomic: whoever comes second finds what the first one
+        # left, and terminates the instance.
+        self._outcome: dict[str, Instance | None] = {}
         self.limit = limit
-        self.instance: Instance | None = None
+        self.is_terminated = False
 
     # --- the request --------------------------------------------------------------------------------------
 
@@ -81,14 +85,15 @@ class Launch:
         """Send the request. Blocks only while the server does not read.
 
         Raises:
-            TypeError, ValueError: the arguments can't be told to this server.
+            TypeError, ValueError: the arguments can't be sent to this server.
             PieTimeoutError: the request could not be sent in time.
             PieConnectionError: the connection is lost.
         """
-        self._corr_id = self._session.router.pending.add(self._request)
         try:
-            message = self._encode(self._corr_id)
-            self._session.request(self._corr_id, self._request.name, message, self.limit.deadline())
+            corr_id = self._session.router.pending.add(self._request)
+            message = self._encode(corr_id)
+            self._args = []  # a request that is never answered is kept for long
+            self._session.request(self._request, message, self.limit.deadline())
         except Exception:
             self.give_up()
             raise
@@ -103,23 +108,20 @@ class Launch:
     def _make_instance(self, answer: Answer) -> None:
         # In the reader thread, which may lose the connection the next moment: a reconnection attaches to those
         # instances that somebody has claimed by then.
-        router = self._session.router
-        router.add_instance(answer.text)
-        events = router.claim(answer.text)
-        instance = Instance(self.manager, self._session, answer.text, events)
-        if not self._dropped:  # a dropped launch lets go of its instance at once
-            self.instance = instance
+        events = self._session.router.add_instance(answer.text, EventQueue())
+        instance = Instance(self._manager, self._session, answer.text, events)
+        if self._outcome.setdefault(_INSTANCE, instance) is None:
+            self._post_termination(instance)
 
     def _report(self) -> None:
         """Put the launch into ``done``, now or at the end of its instance. In the reader thread."""
         if self._done is None:
             return
-        if self.instance is None or self._given_up:
-            self._done.put(
-                self
-            )  # refused; or nobody waits for the instance any more, and somebody must terminate it
+        instance = self.instance
+        if instance is None:
+            self._done.put(self)
         else:
-            self.instance._call_at_end(partial(self._done.put, self))
+            instance._call_at_end(partial(self._done.put, self))
 
     @property
     def settled(self) -> bool:
@@ -131,10 +133,9 @@ class Launch:
         return self._request.wait(deadline)
 
     def give_up(self) -> None:
-        """Wait for the answer no more. If one comes after all and brings an instance, ``done`` gets the launch."""
-        self._given_up = True
-        if self._corr_id is not None:
-            self._session.router.pending.remove(self._corr_id, self._request)
+        """Wait for the answer no more. An instance that it brings after all is terminated; see :meth:`drop`."""
+        self._session.router.pending.remove(self._request)
+        self.drop()
 
     def check(self) -> None:
         """Raise if the launch did not succeed. Only when it is settled.
@@ -150,6 +151,11 @@ class Launch:
 
     # --- the instance -------------------------------------------------------------------------------------
 
+    @property
+    def instance(self) -> Instance | None:
+        """The instance, once the server has told of it, until :meth:`drop`."""
+        return self._outcome.get(_INSTANCE)
+
     def completed(self) -> CompletedInstance:
         """Return what the instance has sent, once it has ended.
 
@@ -158,40 +164,50 @@ class Launch:
             PieError, PieConnectionError: there was no launch, or its connection was lost.
         """
         self.check()
-        assert self.instance is not None
-        completed = self.instance._drain()
+        instance = self.instance
+        assert instance is not None
+        completed = instance._drain()
         if completed.event is not Event.Completed:
-            raise InstanceFailed(self.instance.id, completed)
+            raise InstanceFailed(instance.id, completed)
         return completed
 
     @property
     def is_running(self) -> bool:
         """Whether there is an instance whose end has not arrived."""
-        return self.instance is not None and self.instance._is_running
+        instance = self.instance
+        return instance is not None and instance._is_running
+
+    # --- terminating it -----------------------------------------------------------------------------------
 
     def drop(self) -> None:
-        """Let go of the instance, also of one that an answer has yet to bring: what it sends is ignored."""
-        self._dropped = True  # first, for the reader thread, which may have the answer just now
-        self.instance = None
+        """Let go of the instance: nobody wants its events. Terminate it if it runs and nobody has done that.
 
-    # --- for whoever terminates it ------------------------------------------------------------------------
+        An instance that an answer has yet to bring is terminated when it comes. Neither waits nor takes a lock
+        that may be held: finalizers call it.
+        """
+        instance = self._outcome.setdefault(_INSTANCE, None)
+        self._outcome[_INSTANCE] = None
+        if instance is not None and instance._is_running and not self.is_terminated:
+            self._post_termination(instance)
+
+    def _post_termination(self, instance: Instance) -> None:
+        """Have the instance terminated without waiting for anything, or knowing whether it was."""
+        connection = self._manager.connection
+        session = self._session
+        if connection is not None and connection.session.router.has_instance(instance.id):
+            session = connection.session
+        session.post(session.protocol.terminate(UNATTENDED, instance.id))
 
     def check_process(self) -> None:
         """Raise ``PieConnectionError`` in a child that was forked."""
         self._session.check_process()
 
-    def is_usable_here(self) -> bool:
-        """Whether this thread can talk to the server just now without waiting for itself.
-
-        A generator that is part of a cycle is finalized wherever the garbage collector happens to run: perhaps in
-        the reader thread, or in one that holds a lock of the session's.
-        """
-        session = self._session
-        is_reader = session.is_reader(threading.current_thread())
-        return not is_reader and session.router.pending.is_usable_here(_LOCK_TIMEOUT)
+    def may_wait_here(self) -> bool:
+        """See :meth:`Session.may_wait_here`."""
+        return self._session.may_wait_here()
 
     def wait_for_instance(self, limit: TimeLimit) -> Instance | None:
         """Return the instance, if it runs. Waits for the launch's answer if need be."""
-        if self._corr_id is not None and not self.wait(limit.deadline()):
+        if self._request.corr_ids and not self.wait(limit.deadline()):
             self.give_up()
         return self.instance if self.is_running else None

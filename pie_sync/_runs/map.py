@@ -1,8 +1,8 @@
 """``client.map``: one instance for each input, many at a time, without a thread for each.
 
-The caller's thread drives everything, while it waits for a result. A launch is sent without waiting for its answer
-(:class:`Launch`), so as many are on their way as may run; and one queue tells which of them is over. Between the
-launch and the end of an instance nothing is to be done for it: its events wait where they are.
+The caller's thread does all the work, while it waits for a result. It sends a launch without waiting for the
+answer (:class:`Launch`), so as many launches are on their way as may run at a time. The reader thread puts each
+into one queue when its instance has ended. Until then the events of an instance stay in its event queue.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ logger = logging.getLogger("pie_sync.protocol")
 #: How many inputs are taken before their results are, at the most: so many times ``concurrency``.
 LOOK_AHEAD = 4
 
-#: For how many seconds to wait without a look around. A signal that arrives in the very moment in which a thread
-#: begins to wait does not wake it, and on Windows none does: so Ctrl-C takes this long at the most.
+#: Longest uninterrupted wait in seconds; bounds how long Ctrl-C takes. A signal that arrives just as a thread
+#: begins to wait does not wake it, and on Windows no signal does.
 _NAP = 0.1
 
-#: What may have been bad luck. Everything else would happen again.
+#: Errors after which a retry may succeed. Any other error would happen again.
 _WORTH_RETRYING = (LaunchError, InstanceFailed, ProtocolError, PieTimeoutError, PieConnectionError)
 
 #: What becomes of an input.
@@ -65,9 +65,9 @@ def map_(
     return_exceptions: bool = False,
     check: Callable[[], None] | None = None,
 ) -> Generator[Any, None, None]:
-    """Do what :meth:`PieClient.map` says.
+    """Implement :meth:`PieClient.map`, which says what the arguments are, and the errors.
 
-    And while nothing is over, call ``check`` every ``_NAP`` seconds: what it raises ends everything.
+    ``check`` is called every ``_NAP`` seconds while no instance has ended. What it raises ends the map.
     """
     check_count(concurrency, "concurrency", least=1)
     check_count(retries, "retries", least=0)
@@ -120,10 +120,10 @@ class _Batch:
         self._retries = retries
         self._return_exceptions = return_exceptions
         self._check = check
-        # The reader thread puts a launch in here when it's over.
+        # The reader thread puts in each launch that was refused, or whose instance has ended.
         self._ended: SignalSafeQueue[Launch] = SignalSafeQueue()
         self._running: dict[Launch, _Job] = {}
-        # Those of them that the server may not have answered yet, the oldest first.
+        # Those of the running ones that the server may not have answered yet, the oldest first.
         self._unanswered: deque[Launch] = deque()
         self._again: deque[_Job] = deque()
         # The jobs that are to be yielded next: all in the order of the inputs, or those that are done.
@@ -132,7 +132,7 @@ class _Batch:
         self._taken = 0
 
     def results(self) -> Generator[Outcome, None, None]:
-        """Yield the outcomes. What still runs in the end, for whatever reason it ends, is terminated."""
+        """Yield the outcomes. However the iteration ends, terminate the instances that still run."""
         try:
             while True:
                 self._collect(block=False)
@@ -153,7 +153,7 @@ class _Batch:
             self._running.clear()
 
     def _is_raised(self, error: Exception) -> bool:
-        # A lost connection would be the outcome of all other inputs as well, however many there are.
+        # A lost connection is raised: it would be the outcome of all other inputs as well, which may be endless.
         return not (self._return_exceptions and isinstance(error, PieError))
 
     # --- from input to launch ---------------------------------------------------------------------------
@@ -174,7 +174,7 @@ class _Batch:
         except StopIteration:
             self._inputs = None
             return None
-        except Exception as error:  # of the iterator, or because of what it gave: raised where its result would be
+        except Exception as error:  # the iterator failed, or gave no arguments: raised where its result would be
             if is_from_signal_handler(error):
                 raise
             job.outcome = error
@@ -191,7 +191,7 @@ class _Batch:
         try:
             limit = self._manager.limit(DEFAULT)
             launch = Launch(self._manager, "map", self._reference, job.args, limit, self._ended)
-            self._running[launch] = job  # before it's sent, so that Ctrl-C overlooks nothing
+            self._running[launch] = job  # before it is sent, so that Ctrl-C leaves no launch behind
             launch.send()
         except Exception as error:
             if is_from_signal_handler(error):
@@ -205,7 +205,7 @@ class _Batch:
     # --- from the end of an instance to its outcome -----------------------------------------------------
 
     def _collect(self, *, block: bool) -> None:
-        """Take note of what is over. ``block``: wait a moment for it if nothing is."""
+        """Handle all launches that are in the queue. With ``block``, wait up to ``_NAP`` seconds for the first."""
         if block:
             next(iter(self._running)).check_process()
             if self._check is not None:
@@ -221,8 +221,7 @@ class _Batch:
     def _take(self, launch: Launch) -> None:
         job = self._running.pop(launch, None)
         if job is None:
-            terminate_all([launch])  # its answer came after it was given up
-            return
+            return  # it was given up
         try:
             completed = launch.completed()
         except Exception as error:
@@ -241,8 +240,6 @@ class _Batch:
             launch = unanswered.popleft()
             if not launch.settled:
                 launch.give_up()
-                if launch.is_running:
-                    terminate_all([launch])  # it was answered just now
                 error = launch.limit.expired("map", "no answer to a launch from the server")
                 self._failed(self._running.pop(launch), error)
 
@@ -260,4 +257,4 @@ class _Batch:
         if not self._ordered:
             self._line.append(job)
         if isinstance(outcome, Exception) and self._is_raised(outcome):
-            self._inputs = None  # nobody would get the results of further ones
+            self._inputs = None  # the error ends the iteration before the results of further inputs

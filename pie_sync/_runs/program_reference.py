@@ -1,4 +1,4 @@
-"""Program references: what ``run`` and ``map`` can run: a program's name, its hash, or a file that holds it."""
+"""Program references: a program's name, its hash, or the file that holds it, for ``run`` and ``map``."""
 
 from __future__ import annotations
 

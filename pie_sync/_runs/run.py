@@ -44,12 +44,12 @@ def run(
     check: bool = True,
     on_event: OnEvent = None,
 ) -> CompletedInstance:
-    """Do what :meth:`PieClient.run` says."""
+    """Implement :meth:`PieClient.run`, which says what the arguments are, and the errors."""
     arguments, items = check_args(args), _items(input)
     limit = TimeLimit(check_timeout(timeout))
 
     def left() -> Timeout:
-        """The time limit of a request: what is left of the whole call's, else the client's own."""
+        """Return the time limit of a request: what is left of that of the whole call, else the client's own."""
         return DEFAULT if timeout is None else limit.left()
 
     reference = ProgramReference.find(manager, program, left)
@@ -68,7 +68,7 @@ def run(
         terminate_all([launch])
         error.completed = None if conversation is None else conversation.drain()
         raise
-    except BaseException:  # Ctrl-C, what on_event raises
+    except BaseException:  # also Ctrl-C, and what on_event raises
         terminate_all([launch])
         raise
     if check and completed.event is not Event.Completed:
@@ -77,7 +77,7 @@ def run(
 
 
 class _Conversation:
-    """What is said to an instance and what it says, up to its end."""
+    """Sends the input of an instance and receives its events, up to its end."""
 
     def __init__(self, instance: Instance, limit: TimeLimit, on_event: OnEvent) -> None:
         self._instance = instance
@@ -87,7 +87,7 @@ class _Conversation:
         self._received: list[tuple[Event, Data]] = []
 
     def send_input(self, items: Iterable[_Item], left: Callable[[], Timeout]) -> None:
-        """Send everything, unless the instance ends before: then the rest is nobody's any more."""
+        """Send the items one by one, receiving in between. Stop when the instance has ended."""
         try:
             for item in items:
                 if isinstance(item, str):
@@ -102,7 +102,7 @@ class _Conversation:
             pass
 
     def receive_all(self) -> CompletedInstance:
-        """Receive everything up to the end."""
+        """Receive events up to the end of the instance."""
         try:
             while True:
                 self._receive(time_left(self._deadline))
@@ -110,7 +110,7 @@ class _Conversation:
             return CompletedInstance.from_events(self._received)
 
     def drain(self) -> CompletedInstance | None:
-        """Return everything, of an instance that was terminated; None if its end does not come soon."""
+        """Return all events of an instance that was terminated; None if its end does not come within a second."""
         deadline = monotonic() + _DRAIN_TIMEOUT
         try:
             while True:
@@ -131,7 +131,7 @@ class _Conversation:
 
     def _receive(self, timeout: float | None) -> None:
         if timeout == 0 and self._deadline is not None and monotonic() >= self._deadline:
-            raise self._expired()  # also if events come faster than they are received
+            raise self._expired()  # also while events come faster than they are received
         try:
             event, data = self._instance.recv(timeout)
         except PieTimeoutError:

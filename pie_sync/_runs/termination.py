@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from .._session.session import Session
+    from ..instance import Instance
     from .launch import Launch
 
 __all__ = ["terminate_all"]
@@ -21,47 +22,63 @@ _TIMEOUT = 2.0
 
 
 def terminate_all(launches: Collection[Launch]) -> None:
-    """Terminate the instances of ``launches`` that still run. Blocks for 2 seconds at the most.
+    """Terminate the instances of ``launches`` that still run, and let go of all. Blocks for 2 seconds at the most.
 
-    All requests are sent before the first answer is waited for. What a server or a connection does not allow to
-    be terminated is left alone: there is another error already, or nobody who could be told.
+    All requests are sent before the first answer is waited for. Where this thread must not wait, in a finalizer or
+    because the connection is busy, the requests go out with the next message, and the answers are not waited for.
+    What a server or a connection does not allow to be terminated is left alone: there is another error already, or
+    nobody who could be told.
     """
     limit = TimeLimit(_TIMEOUT)
+    terminations: list[_Termination] = []
     try:
-        for launch in launches:
-            launch.check_process()
-            if not launch.is_usable_here():
-                return
-        terminations = [_begin(launch, limit) for launch in launches]
-        for termination in terminations:
-            if termination is not None:
+        if all(launch.may_wait_here() for launch in launches):
+            for launch in launches:
+                launch.check_process()
+                instance = launch.wait_for_instance(limit)
+                if instance is not None:
+                    terminations.append(_Termination(instance, limit))
+                    launch.is_terminated = terminations[-1].post()
+            for termination in terminations:
                 termination.wait()
     except (PieError, PieConnectionError):
         pass
     finally:
+        for termination in terminations:
+            termination.close()
         for launch in launches:
             launch.drop()
 
 
-def _begin(launch: Launch, limit: TimeLimit) -> _Termination | None:
-    instance = launch.wait_for_instance(limit)
-    if instance is None:
-        return None
-    return _Termination(instance._current_session("terminate_instance", limit), instance.id, limit)
-
-
 class _Termination:
-    """The request to terminate an instance, on its way."""
+    """A request to terminate an instance.
 
-    def __init__(self, session: Session, instance_id: str, limit: TimeLimit) -> None:
-        self._pending = session.router.pending
+    Args:
+        instance: which one. If its connection is being restored, that is waited for.
+        limit: how long all of it may take.
+    """
+
+    def __init__(self, instance: Instance, limit: TimeLimit) -> None:
+        self._instance_id = instance.id
         self._limit = limit
+        self._session: Session = instance._current_session("terminate_instance", limit)
         self._request = PendingRequest("terminate_instance", ("response",))
-        self._corr_id = self._pending.add(self._request)
-        message = session.protocol.terminate(self._corr_id, instance_id)
-        session.request(self._corr_id, self._request.name, message, limit.deadline())
+        self._is_sent = False
+
+    def post(self) -> bool:
+        """Send it without waiting. Return whether it will be sent, if there is a connection."""
+        corr_id = self._session.router.pending.add(self._request)
+        self._is_sent = self._session.post(self._session.protocol.terminate(corr_id, self._instance_id))
+        return True
 
     def wait(self) -> None:
-        """Block until the server has taken note, or the time is over."""
-        self._request.wait(self._limit.deadline())
-        self._pending.remove(self._corr_id, self._request)
+        """Block until the server has taken note, or the time is over.
+
+        Not at all if the connection is busy: perhaps this thread is what keeps it busy, below a finalizer.
+        """
+        if self._is_sent:
+            self._request.wait(self._limit.deadline())
+
+    def close(self) -> None:
+        """Wait for the answer no more."""
+        self._session.router.pending.remove(self._request)

@@ -9,6 +9,7 @@ from itertools import chain, repeat
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, NoReturn, Union
 
+from .._support.atomic import HAS_INTERPRETER_LOCK
 from .._support.time_limits import acquire
 from ..errors import PieError
 from ..events import Event
@@ -114,7 +115,7 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
         self.mutex = threading.Lock()
         self.unfinished_tasks = 0
         self.terminal: tuple[Event, str] | None = None
-        self.fast_path = True
+        self.fast_path = HAS_INTERPRETER_LOCK
         self.forgotten = False
         self.waiting: set[threading.Lock] = _NOBODY
         self._waiters: Waiters | None = None
@@ -142,7 +143,7 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
                 self._put_into_overflow(items)
             else:
                 self.queue.extend(items)
-                self.fast_path = True
+                self.fast_path = HAS_INTERPRETER_LOCK
         self._notify(len(items))
 
     def _put_into_overflow(self, items: Sequence[Item]) -> None:
@@ -318,7 +319,7 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
         """Wait until somebody notifies, or for so many seconds; -1 is without limit."""
         with self.mutex:
             if self._waiters is None:
-                waiters = Waiters()
+                waiters = Waiters(self.mutex)
                 self._waiters, self.waiting = waiters, waiters.waiting
         assert self._waiters is not None
         self._waiters.wait(seconds, lambda: self.queue or self._overflow or self._ending)
@@ -399,7 +400,7 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
                 self._notify(len(taken))
                 raise
             self._overflow = [part for part in (front, *parts) if part is not None]
-            self.fast_path = not self._overflow
+            self.fast_path = HAS_INTERPRETER_LOCK and not self._overflow
         if self.waiting:
             # Somebody may have looked for events while they were in neither place, and gone to sleep over it.
             self._notify(len(self.waiting))

@@ -23,9 +23,23 @@ class PendingRequest:
             any later message is looked at: so an instance has its queue before its first event.
         on_settled: called once by the thread that settles the request, as a rule the reader thread, right after
             that. Must not wait.
+
+    Attributes:
+        corr_ids: the correlation ids under which it can be answered. Only :class:`PendingRequests` adds some.
+        is_sent: whether the server may have the request, or a part of it.
     """
 
-    __slots__ = ("_unsettled", "answer", "error", "kinds", "name", "on_settled", "on_success")
+    __slots__ = (
+        "_unsettled",
+        "answer",
+        "corr_ids",
+        "error",
+        "is_sent",
+        "kinds",
+        "name",
+        "on_settled",
+        "on_success",
+    )
 
     def __init__(
         self,
@@ -38,15 +52,21 @@ class PendingRequest:
         self.kinds = kinds
         self.on_success = on_success
         self.on_settled = on_settled
+        self.corr_ids: list[int] = []
+        self.is_sent = False
         self.answer: Answer | InstanceList | None = None
         self.error: Exception | None = None
         # A lock that is released when the request is settled: a third of the cost of a threading.Event.
         self._unsettled = threading.Lock()
         self._unsettled.acquire()
 
+    def mark_as_sent(self) -> None:
+        """Note that the server may have it. Called right before its first byte is written."""
+        self.is_sent = True
+
     @property
     def settled(self) -> bool:
-        """Whether there is an answer, or an error."""
+        """Whether there is an answer, or an error. Call :meth:`wait` before looking at either."""
         return not self._unsettled.locked()
 
     def settle(self, answer: Answer | InstanceList | None, error: Exception | None = None) -> None:

@@ -6,7 +6,6 @@ import logging
 import threading
 from collections import OrderedDict
 from contextlib import contextmanager
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from .._protocol.messages import Answer
@@ -19,12 +18,18 @@ if TYPE_CHECKING:
     from .._protocol.messages import InstanceList
     from .pending_request import PendingRequest
 
-__all__ = ["PendingRequests", "copy_of_error"]
+__all__ = ["UNATTENDED", "PendingRequests", "copy_of_error"]
 
 logger = logging.getLogger("pie_sync.protocol")
 
 #: How many abandoned requests are remembered, in case their answers come after all.
 _MAX_ABANDONED = 256
+
+#: Correlation ids are unsigned integers of 32 bits.
+_ID_LIMIT = 2**32
+
+#: A correlation id for messages whose answers nobody waits for. No request gets it.
+UNATTENDED = 2**31
 
 
 class PendingRequests:
@@ -35,16 +40,15 @@ class PendingRequests:
     """
 
     def __init__(self) -> None:
-        # Guards _abandoned, _expected and _early. Each use of _pending is one step, so that no other thread
-        # comes in between: dict.copy(), for example, and not list(dict.items()), which may run the garbage
-        # collector.
+        # Guards everything below. One thing happens without it: the reader thread takes a request out of _pending,
+        # which is one step. So it waits for this lock only for requests that bring an instance.
         self._lock = threading.Lock()
-        self._corr_ids = count(1)
+        self._next_id = 1
         self._pending: dict[int, PendingRequest] = {}
         self._abandoned: OrderedDict[int, PendingRequest] = OrderedDict()
-        # How many requests of both kinds bring an instance. While there are any, events may come before the id of
-        # their instance is known.
-        self._expected = 0
+        # The requests of both kinds that bring an instance. While there are any, events may come before the id of
+        # their instance is known. A set, so that an interrupted call can't make a wrong count of them.
+        self._expecting: set[PendingRequest] = set()
         self._early = EarlyEvents()
         self._lost: PieConnectionError | None = None
 
@@ -57,51 +61,61 @@ class PendingRequests:
     @contextmanager
     def waiting(self, request: PendingRequest) -> Iterator[int]:
         """Return a context that yields the correlation id under which ``request`` can be answered."""
-        corr_id = self.add(request)
         try:
-            yield corr_id
+            yield self.add(request)
         finally:
-            self.remove(corr_id, request)
+            self.remove(request)
 
     def add(self, request: PendingRequest) -> int:
-        """Give a request a correlation id: an unsigned 32-bit integer that no other pending request has.
+        """Give a request a correlation id that no other pending request has, and return it.
+
+        Call this inside the ``try`` whose ``finally`` calls :meth:`remove`: a signal handler may raise before the
+        id is returned.
 
         Raises:
             PieConnectionError: the connection is lost.
         """
-        corr_id = next(self._corr_ids) % 2**32
-        while corr_id in self._pending or corr_id in self._abandoned:
-            corr_id = next(self._corr_ids) % 2**32
-        if request.on_success is not None:
-            with self._lock:
-                self._expected += 1
-        # Without the lock, and in this order: fail_all() sets _lost first, and then looks for requests.
-        self._pending[corr_id] = request
-        if self._lost is not None:
-            self._pending.pop(corr_id, None)
-            raise copy_of_error(self._lost)
+        with self._lock:
+            if self._lost is not None:
+                raise copy_of_error(self._lost)
+            corr_id = self._next_id
+            while corr_id in self._pending or corr_id in self._abandoned or corr_id == UNATTENDED:
+                corr_id = (corr_id + 1) % _ID_LIMIT
+            self._next_id = (corr_id + 1) % _ID_LIMIT
+            request.corr_ids.append(corr_id)  # first, so that remove() finds whatever was added
+            self._pending[corr_id] = request
+            if request.on_success is not None:
+                self._expecting.add(request)
         return corr_id
 
-    def remove(self, corr_id: int, request: PendingRequest) -> None:
-        """Stop waiting for an answer. An answer that comes later and is positive still makes an instance."""
-        if corr_id not in self._pending:
-            return  # the usual case: it was answered
+    def remove(self, request: PendingRequest) -> None:
+        """Stop waiting for an answer. Does nothing if the request was answered, or never added.
+
+        If the server may have the request, an answer that comes later and is positive still makes an instance.
+        """
+        for corr_id in request.corr_ids:
+            if corr_id in self._pending:  # else it was answered, which is the usual case
+                self._remove(corr_id, request)
+
+    def _remove(self, corr_id: int, request: PendingRequest) -> None:
         with self._lock:
             if self._pending.pop(corr_id, None) is None:
                 return
-            if request.on_success is not None and self._lost is None:
+            if request.on_success is not None and request.is_sent and self._lost is None:
                 # An instance may come of it yet, and its events before the answer.
                 self._abandoned[corr_id] = request
                 if len(self._abandoned) > _MAX_ABANDONED:
                     self._settled(self._abandoned.popitem(last=False)[1])
+            else:
+                self._settled(request)
         logger.debug("request %d: %s is not waited for any more", corr_id, request.name)
 
-    def is_usable_here(self, timeout: float) -> bool:
-        """Whether this thread is outside of all these methods. Waits up to ``timeout`` seconds for the lock.
+    def is_usable_here(self) -> bool:
+        """Whether this thread is outside of all these methods. Also False while another thread is inside.
 
-        For finalizers, which run wherever the garbage collector happens to.
+        For finalizers, which run wherever the garbage collector happens to. Does not wait.
         """
-        if not self._lock.acquire(timeout=timeout):
+        if not self._lock.acquire(blocking=False):
             return False
         self._lock.release()
         return True
@@ -111,28 +125,23 @@ class PendingRequests:
     def answer(self, answer: Answer | InstanceList) -> None:
         """Settle the request that an answer belongs to."""
         corr_id = answer.corr_id
-        # Without the lock: it is one step, and remove() holds the lock until the request is among the abandoned.
         request = self._pending.pop(corr_id, None)
-        if request is not None:
-            try:
-                _settle(request, answer)
-            except BaseException:
-                # A defect of this library, which ends the reader thread: fail_all() tells the caller.
-                self._pending[corr_id] = request
-                raise
-            if request.on_success is not None:
-                with self._lock:  # only now: on_success() may need the early events
-                    self._settled(request)
-            return
-        with self._lock:
-            abandoned = self._abandoned.pop(corr_id, None)
-        if abandoned is not None:
-            _settle(abandoned, answer)
-            with self._lock:
-                self._settled(abandoned)
-        else:
+        if request is None:
+            with self._lock:  # remove() holds it until the request is among the abandoned
+                request = self._abandoned.pop(corr_id, None)
+        if request is None:
             # Expected: a failed upload is answered once for each of its chunks, and requests time out.
             logger.debug("request %d: ignored a %r message, which nobody waits for", corr_id, answer.kind)
+            return
+        try:
+            _settle(request, answer)
+        except BaseException:
+            # A defect of this library, which ends the reader thread: fail_all() tells the caller.
+            self._pending[corr_id] = request
+            raise
+        if request.on_success is not None:
+            with self._lock:  # only now: on_success() may need the early events
+                self._settled(request)
 
     def refuse(self, text: str) -> None:
         """Fail the only pending request: the server could not understand a message. Nothing if there are more."""
@@ -144,7 +153,7 @@ class PendingRequests:
     def fail(self, corr_id: int, error: Exception) -> bool:
         """Settle the request with this correlation id by an error. Return whether there is one."""
         with self._lock:
-            request = self._pending.pop(corr_id, None)
+            request = self._pending.pop(corr_id, None) or self._abandoned.pop(corr_id, None)
             if request is not None:
                 self._settled(request)
         if request is None:
@@ -158,7 +167,7 @@ class PendingRequests:
         with self._lock:
             self._lost = error
             self._abandoned.clear()
-            self._expected = 0
+            self._expecting.clear()
             self._early.clear()
         for corr_id, request in self._pending.copy().items():
             if self._pending.pop(corr_id, None) is None:
@@ -169,19 +178,19 @@ class PendingRequests:
     def keep_early(self, instance_id: str, decoded: Any) -> None:
         """Keep an event of an unknown instance, if the answer that tells its id may be on its way."""
         with self._lock:
-            if self._expected:
+            if self._expecting:
                 self._early.add(instance_id, decoded)
 
-    def take_early(self, instance_id: str) -> tuple[list[Any], int]:
+    def take_early(self, instance_id: str) -> tuple[list[Any], int | None]:
         """See :meth:`EarlyEvents.take`. For ``on_success``."""
         with self._lock:
             return self._early.take(instance_id)
 
     def _settled(self, request: PendingRequest) -> None:
-        """Mark a request as settled. The caller holds the lock."""
-        if request.on_success is not None:
-            self._expected -= 1
-            if self._expected == 0:
+        """Note that a request brings no instance any more. The caller holds the lock."""
+        if request in self._expecting:
+            self._expecting.remove(request)
+            if not self._expecting:
                 self._early.clear()
 
 

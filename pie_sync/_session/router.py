@@ -15,6 +15,7 @@ from .blobs import BlobAssembler, BlobError
 from .event_queue import MESSAGE, EventQueue
 from .pending_requests import PendingRequests
 from .spill_file import ITEM_SIZE
+from .unclaimed import UnclaimedInstances
 
 if TYPE_CHECKING:
     from .._protocol import Addressed, Protocol
@@ -29,6 +30,9 @@ transfer_logger = logging.getLogger("pie_sync.transfer")
 
 #: The longest id of an instance. Servers use UUIDs. A limit, since ids are kept, and repeated in every error.
 _MAX_ID_LENGTH = 1000
+
+#: Of how many forgotten instances the ids are kept.
+_MAX_FORGOTTEN = 10_000
 
 
 class StreamsAborted(Exception):  # noqa: N818 - a state of the server
@@ -47,6 +51,8 @@ class Router:
 
     Attributes:
         pending: the requests that wait for their answers.
+        unclaimed: the instances that were attached when nobody waited for them any more. Shared with the session
+            that this one replaces.
     """
 
     def __init__(self, *, max_blob_size: int, memory: MemoryLimit, predecessor: Router | None = None) -> None:
@@ -58,12 +64,13 @@ class Router:
         self._blobs = BlobAssembler(max_blob_size)
         # Whether instances were forgotten of which the reader thread may have the beginning of a blob.
         self._has_forgotten = False
+        # Their ids, up to so many, until they end: their events are no early events. A dict, as a set that keeps
+        # the order would be; each use of it is one step.
+        self._forgotten: dict[str, None] = {}
         # Events go to the queues in here. Only the reader thread adds; taking out is atomic.
         self._queues: dict[str, EventQueue] = {}
         self._memory = memory
-        # Queues of instances that the server attached to this connection, until somebody asks for them. Shared
-        # with the session that this one replaces, where a caller may be about to claim one.
-        self._unclaimed: dict[str, EventQueue] = {} if predecessor is None else predecessor._unclaimed
+        self.unclaimed: UnclaimedInstances = UnclaimedInstances() if predecessor is None else predecessor.unclaimed
 
     # --- the protocol -------------------------------------------------------------------------------------
 
@@ -86,12 +93,15 @@ class Router:
 
     # --- instances ----------------------------------------------------------------------------------------
 
-    def add_instance(self, instance_id: str, events: EventQueue | None = None) -> None:
+    def add_instance(self, instance_id: str, events: EventQueue | None = None) -> EventQueue:
         """Give an instance its queue. For ``on_success``: called by the reader thread.
 
         Args:
             instance_id: its id.
-            events: the queue that it had on an earlier connection; None makes a new one.
+            events: the queue, if somebody has it already. None makes a new one, which waits to be claimed.
+
+        Returns:
+            The queue.
 
         Raises:
             ProtocolError: there is an instance of this id already, whose events must not go to another; or the id
@@ -101,11 +111,14 @@ class Router:
             raise ProtocolError(f"the server told an instance id of {len(instance_id)} characters")
         if instance_id in self._queues:
             raise ProtocolError(f"the server used the id of instance {instance_id} twice")
-        if events is None:
-            events = self._unclaimed[instance_id] = EventQueue()
+        is_unclaimed = events is None
+        events = EventQueue() if events is None else events
+        self.expect_instance(instance_id)
         if self._prefixes is not None:
             self._prefixes.expect(instance_id, events)  # first: forget() removes what is among the queues
         self._queues[instance_id] = events
+        if is_unclaimed:
+            self.unclaimed.add(instance_id, events)
         self._memory.watch(events)
         logger.debug("instance %s: attached", instance_id)
         early, lost = self.pending.take_early(instance_id)
@@ -115,7 +128,10 @@ class Router:
                 self._handle_chunk(decoded)
             else:
                 self._memory.put(events, [decoded[1:]])
-        if lost:
+        if lost is None:
+            # Perhaps nothing more will come. Who waits must hear of it rather than wait for ever.
+            events.end(partial(_unsure, instance_id))
+        elif lost:
             events.put_error(
                 ProtocolError(
                     f"instance {instance_id} sent too much before the server told its id: {lost} events lost"
@@ -124,6 +140,11 @@ class Router:
         if end is not None:
             self._memory.put(events, [end])
             self._end_instance(instance_id, events, *end)
+        return events
+
+    def expect_instance(self, instance_id: str) -> None:
+        """Keep early events of an instance, also if it was forgotten before. Call this before attaching to it."""
+        self._forgotten.pop(instance_id, None)
 
     def has_instance(self, instance_id: str) -> bool:
         """Whether this connection is attached to an instance."""
@@ -135,12 +156,14 @@ class Router:
         There is one after a launch or an attach, also after one whose caller gave up too early: nothing that
         arrived since is lost. None if there is no such instance, or somebody has claimed it already.
         """
-        return self._unclaimed.pop(instance_id, None)
+        return self.unclaimed.claim(instance_id)
 
     def forget(self, instance_id: str, events: EventQueue) -> None:
         """Drop the events of an instance that nobody holds any more. Safe in a finalizer: takes no lock."""
         events.forgotten = True  # first, for a reconnection that is about to attach to the instance
         if self._queues.get(instance_id) is events:
+            if len(self._forgotten) < _MAX_FORGOTTEN:
+                self._forgotten[instance_id] = None
             self._remove_queue(instance_id)
             self._has_forgotten = True
 
@@ -150,16 +173,17 @@ class Router:
         self._queues.pop(instance_id, None)  # last: while it is there, no other queue can be expected
 
     def drop_forgotten(self) -> None:
-        """Drop the instances that were forgotten while this session was made to replace another one."""
+        """Drop the instances that were forgotten, or ended, while this session was made to replace another one."""
         for instance_id, events in self._queues.copy().items():
             if events.forgotten:
                 self.forget(instance_id, events)
+        self.unclaimed.end_all_but(self._queues)
 
     # --- the end of the connection ------------------------------------------------------------------------
 
     def take_instances(self) -> dict[str, EventQueue]:
         """Hand out the queues of the instances that have not ended. When nothing is read any more."""
-        queues = dict(self._queues)
+        queues = self._queues.copy()
         self._queues.clear()
         return queues
 
@@ -253,6 +277,7 @@ class Router:
         events.end(partial(_ended, instance_id, event, text))
         self._remove_queue(instance_id)
         self._blobs.forget(instance_id)
+        self.unclaimed.end(instance_id)
 
     def _handle(self, decoded: Any) -> None:
         if type(decoded) is Answer or type(decoded) is InstanceList:
@@ -285,7 +310,10 @@ class Router:
         """
         if type(instance_id) is not str or len(instance_id) > _MAX_ID_LENGTH:
             raise BadMessage("an event with an instance id that can't be one: it is no text, or too long")
-        self.pending.keep_early(instance_id, decoded)
+        if instance_id not in self._forgotten:
+            self.pending.keep_early(instance_id, decoded.kept() if isinstance(decoded, BlobChunk) else decoded)
+        elif isinstance(decoded, tuple) and decoded[1].terminal:
+            self._forgotten.pop(instance_id, None)
 
     def _handle_text(self, text: str) -> None:
         decoded = self._decoder.decode_text(text)
@@ -298,7 +326,7 @@ class Router:
     def _handle_chunk(self, chunk: BlobChunk) -> None:
         events = self._queues.get(chunk.instance_id)
         if events is None:
-            self._keep_early(chunk.instance_id, chunk.kept())
+            self._keep_early(chunk.instance_id, chunk)
             return
         try:
             blob = self._blobs.add(
@@ -327,3 +355,10 @@ class Router:
 
 def _ended(instance_id: str, event: Event, text: str) -> InstanceEnded:
     return InstanceEnded(f"instance {instance_id} has ended: {event.name}: {text[:200]}")
+
+
+def _unsure(instance_id: str) -> ProtocolError:
+    return ProtocolError(
+        f"instance {instance_id}: too many instances sent events before the server told this id, so its own may be"
+        " lost, and even its end"
+    )

@@ -48,6 +48,9 @@ _HANDSHAKE_TIMEOUT = 1.0
 #: How many seconds a thread that could not send waits at most for the reader thread to tell why.
 _REASON_TIMEOUT = 1.0
 
+#: The identifiers of the reader threads, of all sessions of the process. Nothing else must wait in these.
+_reader_threads: dict[int, None] = {}
+
 #: Called in the reader thread of a session that lost its connection, with that session and the reason. It may take
 #: the session's instances over (:meth:`Router.take_instances`); those that it leaves end when it returns.
 OnLost = Optional[Callable[["Session", PieConnectionError], None]]
@@ -126,7 +129,7 @@ class Session:
             memory=memory,
             predecessor=None if predecessor is None else predecessor.router,
         )
-        self.uploads = Uploads(self.send, self.router.pending)
+        self.uploads = Uploads(self, self.router.pending)
         self._websocket_options = websocket_options
         self._on_lost = on_lost
         self._process_id = os.getpid()
@@ -218,6 +221,7 @@ class Session:
             **vars(self.counters),
             events_queued=self.router.events_queued(),
             spilled_bytes=self.router.spilled_bytes(),
+            unclaimed=self.router.unclaimed.events_queued(),
             pending_requests=len(self.router.pending),
         )
 
@@ -291,10 +295,17 @@ class Session:
 
     def _run(self) -> None:
         """The reader thread."""
-        with self._opening:
-            websocket = self._websocket
-        if websocket is None:
-            return  # open() raises what went wrong
+        _reader_threads[threading.get_ident()] = None
+        try:
+            with self._opening:
+                websocket = self._websocket
+            if websocket is not None:  # else open() raises what went wrong
+                self._serve(websocket)
+        finally:
+            del _reader_threads[threading.get_ident()]
+
+    def _serve(self, websocket: WebSocket) -> None:
+        """Read until the connection is lost, and restore it or close the session."""
         error = self._read(websocket)
         try:
             is_restored = self._on_lost is not None and not self._close_requested
@@ -358,9 +369,13 @@ class Session:
                 " from it: make a new PieClient in the child"
             )
 
-    def is_reader(self, thread: threading.Thread) -> bool:
-        """Whether ``thread`` is this session's reader thread."""
-        return thread is self._thread
+    def may_wait_here(self) -> bool:
+        """Whether this thread may wait for an answer: no reader thread, and outside of the pending requests.
+
+        For finalizers, which run wherever the garbage collector happens to. Does not wait, and takes no lock that
+        may be held.
+        """
+        return threading.get_ident() not in _reader_threads and self.router.pending.is_usable_here()
 
     # --- requests -----------------------------------------------------------------------------------------
 
@@ -397,29 +412,29 @@ class Session:
         deadline = limit.deadline()
         request = PendingRequest(name, (kind,), on_success)
         pending = self.router.pending
-        corr_id = pending.add(request)
         try:
-            self.request(corr_id, name, encode(corr_id), deadline)
+            corr_id = pending.add(request)
+            self.request(request, encode(corr_id), deadline)
             if not request.wait(deadline):
                 raise limit.expired(name, "no answer from the server")
         finally:
-            pending.remove(corr_id, request)
+            pending.remove(request)
         answer = request.result()
         if isinstance(answer, Answer) and not answer.ok:
             raise refused(name, answer.text)
         return answer
 
-    def request(self, corr_id: int, name: str, message: bytes, deadline: float | None) -> None:
-        """Send a request of one message; see :meth:`send`."""
-        logger.debug("request %d: %s, %d bytes", corr_id, name, len(message))
-        self._write(encode_frame(BINARY, message), 1, deadline)
+    def request(self, request: PendingRequest, message: bytes, deadline: float | None) -> None:
+        """Send a pending request of one message; see :meth:`send`."""
+        logger.debug("request %d: %s, %d bytes", request.corr_ids[-1], request.name, len(message))
+        self._write(encode_frame(BINARY, message), 1, deadline, request.mark_as_sent)
 
-    def request_by_any(self, messages: dict[int, bytes], name: str, *, deadline: float | None) -> None:
-        """Send the same request in several forms, by their correlation ids, in one write; see :meth:`send`."""
-        for corr_id, message in messages.items():
-            logger.debug("request %d: %s, %d bytes", corr_id, name, len(message))
-        frames = [encode_frame(BINARY, message) for message in messages.values()]
-        self._write(b"".join(frames), len(frames), deadline)
+    def request_by_any(self, request: PendingRequest, messages: list[bytes], deadline: float | None) -> None:
+        """Send a pending request in several forms, one for each of its correlation ids, in one write."""
+        for corr_id, message in zip(request.corr_ids, messages):
+            logger.debug("request %d: %s, %d bytes", corr_id, request.name, len(message))
+        frames = [encode_frame(BINARY, message) for message in messages]
+        self._write(b"".join(frames), len(frames), deadline, request.mark_as_sent)
 
     def send(self, *parts: Buffer, deadline: float | None) -> None:
         """Send one message, made of ``parts``. Blocks while the server does not read, until the deadline.
@@ -430,16 +445,36 @@ class Session:
         """
         self._write(encode_frame(BINARY, *parts), 1, deadline)
 
-    def _write(self, frames: Buffer, count: int, deadline: float | None) -> None:
+    def post(self, message: bytes) -> bool:
+        """Send one message without waiting: if the connection is busy, whoever uses it sends it along.
+
+        From any thread, also in a finalizer: takes no lock that may be held. Without a connection, does nothing.
+
+        Returns:
+            Whether the message is sent already.
+        """
+        if self._websocket is None or not self.is_usable:
+            return False
+        # A finalizer in a reader thread may have come into the middle of its work with the socket.
+        flush = threading.get_ident() not in _reader_threads
+        return self._websocket.post(encode_frame(BINARY, message), flush=flush)
+
+    def _write(
+        self,
+        frames: Buffer,
+        count: int,
+        deadline: float | None,
+        on_begin: Callable[[], None] | None = None,
+    ) -> None:
         self.check()
         assert self._websocket is not None
         try:
-            self._websocket.send(frames, deadline, count)
+            self._websocket.send(frames, deadline, count, on_begin)
         except PieConnectionError as error:
             if is_from_signal_handler(error):
                 raise
             # The reader thread knows better why, and tells soon: a close frame may say it.
-            if not self.is_reader(threading.current_thread()):
+            if threading.current_thread() is not self._thread:
                 left = time_left(deadline)
                 self._lost.wait(_REASON_TIMEOUT if left is None else min(_REASON_TIMEOUT, left))
             raise (error if self._error is None else copy_of_error(self._error)) from error

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 from collections import deque
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 import msgpack
@@ -58,18 +58,31 @@ class _File:
     was forked while another thread held that lock. Nor is anything written then: the parent has the same file.
 
     Args:
-        file: unbuffered: what a full disk does not take must not be tried again whenever something is read.
         limit: how many bytes it may have.
+
+    Raises:
+        OSError: there can't be a file.
     """
 
-    def __init__(self, file: IO[bytes], limit: int) -> None:
+    _descriptor: int | None = None  # for __del__, if there is none
+
+    def __init__(self, limit: int) -> None:
         self.size = 0
-        self._file = file
+        # A bare descriptor: the garbage collector would finalize a file object first, which then warns that it was
+        # not closed. And what a full disk does not take must not wait in a buffer to be tried again.
+        with tempfile.TemporaryFile(prefix="pie-sync-", buffering=0) as file:
+            self._descriptor = os.dup(file.fileno())
         self._limit = limit
         self._free: dict[int, deque[int]] = {_SMALL: deque(), _LARGE: deque()}
 
     def __del__(self) -> None:
-        self._file.close()
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+
+    @property
+    def _open_descriptor(self) -> int:
+        assert self._descriptor is not None
+        return self._descriptor
 
     def take(self, size: int) -> int | None:
         """Return the position of ``size`` bytes that nobody uses; None if there are none. One thread at a time."""
@@ -117,10 +130,10 @@ class _File:
     if sys.platform != "win32":
 
         def _write_some(self, position: int, data: memoryview) -> int:
-            return os.pwrite(self._file.fileno(), data, position)
+            return os.pwrite(self._open_descriptor, data, position)
 
         def _read_some(self, position: int, size: int) -> bytes:
-            return os.pread(self._file.fileno(), size, position)
+            return os.pread(self._open_descriptor, size, position)
 
     else:
 
@@ -134,19 +147,19 @@ class _File:
 class SeekingFile(_File):
     """The same for systems that can only read and write where the file's position is: Windows."""
 
-    def __init__(self, file: IO[bytes], limit: int) -> None:
-        super().__init__(file, limit)
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
         self._lock = threading.Lock()
 
     def _write_some(self, position: int, data: memoryview) -> int:
         with self._lock:
-            self._file.seek(position)
-            return self._file.write(data)
+            os.lseek(self._open_descriptor, position, os.SEEK_SET)
+            return os.write(self._open_descriptor, data)
 
     def _read_some(self, position: int, size: int) -> bytes:
         with self._lock:
-            self._file.seek(position)
-            return self._file.read(size)
+            os.lseek(self._open_descriptor, position, os.SEEK_SET)
+            return os.read(self._open_descriptor, size)
 
 
 class _Extent:
@@ -195,10 +208,7 @@ class SpillSpace:
             if position is not None:
                 return _Extent(file, position, start, size)
         limit = max(_MIN_FILE_SIZE, self.size // _FILE_SHARE)
-        file = self.make_file(
-            tempfile.TemporaryFile(prefix="pie-sync-", buffering=0),  # noqa: SIM115 - see _File.__del__
-            limit,
-        )
+        file = self.make_file(limit)
         self._files.add(file)
         position = file.take(size)
         assert position is not None

@@ -12,6 +12,7 @@ from .._protocol.messages import Answer
 from .._transport.mask import expect
 from ..errors import UploadError
 from .pending_request import PendingRequest
+from .pending_requests import UNATTENDED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,11 +32,14 @@ ChunkHead = Callable[[int, int, int, int], bytes]
 Progress = Optional[Callable[[int, int], None]]
 
 
-class Send(Protocol):
-    """Sends one message, made of parts; see :meth:`Session.send`."""
+class Sender(Protocol):
+    """What sends messages: a :class:`Session`."""
 
-    def __call__(self, *parts: bytes, deadline: float | None) -> None:
-        """Send it before the deadline."""
+    def send(self, *parts: bytes, deadline: float | None) -> None:
+        """Send one message, made of parts, before the deadline."""
+
+    def post(self, message: bytes) -> bool:
+        """Send one message without waiting."""
 
 
 class _Upload:
@@ -55,20 +59,18 @@ class Uploads:
     """The uploads of one session. Thread-safe: uploads of the same slot wait for each other.
 
     Args:
-        send: sends one message.
+        session: sends the chunks.
         pending: the session's pending requests.
     """
 
-    def __init__(self, send: Send, pending: PendingRequests) -> None:
-        self._send_message = send
+    def __init__(self, session: Sender, pending: PendingRequests) -> None:
+        self._session = session
         self._pending = pending
-        # Guards the two below. The condition is notified when a slot is free. Code takes the lock itself, never
-        # the condition: Ctrl-C could come between the condition's "with" and its block.
+        # Guards _slots. The condition is notified when a slot is free. Code takes the lock itself, never the
+        # condition: Ctrl-C could come between the condition's "with" and its block.
         self._lock = threading.Lock()
         self._slot_is_free = threading.Condition(self._lock)
         self._slots: dict[str, _Upload] = {}
-        # Uploads that were given up half-way, by slot: the server still waits for the rest of them.
-        self._half_done: dict[str, tuple[ChunkHead, int]] = {}
 
     def upload(
         self,
@@ -102,8 +104,7 @@ class Uploads:
             # Inside of "try": Ctrl-C may come at the very moment at which the slot is taken.
             self._take_slot(upload, name, slot, limit)
             if confirmed:
-                self._clear_half_done(name, slot, limit)
-                self._send_and_wait(upload, name, payload, head, slot, limit, progress)
+                self._send_and_wait(upload, name, payload, head, limit, progress)
             else:
                 for _ in self._send(upload, payload, lambda *place: head(0, *place), limit, progress):
                     pass
@@ -127,19 +128,6 @@ class Uploads:
                     deadline = limit.deadline()  # the other upload goes on, or it is another's turn
             self._slots[slot] = upload
 
-    def _clear_half_done(self, name: str, slot: str, limit: TimeLimit) -> None:
-        """Make the server forget an upload that was given up, by a chunk that it must refuse."""
-        half_done = self._half_done.get(slot)
-        if half_done is None:
-            return
-        head, total = half_done
-        request = PendingRequest(name, ("response",))
-        with self._pending.waiting(request) as corr_id:
-            self._send_message(head(corr_id, total, total, 0), deadline=limit.deadline())
-            if not request.wait(limit.deadline()):
-                raise limit.expired(name, "an earlier upload could not be cleared away")
-        self._half_done.pop(slot, None)
-
     def _send(
         self,
         upload: _Upload,
@@ -154,7 +142,7 @@ class Uploads:
         sent = 0
         for index, chunk in enumerate(payload.chunks()):
             yield
-            self._send_message(head(index, total, len(chunk)), chunk, deadline=limit.deadline())
+            self._session.send(head(index, total, len(chunk)), chunk, deadline=limit.deadline())
             upload.last_progress = monotonic()
             sent += len(chunk)
             if progress is not None:
@@ -166,7 +154,6 @@ class Uploads:
         name: str,
         payload: Payload,
         head: ChunkHead,
-        slot: str,
         limit: TimeLimit,
         progress: Progress,
     ) -> None:
@@ -186,7 +173,10 @@ class Uploads:
                     raise limit.expired(name, "all bytes sent, but not confirmed")
             except BaseException:
                 if not request.settled and not complete:
-                    self._half_done[slot] = (head, count_chunks(payload.size))
+                    # The server waits for the rest. A chunk that it must refuse makes it forget the upload, before
+                    # another one can begin. Nothing of it is kept here meanwhile: the payload may be large.
+                    total = count_chunks(payload.size)
+                    self._session.post(head(UNATTENDED, total, total, 0))
                 raise
             answer = request.result()
         assert isinstance(answer, Answer)

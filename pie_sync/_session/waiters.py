@@ -20,14 +20,18 @@ class Waiters:
     consumers). But its ``wait`` gives a lock back and takes it again, and an exception that a signal handler
     raises between the two leaves that lock in a state which nobody expects.
 
+    Args:
+        mutex: the lock under which the condition is made true (:mod:`pie_sync._support.atomic` says when without).
+
     Attributes:
         waiting: the locks of the threads that wait, or that were woken just now. To be looked at only.
     """
 
-    __slots__ = ("_in_line", "waiting")
+    __slots__ = ("_in_line", "_mutex", "waiting")
 
-    def __init__(self) -> None:
+    def __init__(self, mutex: threading.Lock) -> None:
         self.waiting: set[threading.Lock] = set()
+        self._mutex = mutex
         # Those of them that nobody has woken yet, the oldest first.
         self._in_line: deque[threading.Lock] = deque()
 
@@ -42,15 +46,18 @@ class Waiters:
     def wait(self, seconds: float, is_ready: Callable[[], object]) -> None:
         """Wait until notified, or for so many seconds (-1 is without limit). Not at all if ``is_ready()``.
 
-        Whoever makes the condition true does so first and notifies then. A thread gets in line first and looks
-        then, so that it either sees the condition or is seen.
+        Another thread makes the condition true first and notifies then. A waiting thread gets in line first and
+        looks then, so that it either sees the condition or is seen. It looks under the mutex: see
+        :mod:`pie_sync._support.atomic`.
         """
         own = threading.Lock()
         own.acquire()
         try:
             self.waiting.add(own)
             self._in_line.append(own)
-            if not is_ready():
+            with self._mutex:
+                ready = is_ready()
+            if not ready:
                 own.acquire(timeout=min(seconds, threading.TIMEOUT_MAX))
         except BaseException:
             self.notify(0)  # this thread may have been woken for an event that it does not take: wake another one

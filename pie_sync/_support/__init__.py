@@ -1,4 +1,4 @@
-"""What several rooms need and none owns: time limits, signal handlers, a signal-safe queue, counters, large pages.
+"""What several rooms need and none owns: time limits, signals, counters, large pages, what is atomic.
 
 Not in here: anything that knows Pie, a message or a connection.
 """

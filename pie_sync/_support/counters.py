@@ -19,6 +19,9 @@ class ClientStats:
         events_queued: how many events wait in memory to be received, by the id of their instance; those on disk
             don't count.
         spilled_bytes: how many bytes of events wait on disk (see ``max_buffered_bytes``).
+        unclaimed: how many events wait in memory, for each instance whose launch was answered too late and that
+            nobody has taken over yet with :meth:`PieClient.attach_instance`. Those that run are kept; of those
+            that have ended the latest are, as many as take 64 MiB together.
         pending_requests: how many requests wait for their answer.
         reconnects: how often a lost connection was made again.
         last_round_trip: seconds that the last :meth:`PieClient.ping` took; None if there was none.
@@ -30,6 +33,7 @@ class ClientStats:
     bytes_received: int = 0
     events_queued: dict[str, int] = field(default_factory=dict)
     spilled_bytes: int = 0
+    unclaimed: dict[str, int] = field(default_factory=dict)
     pending_requests: int = 0
     reconnects: int = 0
     last_round_trip: float | None = None

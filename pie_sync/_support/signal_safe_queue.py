@@ -1,4 +1,4 @@
-"""Single-consumer queue whose get() keeps its timeout even when signals arrive."""
+"""A single-consumer queue whose ``get`` keeps its timeout even when signals arrive."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ T = TypeVar("T")
 
 
 class SignalSafeQueue(Generic[T]):
-    """Queue for one consumer. Its timeout holds even when signals arrive, and a signal never leaves it locked.
+    """A queue for one consumer, whose ``get`` keeps its timeout even when signals arrive.
 
-    The queues of the standard library don't have that. ``SimpleQueue.get`` waits for ever if its time is over when
-    a signal handler returns (CPython up to 3.12). An exception of a signal handler can leave a ``Queue`` locked:
-    then the next ``put``, in the reader thread, would never return.
+    Neither queue of the standard library does. ``SimpleQueue.get`` waits for ever if its time is over when the
+    signal's handler returns (CPython up to 3.12). And Ctrl-C in the wrong instant leaves a ``Queue`` locked: the
+    next ``put``, in the reader thread, never returns. :mod:`pie_sync._support.atomic` says why no item is missed.
     """
 
-    __slots__ = ("_bell", "_items")
+    __slots__ = ("_items", "_waiter")
 
     def __init__(self) -> None:
         self._items: deque[T] = deque()
-        # Locked, unless something was put since the consumer last waited.
-        self._bell = threading.Lock()
-        self._bell.acquire()
+        # Acquired by the consumer to wait; released by whoever puts something.
+        self._waiter = threading.Lock()
+        self._waiter.acquire()
 
     def put(self, item: T) -> None:
         """Append an item. Thread-safe; never waits."""
         self._items.append(item)
         try:
-            self._bell.release()
+            self._waiter.release()
         except RuntimeError:
-            pass  # it has been rung already
+            pass  # it is released already: the consumer will look again
 
     def get(self, timeout: float | None = None) -> T:
         """Remove and return the next item. Blocks until there is one. Only one thread may call this.
@@ -53,5 +53,5 @@ class SignalSafeQueue(Generic[T]):
                 return self._items.popleft()
             except IndexError:
                 pass
-            if not self._bell.acquire(timeout=remaining(deadline)):
+            if not self._waiter.acquire(timeout=remaining(deadline)):
                 raise queue.Empty

@@ -11,6 +11,7 @@ import socket
 import threading
 from collections import deque
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from .._support.counters import Counters
 from .._support.signal_handlers import is_from_signal_handler, start_thread
@@ -31,6 +32,9 @@ from .frames import (
 )
 from .keep_alive import VANISHED_AFTER
 from .tls import TlsSocket
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["WebSocket"]
 
@@ -104,6 +108,8 @@ class WebSocket:
         # The answers to the newest pings: those to earlier ones may be left out (RFC 6455 section 5.5.3), so that
         # a server that pings and does not read can't fill the memory.
         self._pongs: deque[Buffer] = deque(maxlen=_MAX_PONGS)
+        # Messages of threads that must not wait: see post().
+        self._posted: deque[Buffer] = deque()
         # Serialises the decision who sends the one close frame.
         self._close_lock = threading.Lock()
         self._close_sent = False
@@ -118,13 +124,20 @@ class WebSocket:
 
     # --- writing ----------------------------------------------------------------------------------------
 
-    def send(self, frames: Buffer, deadline: float | None, count: int = 1) -> None:
+    def send(
+        self,
+        frames: Buffer,
+        deadline: float | None,
+        count: int = 1,
+        on_begin: Callable[[], None] | None = None,
+    ) -> None:
         """Send messages, all of them or none. Blocks while others send, and while the peer doesn't read.
 
         Args:
             frames: the frames of the messages, as :func:`encode_frame` returns them, concatenated.
             deadline: a value of ``time.monotonic``; None is without limit.
             count: how many messages.
+            on_begin: called right before the first byte is written: without that, nothing was sent.
 
         Raises:
             PieTimeoutError: the messages could not be sent in time. If a part of them was sent, the rest is sent
@@ -141,6 +154,8 @@ class WebSocket:
                 raise PieTimeoutError("the server does not read: nothing was sent")
             if self._close_sent:  # a close frame may have been among what was left over
                 raise PieConnectionError("the connection is being closed")
+            if on_begin is not None:
+                on_begin()
             if not self._write(frames, deadline):
                 raise PieTimeoutError("the server does not read: the message was not sent in time")
             self._counters.messages_sent += count
@@ -149,6 +164,26 @@ class WebSocket:
             if True in acquired:
                 self._send_lock.release()
             self._flush()
+
+    def post(self, frame: Buffer, *, flush: bool = True) -> bool:
+        """Send one message without ever waiting: whoever holds the send lock, or acquires it next, sends it along.
+
+        Takes no lock that may be held, so finalizers may call it.
+
+        Args:
+            frame: what :func:`encode_frame` made of it.
+            flush: whether to send it now if the connection is free. Not for a finalizer in the reading thread,
+                which may hold the lock of TLS.
+
+        Returns:
+            Whether nothing is left to be sent.
+        """
+        if self._close_sent:
+            return False
+        self._posted.append(frame)
+        if flush:
+            self._flush(may_start_thread=False)
+        return not self._has_unsent()
 
     def _wait_in_line(self, deadline: float | None, acquired: list[bool]) -> bool:
         """Acquire the send lock as the next one, or after whoever is: see :func:`acquire`."""
@@ -175,9 +210,13 @@ class WebSocket:
     def _write_left_overs(self, deadline: float | None) -> bool:
         if self._unsent and not self._write(self._unsent, deadline):
             return False
-        for waiting in (self._pongs, self._control):
+        for waiting in (self._pongs, self._posted, self._control):
             while waiting:
-                if not self._write(waiting.popleft(), deadline):
+                frame = waiting.popleft()
+                if waiting is self._posted:
+                    self._counters.messages_sent += 1
+                    self._counters.bytes_sent += len(frame)
+                if not self._write(frame, deadline):
                     return False
         return True
 
@@ -186,7 +225,7 @@ class WebSocket:
         self._control.append(encode_frame(opcode, payload))
         self._flush()
 
-    def _flush(self) -> None:
+    def _flush(self, *, may_start_thread: bool = True) -> None:
         """Send what is left over and the control frames, without ever waiting.
 
         What finds no room is sent as soon as there is some: by the reading thread, by the next sender, or while
@@ -200,7 +239,7 @@ class WebSocket:
                     return  # whoever has it sends them along
                 if not self._write_left_overs(deadline=0):
                     # Here, with the send lock: finish() closes the socket with it, and joins the flusher before.
-                    if self._waits_for_input and self._flusher is None and not self._aborted:
+                    if may_start_thread and self._waits_for_input and self._flusher is None and not self._aborted:
                         self._start_flusher()
                     return
             except PieConnectionError as error:
@@ -321,7 +360,7 @@ class WebSocket:
 
     def _has_unsent(self) -> bool:
         """Whether something waits for room to be sent, or for a sender to send it along."""
-        return bool(self._control or self._pongs or self._unsent)
+        return bool(self._control or self._pongs or self._posted or self._unsent)
 
     def _wait(self, want_write: bool) -> None:
         """Wait for input, at most until the keep-alive has something to do."""

@@ -49,8 +49,10 @@ class LocalServer:
     programs wait.
 
     On the process protocol, upload a core module in place of a component, which a real server of that generation
-    expects. The program gets the JSON text of its arguments as its one argument. An empty component can be
-    uploaded but not run; other components, and scripts, are refused.
+    expects. The program gets the JSON text of its arguments as its one argument. Components can be uploaded but
+    not run: one that exports no run function under its name ends as on a real server (``No 'run' interface
+    found``), others with an error that says that it takes a real server. Scripts are refused. As Pie 0.3 or 0.4
+    the server knows no bare names: a function registered as ``"echo"`` is launched as ``"echo@0.1.0"``.
 
     The logger ``pie_sync.testing.requests`` gets a record at level DEBUG for each upgrade request, with its path
     and headers, and for each message, with its type.

@@ -27,8 +27,9 @@ def test_other_generations(pie: CommandLine) -> None:
 
             pie.environment["PIE_URI"] = server.uri
             assert pie.output("ping").endswith(" ms, process protocol\n")
-            assert pie.output("run", "greet", "--", "--name", "Eve", "-n", "3") == 'hi\n{"name": "Eve", "n": 3}\n'
-            assert pie.output("run", "greet") == "hi\n"  # its result is null
+            name = "greet" if protocol == "process-0.5" else "greet@1.0.0"
+            assert pie.output("run", name, "--", "--name", "Eve", "-n", "3") == 'hi\n{"name": "Eve", "n": 3}\n'
+            assert pie.output("run", name) == "hi\n"  # its result is null
 
 
 def test_an_instance_that_was_to_be_detached_is_not_left_without_its_id(lonely_pie: CommandLine) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import subprocess
+import time
 
 import pytest
 
@@ -11,8 +13,11 @@ from pie_sync import (
     ParsedPrivateKey,
     PieClient,
     PieConnectionError,
+    PieTimeoutError,
+    ProtocolError,
 )
 from pie_sync.testing import LocalServer
+from tests.scripted import Peer, connect, scripted_server, wait_for_close
 
 
 class TestAuthentication:
@@ -92,3 +97,76 @@ class TestAuthentication:
             assert "not the token" not in str(caught.value)
             with pytest.raises((AuthenticationError, PieConnectionError)):
                 client.ping()
+
+
+class TestChallenges:
+    @pytest.mark.parametrize("kind", ["response", "challenge"])
+    @pytest.mark.parametrize("size", [0, 1, 15, 65, 130, 10_000])
+    def test_challenges_of_other_lengths_are_not_signed(self, kind, size, private_key):
+        told = []
+
+        def script(peer: Peer) -> None:
+            request = peer.receive()
+            challenge = base64.b64encode(b"x" * size).decode()
+            if kind == "challenge":
+                peer.send(type="challenge", corr_id=request["corr_id"], challenge=challenge)
+            else:
+                peer.respond(request, challenge)
+            wait_for_close(peer)
+
+        with scripted_server(script) as uri, connect(uri) as client:
+            with pytest.raises(ProtocolError, match=f"{size} bytes; nothing was signed") as caught:
+                client.authenticate("alice", private_key)
+            told.append(caught.value)
+            with pytest.raises(AuthenticationError, match="authenticate first"):
+                client.ping()
+        assert told
+
+    @pytest.mark.parametrize("size", [16, 48, 64])
+    def test_challenges_of_these_lengths_are_signed_raw(self, size, private_key, key_file):
+        from cryptography.hazmat.primitives.serialization import load_ssh_public_key
+
+        challenge = bytes(range(size))
+        signatures = []
+
+        def script(peer: Peer) -> None:
+            peer.respond(peer.receive(), base64.b64encode(challenge).decode())
+            request = peer.receive()
+            signatures.append(base64.b64decode(request["signature"]))
+            peer.respond(request, "Authenticated")
+            wait_for_close(peer)
+
+        with scripted_server(script) as uri, connect(uri) as client:
+            client.authenticate("alice", private_key)
+        public_key = load_ssh_public_key(key_file.with_suffix(".pub").read_bytes())
+        public_key.verify(signatures[0], challenge)
+
+    def test_a_challenge_that_is_not_base64(self, private_key):
+        def script(peer: Peer) -> None:
+            peer.respond(peer.receive(), "not base64!")
+            wait_for_close(peer)
+
+        with scripted_server(script) as uri, connect(uri) as client:
+            with pytest.raises(ProtocolError, match="not base64; nothing was signed"):
+                client.authenticate("alice", private_key)
+
+    def test_already_authenticated(self, private_key):
+        def script(peer: Peer) -> None:
+            peer.respond(peer.receive(), "Already authenticated")
+            wait_for_close(peer)
+
+        with scripted_server(script) as uri, connect(uri) as client:
+            with pytest.raises(AuthenticationError, match="authenticated already"):
+                client.authenticate("alice", private_key)
+
+    def test_the_time_limit_is_for_both_steps_together(self, private_key):
+        def script(peer: Peer) -> None:
+            peer.respond(peer.receive(), base64.b64encode(b"x" * 48).decode())
+            peer.receive()
+            wait_for_close(peer)
+
+        with scripted_server(script) as uri, connect(uri) as client:
+            begin = time.monotonic()
+            with pytest.raises(PieTimeoutError):
+                client.authenticate("alice", private_key, timeout=0.5)
+            assert 0.4 < time.monotonic() - begin < 5

@@ -8,11 +8,11 @@ import pytest
 from pie_sync import Event, InstanceInfo
 from pie_sync._protocol import ProcessProtocol, ProtocolDetector
 from pie_sync._protocol.messages import Abort, Answer, BadMessage, BlobChunk, Notice, Refusal
-from pie_sync._protocol.program_names import ProgramName
+from pie_sync._protocol.program_names import ProgramName, content_version
 
 PROTOCOL = ProcessProtocol()
 HASH = "ab" * 32
-NAME = ProgramName(f"pie-sync-{HASH}", "1.0.0")
+NAME = ProgramName("pie-sync", content_version(HASH))
 
 REQUESTS = [
     (PROTOCOL.identify(1, "alice"), {"type": "auth_identify", "corr_id": 1, "username": "alice"}),
@@ -54,7 +54,7 @@ REQUESTS = [
             "type": "add_program",
             "corr_id": 13,
             "program_hash": HASH,
-            "manifest": f'[package]\nname = "{NAME.name}"\nversion = "1.0.0"\n',
+            "manifest": f'[package]\nname = "{NAME.name}"\nversion = "{NAME.version}"\n',
             "force_overwrite": False,
             "chunk_index": 0,
             "total_chunks": 2,

@@ -213,6 +213,10 @@ class RealServer:
         """The end of what the server printed so far."""
         return self._log.read_text(errors="replace")[-LOG_TAIL:]
 
+    def programs(self) -> set[str]:
+        """The names of all programs that are installed, with their versions."""
+        return {f"{path.parent.name}@{path.stem}" for path in (self._home / "home/inferlets").glob("*/*.toml")}
+
     @property
     def pid(self) -> int:
         """Of the server's process."""

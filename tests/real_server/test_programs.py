@@ -12,6 +12,7 @@ import wasmtime
 from blake3 import blake3
 
 from pie_sync import Event, LaunchError, PieClient, UploadError
+from pie_sync._protocol.program_names import content_version
 
 from . import harness, inferlets
 from .conftest import start_server
@@ -106,13 +107,23 @@ class TestWithoutManifest:
         with pytest.raises(LaunchError):
             client.launch_instance(blake3(b"garbage").hexdigest())
 
-    def test_what_was_refused_is_refused_again(self, client: PieClient):
+    def test_what_was_refused_is_kept_and_can_not_be_launched(self, client: PieClient, other: PieClient):
         garbage = uuid4().bytes
         with pytest.raises(UploadError, match="Failed to compile WASM"):
             client.upload_program(garbage)
-        assert not client.program_exists(blake3(garbage).hexdigest())
+        for each in (client, other):
+            assert each.program_exists(blake3(garbage).hexdigest())
+            with pytest.raises(LaunchError, match="Failed to compile WASM"):
+                each.launch_instance(blake3(garbage).hexdigest())
         with pytest.raises(UploadError, match="Failed to compile WASM"):
-            client.upload_program(garbage)
+            client.upload_program(garbage, overwrite=True)
+
+    def test_it_is_all_that_is_left_on_the_server(self, real_server: harness.RealServer, client: PieClient):
+        before = real_server.programs()
+        program = component()
+        version = content_version(client.upload_program(program))
+        client.upload_program(program)
+        assert real_server.programs() - before == {f"pie-sync@{version}"}
 
 
 class TestWithManifest:
@@ -204,9 +215,25 @@ class TestAgain:
             assert returned(each, new_hash) == "new " + name
             each.upload_program(new.source.encode(), manifest=new.manifest(name))
             with pytest.raises(UploadError, match="is taken by other bytes"):
-                each.upload_program(old.source.encode(), manifest=old.manifest(name))
+                each.upload_program(says("third").source.encode(), manifest=old.manifest(name))
         with PieClient(client.server_uri) as third:
             assert returned(third, name) == "new " + name
+
+    def test_a_client_launches_what_it_uploaded_by_that_name(self, client: PieClient, other: PieClient, name: str):
+        old, new = says("old " + name), says("new " + name)
+        client.upload_program(old.source.encode(), manifest=old.manifest(name))
+        other.upload_program(new.source.encode(), manifest=new.manifest(name), overwrite=True)
+        assert returned(client, f"{name}@1.0.0") == "old " + name
+        assert returned(other, f"{name}@1.0.0") == "new " + name
+
+    def test_what_is_left_on_the_server(self, real_server: harness.RealServer, client: PieClient, name: str):
+        before = real_server.programs()
+        contents = [says("one " + name), says("two " + name)]
+        for program in contents * 5:
+            client.upload_program(program.source.encode(), manifest=program.manifest(name), overwrite=True)
+        versions = [content_version(blake3(program.source.encode()).hexdigest()) for program in contents]
+        left = {f"{name}@1.0.0", *(f"pie-sync-named@{version}" for version in versions)}
+        assert real_server.programs() - before == left
 
     def test_and_back_again(self, client: PieClient, other: PieClient, name: str):
         programs = [says("one " + name), says("two " + name)]

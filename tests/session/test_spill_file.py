@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import threading
+import warnings
 from collections import deque
 from random import Random
 
@@ -232,3 +234,15 @@ def test_a_large_blob_is_never_copied_whole():
     result = subprocess.run([sys.executable, "-c", LARGE_BLOB], capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stderr
     assert all(int(line) < 2**24 for line in result.stdout.split())
+
+
+def test_files_that_are_collected_in_a_cycle_are_closed_without_a_warning():
+    file = SpillFile(SpillSpace())
+    file.write([(Event.Message, "x")])
+    cycle = [file]
+    cycle.append(cycle)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        del file, cycle
+        gc.collect()
+    assert warned == []

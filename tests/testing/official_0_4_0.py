@@ -59,16 +59,16 @@ async def drive(uri: str, key: ParsedPrivateKey, wasm: str, manifest: str) -> di
         seen["no identifier"] = await refusal(client.check_program("hello@1"))
         seen["unknown program"] = await refusal(client.launch_process("hello@2.0.0"))
         seen["hello"] = await until_end(await client.launch_process("hello@1.0.0", {"name": "é"}))
-        seen["talk"] = await talk(await client.launch_process("talk", {"n": 1}), "hi")
+        seen["talk"] = await talk(await client.launch_process("talk@0.2.0", {"n": 1}), "hi")
 
-        doomed = await client.launch_process("talk")
+        doomed = await client.launch_process("talk@0.2.0")
         await doomed.terminate()
         seen["doomed"] = await until_end(doomed)
         seen["malformed"] = await refusal(client.terminate_process("nonsense"))
         seen["query"] = (await client.query("model_status", ""))[0]
 
-        seen["detached"] = (await client.launch_process("talk", {"n": 2}, capture_outputs=False)).process_id
-        left_behind = await client.launch_process("talk", {"n": 3})
+        seen["detached"] = (await client.launch_process("talk@0.2.0", {"n": 2}, capture_outputs=False)).process_id
+        left_behind = await client.launch_process("talk@0.2.0", {"n": 3})
         seen["list"] = sorted(
             (entry["username"], entry["program"], entry["arguments"]) for entry in await client.list_processes()
         )

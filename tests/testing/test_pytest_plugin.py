@@ -145,7 +145,7 @@ def test_fixtures_of_the_users_own(pytester: pytest.Pytester) -> None:
 
         @pytest.mark.parametrize("number", [1, 2])
         def test_it(pie_client, pie_server, number):
-            assert pie_client.run("hello").message == "hello"
+            assert pie_client.run("hello@0.1.0").message == "hello"
             assert len(pie_server.instances) == number
         """
     )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...events import Event
+from .._programs.component import MAGIC, ComponentProgram
 from .._programs.instance import Instance, Program
 from .._server.catalog import DEFAULT_NAMESPACE, LATEST, ProgramName
 from .._server.core import Core
@@ -19,10 +20,12 @@ DEFAULT_VERSION = "0.1.0"
 INSTALLED = "Program installed successfully"
 NOT_COMPILED = "Failed to compile WASM: failed to parse WebAssembly module"
 
-_IDENTIFIER = re.compile(r"(?P<name>[A-Za-z0-9_-]+)@(?P<version>[0-9]+\.[0-9]+\.[0-9]+)")
+NO_RUN = "No 'run' interface found"
 
-#: The smallest WebAssembly component, which consists of the header.
-EMPTY_COMPONENT = b"\0asm\x0d\0\1\0"
+_IDENTIFIER = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9_-]*)@(?P<version>[0-9]+\.[0-9]+\.[0-9]+)")
+
+#: What NAME is in the run export of components for Pie 0.5, ``pie:NAME/run``.
+_NAME_FOR_ALL = "inferlet"
 
 
 class InstalledPrograms:
@@ -30,10 +33,20 @@ class InstalledPrograms:
 
     A program's name has the form ``name@major.minor.patch``. In the catalog, these programs are in the registry,
     in the default namespace of the instance protocol.
+
+    A component runs if it exports the interface that the server looks for. Without it, the launch is granted all
+    the same, and the process ends with an error. Core modules, which no real server of this protocol runs, are
+    free of that rule.
+
+    Args:
+        core: the state of the server.
+        is_gateway: whether this is Pie 0.5, which knows bare names, and runs components that export
+            ``pie:inferlet/run``. Older servers run one that exports ``pie:NAME/run`` as NAME.
     """
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, *, is_gateway: bool) -> None:
         self._core = core
+        self._is_gateway = is_gateway
         # The uploads in progress, by the correlation id of their chunks.
         self._uploads: dict[int, ChunkAssembler] = {}
 
@@ -49,12 +62,12 @@ class InstalledPrograms:
         """Return the full name of a program, and the program.
 
         Args:
-            inferlet: ``name@version``, or the name alone for the highest version.
+            inferlet: ``name@version``, or on Pie 0.5 the name alone for the highest version.
 
         Raises:
             ValueError: there is no such program, or it could not be compiled.
         """
-        if "@" in inferlet:
+        if "@" in inferlet or not self._is_gateway:
             name = _parse(inferlet)
         else:
             versions = self._core.catalog.versions(DEFAULT_NAMESPACE, inferlet)
@@ -66,6 +79,9 @@ class InstalledPrograms:
             raise ValueError(f"program {inferlet} is not installed")
         if isinstance(program, _Uncompiled):
             raise ValueError(NOT_COMPILED)
+        run_name = _NAME_FOR_ALL if self._is_gateway else name.name
+        if isinstance(program, ComponentProgram) and not program.exports_run(run_name):
+            program = _NoRunInterface()
         return f"{name.name}@{name.version}", program
 
     def add(self, message: Mapping[str, Any]) -> tuple[bool, str] | None:
@@ -113,9 +129,9 @@ class InstalledPrograms:
             raise ValueError(NOT_COMPILED)
 
     def _compile(self, artifact: bytes) -> Program:
-        if artifact == EMPTY_COMPONENT:
-            return _EmptyComponent()
         try:
+            if artifact.startswith(MAGIC):
+                return ComponentProgram(artifact)
             return self._core.compile(artifact)
         except ValueError:
             return _Uncompiled()
@@ -128,11 +144,11 @@ class _Uncompiled:
         raise AssertionError("find() never returns it")
 
 
-class _EmptyComponent:
-    """A program that can be installed and launched, but ends with an exception."""
+class _NoRunInterface:
+    """Stands for a component without the export that the server looks for."""
 
     def run(self, _instance: Instance) -> tuple[Event, str]:
-        return Event.Exception, "No 'run' interface found"
+        return Event.Exception, NO_RUN
 
 
 def installed_name(name: ProgramName) -> ProgramName:

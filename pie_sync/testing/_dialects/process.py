@@ -82,11 +82,14 @@ class ProcessDialect(ABC):
     #: The field of the list of processes that has a process's argument.
     input_field = "input"
 
+    #: Whether this is Pie 0.5, a gateway that authenticates its clients.
+    is_gateway = False
+
     def __init__(self, core: Core, channel: Channel, *, early_events: bool) -> None:
         self._core = core
         self._channel = channel
         self._early_events = early_events
-        self._programs = InstalledPrograms(core)
+        self._programs = InstalledPrograms(core, is_gateway=self.is_gateway)
         self._file_uploads: dict[str, ChunkAssembler] = {}
 
     @abstractmethod

@@ -59,6 +59,7 @@ class Process05Dialect(ProcessDialect):
     """
 
     _username = INTERNAL_USERNAME
+    is_gateway = True
 
     def __init__(self, core: Core, channel: Channel, *, early_events: bool) -> None:
         super().__init__(core, channel, early_events=early_events)

@@ -36,7 +36,7 @@ from tests.testing import programs
 
 class TestEvents:
     def test_all_of_them(self, client):
-        events = list(client.launch_instance_from_registry("everything").events(PATIENCE))
+        events = list(client.launch_instance_from_registry("everything@0.1.0").events(PATIENCE))
         assert events == [
             (Event.Stdout, "out"),
             (Event.Stderr, "err"),
@@ -47,14 +47,14 @@ class TestEvents:
         ]
 
     def test_a_blob_may_have_a_name(self, client, tmp_path):
-        named, unnamed = client.launch_instance_from_registry("everything").wait(PATIENCE).blobs
+        named, unnamed = client.launch_instance_from_registry("everything@0.1.0").wait(PATIENCE).blobs
         assert isinstance(named, Blob)
         assert (named.name, unnamed.name) == ("../a.bin", None)
         assert named.save(tmp_path) == tmp_path / "a.bin"
         assert (tmp_path / "a.bin").read_bytes() == b"blob"
 
     def test_a_failure_is_an_exception(self, client):
-        ended = client.launch_instance_from_registry("failing").wait(PATIENCE)
+        ended = client.launch_instance_from_registry("failing@0.1.0").wait(PATIENCE)
         assert (ended.event, ended.message) == (Event.Exception, "RuntimeError: the oven is cold")
 
     def test_a_failing_module(self, client):
@@ -63,7 +63,7 @@ class TestEvents:
         assert (ended.stdout, ended.stderr) == ("out\n", "err\n")
 
     def test_a_conversation(self, client):
-        instance = client.launch_instance_from_registry("echo")
+        instance = client.launch_instance_from_registry("echo@0.1.0")
         for message in ("one", "", "é" * 100_000):
             instance.send(message)
             assert instance.recv(PATIENCE) == (Event.Message, message)
@@ -91,7 +91,7 @@ class TestEvents:
 
         def work(number: int) -> None:
             for _ in range(10):
-                instance = client.launch_instance_from_registry("echo", {"number": number})
+                instance = client.launch_instance_from_registry("echo@0.1.0", {"number": number})
                 instance.send(str(number))
                 instance.send("stop")
                 outcomes.append((number, instance.wait(PATIENCE).messages))
@@ -119,7 +119,7 @@ class TestEarlyEvents:
             yield client
 
     def test_none_is_lost(self, client):
-        ended = client.launch_instance_from_registry("everything").wait(PATIENCE)
+        ended = client.launch_instance_from_registry("everything@0.1.0").wait(PATIENCE)
         assert (ended.event, ended.message) == (Event.Completed, '{"answer": 42}')
         assert (ended.stdout, ended.stderr, ended.messages) == ("out", "err", ("message",))
         assert ended.blobs == (b"blob", bytes(3 * CHUNK))
@@ -130,7 +130,7 @@ class TestEarlyEvents:
 
         def work(number: int) -> None:
             for _ in range(10):
-                ended = client.launch_instance_from_registry("given", {"number": number}).wait(PATIENCE)
+                ended = client.launch_instance_from_registry("given@0.1.0", {"number": number}).wait(PATIENCE)
                 outcomes.append((number, json.loads(ended.message)[1]))
 
         threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
@@ -154,7 +154,7 @@ class TestEarlyEvents:
                 context.send(str(number))
 
         for _ in range(5):
-            instance = client.launch_instance_from_registry("numbers")
+            instance = client.launch_instance_from_registry("numbers@0.1.0")
             instance.send("go on")
             assert instance.wait(PATIENCE).messages == tuple(map(str, range(2000)))
 
@@ -169,7 +169,7 @@ class TestEarlyEvents:
             return "done"
 
         with pytest.raises(PieTimeoutError):
-            client.launch_instance_from_registry("slow", timeout=0.1)
+            client.launch_instance_from_registry("slow@0.1.0", timeout=0.1)
         deadline = time.monotonic() + PATIENCE
         while not client.stats().events_queued:  # until the answer comes
             assert time.monotonic() < deadline
@@ -186,7 +186,7 @@ class TestEarlyEvents:
                 context.send(str(number) + "x" * 1024 * 1024)
             return "done"
 
-        instance = client.launch_instance_from_registry("chatty")
+        instance = client.launch_instance_from_registry("chatty@0.1.0")
         received, errors = [], []
         while not instance.finished:
             try:
@@ -201,7 +201,7 @@ class TestEarlyEvents:
         assert f"{24 - len(messages)} events lost" in error
         # What there is room for is not used up by that.
         for _ in range(3):
-            assert client.launch_instance_from_registry("everything").wait(PATIENCE).blobs
+            assert client.launch_instance_from_registry("everything@0.1.0").wait(PATIENCE).blobs
 
     def test_the_end_is_known_even_when_nothing_more_is_kept(self, early_server, client):
         @early_server.program("chatty")
@@ -210,7 +210,7 @@ class TestEarlyEvents:
                 context.send("x")
             return "done"
 
-        instance = client.launch_instance_from_registry("chatty")
+        instance = client.launch_instance_from_registry("chatty@0.1.0")
         kinds = set()
         while not instance.finished:
             try:
@@ -221,13 +221,13 @@ class TestEarlyEvents:
 
     def test_a_detached_launch_that_ends_at_once_can_not_be_found(self, client):
         with pytest.raises(LaunchError, match="has ended before its id could be found"):
-            client.launch_instance_from_registry("given", detached=True)
+            client.launch_instance_from_registry("given@0.1.0", detached=True)
 
 
 class TestBlobs:
     @pytest.mark.parametrize("size", [0, 1, CHUNK, 3 * CHUNK + 1])
     def test_up(self, client, size):
-        instance = client.launch_instance_from_registry("sizes")
+        instance = client.launch_instance_from_registry("sizes@0.1.0")
         assert instance.recv(PATIENCE) == (Event.Message, "ready")
         seen = []
         instance.upload_blob(bytes(size), progress=lambda sent, total: seen.append((sent, total)))
@@ -235,13 +235,13 @@ class TestBlobs:
         assert instance.recv(PATIENCE) == (Event.Message, str(size))
 
     def test_one_that_nobody_waits_for_is_lost(self, client):
-        instance = client.launch_instance_from_registry("echo")
+        instance = client.launch_instance_from_registry("echo@0.1.0")
         instance.upload_blob(b"nobody wants it")
         instance.send("still there")
         assert instance.recv(PATIENCE) == (Event.Message, "still there")
 
     def test_after_the_end(self, client):
-        instance = client.launch_instance_from_registry("given")
+        instance = client.launch_instance_from_registry("given@0.1.0")
         instance.wait(PATIENCE)
         with pytest.raises(InstanceEnded):
             instance.upload_blob(b"too late")
@@ -251,8 +251,8 @@ class TestLostConnection:
     @only_0_5
     @pytest.mark.parametrize("how", ["closed", "dropped"])
     def test_0_5_ends_what_is_attached(self, server, client, other, how):
-        instance = client.launch_instance_from_registry("echo")
-        detached = other.launch_instance_from_registry("echo", detached=True)
+        instance = client.launch_instance_from_registry("echo@0.1.0")
+        detached = other.launch_instance_from_registry("echo@0.1.0", detached=True)
         if how == "closed":
             client.close()
         else:
@@ -269,7 +269,7 @@ class TestLostConnection:
 
     @only_0_4
     def test_0_4_detaches_what_is_attached(self, server, client):
-        instance = client.launch_instance_from_registry("echo")
+        instance = client.launch_instance_from_registry("echo@0.1.0")
         instance.send("hello")
         assert instance.recv(PATIENCE) == (Event.Message, "hello")
         server.drop_connections()
@@ -283,7 +283,7 @@ class TestLostConnection:
 
     @only_0_5
     def test_to_attach_twice_does_not_endanger_the_instance(self, client, other):
-        instance = client.launch_instance_from_registry("echo")
+        instance = client.launch_instance_from_registry("echo@0.1.0")
         with pytest.raises(AttachError, match="already attached"):
             client.attach_instance(instance.id)
         instance.send("stop")
@@ -304,7 +304,7 @@ def test_what_came_before_all_streams_are_aborted_is_received():
 
     with raw_server(serve) as uri, PieClient(uri, timeout=10, protocol="process") as client:
         client.internal_authenticate("token")
-        instance = client.launch_instance_from_registry("x")
+        instance = client.launch_instance_from_registry("x@0.1.0")
         assert instance.recv(10) == (Event.Message, "the last one")
         with pytest.raises(PieConnectionError, match="stream aborted"):
             instance.recv(10)

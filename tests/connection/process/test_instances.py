@@ -23,7 +23,7 @@ from tests.testing import programs
 
 class TestDetached:
     def test_it_can_be_attached_to(self, client, other):
-        detached = client.launch_instance_from_registry("echo", {"n": 1}, detached=True)
+        detached = client.launch_instance_from_registry("echo@0.1.0", {"n": 1}, detached=True)
         with pytest.raises(AttachError, match="launched detached"):
             detached.send("x")
         (info,) = client.list_instances()
@@ -42,7 +42,7 @@ class TestDetached:
         def launch(own: PieClient) -> None:
             barrier.wait(PATIENCE)
             for _ in range(5):
-                found.append(own.launch_instance_from_registry("echo", ["same"], detached=True).id)
+                found.append(own.launch_instance_from_registry("echo@0.1.0", ["same"], detached=True).id)
 
         threads = [threading.Thread(target=launch, args=(own,)) for own in (client, other) * 4]
         for thread in threads:
@@ -62,7 +62,7 @@ class TestDetached:
             written.set()
             context.receive()
 
-        client.launch_instance_from_registry("writer", {"text": "ends in space "}, detached=True)
+        client.launch_instance_from_registry("writer@0.1.0", {"text": "ends in space "}, detached=True)
         assert written.wait(PATIENCE)
         assert seen == [{"text": "ends in space "}]
 
@@ -73,7 +73,7 @@ class TestDetached:
         assert attached.wait(PATIENCE).event is Event.Aborted
 
     def test_what_can_not_be_attached_to(self, client, other):
-        instance = client.launch_instance_from_registry("echo")
+        instance = client.launch_instance_from_registry("echo@0.1.0")
         with pytest.raises(AttachError, match="Cannot attach: already attached"):
             other.attach_instance(instance.id)
         with pytest.raises(AttachError, match="Process not found"):
@@ -84,7 +84,7 @@ class TestDetached:
     def test_it_outlives_its_connection(self, server):
         with PieClient(server.uri) as client:
             client.authenticate("alice")
-            detached = client.launch_instance_from_registry("echo", detached=True)
+            detached = client.launch_instance_from_registry("echo@0.1.0", detached=True)
         with PieClient(server.uri) as client:
             client.authenticate("alice")
             instance = client.attach_instance(detached.id)
@@ -94,7 +94,7 @@ class TestDetached:
 
 class TestList:
     def test_an_entry(self, client, is_0_5):
-        instance = client.launch_instance_from_registry("echo", {"a": "é"})
+        instance = client.launch_instance_from_registry("echo@0.1.0", {"a": "é"})
         (info,) = client.list_instances()
         assert info == InstanceInfo(
             id=instance.id,
@@ -107,7 +107,7 @@ class TestList:
         assert (info.status, info.kv_pages_used) == (None, None)
 
     def test_whose_are_listed(self, server, client, is_0_5):
-        instance = client.launch_instance_from_registry("echo")
+        instance = client.launch_instance_from_registry("echo@0.1.0")
         with PieClient(server.uri) as bob:
             bob.authenticate("bob")
             assert [info.id for info in bob.list_instances()] == ([instance.id] if is_0_5 else [])
@@ -115,7 +115,7 @@ class TestList:
 
 class TestTerminate:
     def test_ours(self, client):
-        instance = client.launch_instance_from_registry("echo")
+        instance = client.launch_instance_from_registry("echo@0.1.0")
         instance.terminate()
         assert instance.wait(PATIENCE).event is Event.Aborted
         instance.terminate()
@@ -127,18 +127,18 @@ class TestTerminate:
         assert instance.recv(PATIENCE)[0] is Event.Aborted
 
     def test_by_another_client(self, client, other):
-        instance = client.launch_instance_from_registry("echo")
+        instance = client.launch_instance_from_registry("echo@0.1.0")
         other.terminate_instance(instance.id)
         assert instance.wait(PATIENCE).event is Event.Aborted
         assert client.list_instances() == []
 
     def test_detached(self, client):
-        client.launch_instance_from_registry("echo", detached=True).terminate()
+        client.launch_instance_from_registry("echo@0.1.0", detached=True).terminate()
         assert client.list_instances() == []
 
     def test_a_message_is_no_termination(self, server, client):
         server.program("says-signal")(lambda context: context.send("Signal"))
-        ended = client.launch_instance_from_registry("says-signal").wait(PATIENCE)
+        ended = client.launch_instance_from_registry("says-signal@0.1.0").wait(PATIENCE)
         assert (ended.event, ended.messages) == (Event.Completed, ("Signal",))
 
     def test_refusals(self, client):

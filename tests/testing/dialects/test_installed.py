@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import wasmtime
 
 from pie_sync.testing import LocalServer
 from tests.testing import programs
@@ -21,6 +22,10 @@ def protocol(request: pytest.FixtureRequest) -> str:
 INSTALLED = (True, "Program installed successfully")
 NO_WASM = (False, "Failed to compile WASM: failed to parse WebAssembly module")
 EMPTY_COMPONENT = b"\0asm\x0d\0\1\0"
+NO_RUN = ("error", "No 'run' interface found")
+
+only_0_5 = pytest.mark.parametrize("protocol", ["process-0.5"])
+only_0_4 = pytest.mark.parametrize("protocol", ["process"])
 
 
 def run(client: ProcessClient, inferlet: str, text: str = "{}") -> tuple[str, tuple[str, str]]:
@@ -39,7 +44,7 @@ def test_a_module_is_installed_and_runs_with_its_input_as_its_argument(connect: 
     assert run(client, "hello@1.2.3", '{"a": "é"} ') == ('hello@1.2.3\n{"a": "é"} \n', ("return", ""))
     other = connect("bob")
     assert other.check("hello", "1.2.3") == (True, "true")
-    assert run(other, "hello") == ("hello@1.2.3\n{}\n", ("return", ""))
+    assert run(other, "hello@1.2.3") == ("hello@1.2.3\n{}\n", ("return", ""))
 
 
 def test_the_hashes_of_a_check_are_ignored(client: ProcessClient) -> None:
@@ -73,9 +78,36 @@ def test_a_running_process_keeps_its_program(client: ProcessClient) -> None:
 
 
 def test_the_empty_component_can_be_installed_but_not_run(client: ProcessClient) -> None:
-    assert client.add(EMPTY_COMPONENT, manifest_of("marker")) == INSTALLED
-    assert client.check("marker", "1.0.0") == (True, "true")
-    assert run(client, "marker") == ("", ("error", "No 'run' interface found"))
+    assert client.add(EMPTY_COMPONENT, manifest_of("nothing")) == INSTALLED
+    assert client.check("nothing", "1.0.0") == (True, "true")
+    assert run(client, "nothing") == ("", NO_RUN)
+
+
+def component(export: str) -> bytes:
+    """A component with one export, an interface that has nothing in it."""
+    return bytes(wasmtime.wat2wasm(f'(component (instance $empty) (export "{export}" (instance $empty)))'))
+
+
+@only_0_4
+@pytest.mark.parametrize("version", ["", "@0.3.0"])
+def test_before_0_5_a_component_runs_under_the_name_that_it_exports(client: ProcessClient, version: str) -> None:
+    for name in ("hello", "other", "inferlet"):
+        assert client.add(component(f"pie:hello/run{version}"), manifest_of(name)) == INSTALLED
+        assert (run(client, name) == ("", NO_RUN)) == (name != "hello")
+        assert client.check(name, "1.0.0") == (True, "true")
+    client.add(component("inferlet:core/run"), manifest_of("core"))
+    assert run(client, "core") == ("", NO_RUN)
+
+
+@only_0_5
+def test_on_0_5_all_components_export_the_same(client: ProcessClient) -> None:
+    for export, runs in (
+        ("pie:inferlet/run@0.3.0", True),
+        ("pie:hello/run", False),
+        ("pie:hello/run@0.3.0", False),
+    ):
+        assert client.add(component(export), manifest_of("hello"), overwrite=True) == INSTALLED
+        assert (run(client, "hello") == ("", NO_RUN)) == (not runs)
 
 
 @pytest.mark.parametrize(
@@ -85,24 +117,25 @@ def test_the_empty_component_can_be_installed_but_not_run(client: ProcessClient)
         b"\0",
         b"async def main(): pass",
         b"\0asm\1\0\0\0garbage",
-        EMPTY_COMPONENT + b"\0\1\0",
+        EMPTY_COMPONENT + b"\0\2\0",
         programs.LARGE[:-1],
     ],
-    ids=["empty", "a byte", "script", "garbled", "component", "cut"],
+    ids=["empty", "a byte", "script", "garbled", "a cut component", "cut"],
 )
 def test_what_cannot_be_compiled_is_refused_but_keeps_the_name(client: ProcessClient, artifact: bytes) -> None:
     script = manifest_of("tool") + '[runtime]\nlanguage = "python"\nentry = "main"\ncall = "kwargs"\n'
     for manifest in (manifest_of("tool"), script):
         assert client.add(artifact, manifest) == NO_WASM
     assert client.check("tool", "1.0.0") == (True, "true")
-    assert client.ask("launch_process", inferlet="tool", input="{}", capture_outputs=True) == NO_WASM
+    assert client.ask("launch_process", inferlet="tool@1.0.0", input="{}", capture_outputs=True) == NO_WASM
     assert client.add(programs.SUCCESS, manifest_of("tool")) == NO_WASM
     assert client.add(programs.SUCCESS, manifest_of("tool"), overwrite=True) == INSTALLED
     assert run(client, "tool") == ("", ("return", ""))
     assert client.add(artifact, manifest_of("tool"), overwrite=True) == NO_WASM
-    assert client.ask("launch_process", inferlet="tool", input="{}", capture_outputs=False) == NO_WASM
+    assert client.ask("launch_process", inferlet="tool@1.0.0", input="{}", capture_outputs=False) == NO_WASM
 
 
+@only_0_5
 def test_a_bare_name_may_mean_what_could_not_be_compiled(client: ProcessClient) -> None:
     client.add(programs.SUCCESS, manifest_of("tool", "1.0.0"))
     client.add(b"no program", manifest_of("tool", "2.0.0"))
@@ -224,7 +257,16 @@ def invalid(identifier: str) -> tuple[bool, str]:
 
 @pytest.mark.parametrize(
     ("name", "version"),
-    [("x", "0.1"), ("x", "1.2.3.4"), ("x", "1.2.3-rc"), ("x", ""), ("x", "latest"), ("é", "1.0.0"), ("", "1.0.0")],
+    [
+        ("x", "0.1"),
+        ("x", "1.2.3.4"),
+        ("x", "1.2.3-rc"),
+        ("x", ""),
+        ("x", "latest"),
+        ("é", "1.0.0"),
+        ("-x", "1.0.0"),
+        ("", "1.0.0"),
+    ],
 )
 def test_odd_names_and_versions_can_be_installed_but_not_asked_for(
     client: ProcessClient, name: str, version: str
@@ -241,13 +283,23 @@ def test_some_names_can_not_be_installed(client: ProcessClient, name: str) -> No
     assert client.add(programs.SUCCESS, manifest_of(name)) == (False, f"program {name}@1.0.0 is not installed")
 
 
-@pytest.mark.parametrize("name", ["A-b_9", "x" * 70, "-", "0"])
-def test_names_that_will_do(client: ProcessClient, name: str) -> None:
-    assert client.add(programs.SUCCESS, manifest_of(name, "0.10.2")) == INSTALLED
-    assert client.check(name, "0.10.2") == (True, "true")
-    assert run(client, f"{name}@0.10.2") == run(client, name) == ("", ("return", ""))
+@pytest.mark.parametrize("name", ["A-b_9", "x" * 70, "0"])
+@pytest.mark.parametrize("version", ["0.10.2", f"{2**84}.{2**86}.0"], ids=["short", "long"])
+def test_names_that_will_do(client: ProcessClient, name: str, version: str) -> None:
+    assert client.add(programs.SUCCESS, manifest_of(name, version)) == INSTALLED
+    assert client.check(name, version) == (True, "true")
+    assert run(client, f"{name}@{version}") == ("", ("return", ""))
 
 
+@only_0_4
+def test_before_0_5_there_are_no_bare_names(client: ProcessClient) -> None:
+    client.add(programs.SUCCESS, manifest_of("tool"))
+    for name in ("tool", "nope", "std/tool", ""):
+        answer = client.ask("launch_process", inferlet=name, input="{}", capture_outputs=True)
+        assert answer == invalid(name)
+
+
+@only_0_5
 def test_a_bare_name_means_the_highest_version(server: LocalServer, client: ProcessClient) -> None:
     for version in ("0.9.0", "0.10.0", "0.2.11"):
         server.program(f"tool@{version}")(lambda ctx, version=version: version)
@@ -259,10 +311,6 @@ def test_a_bare_name_means_the_highest_version(server: LocalServer, client: Proc
 @pytest.mark.parametrize(
     ("inferlet", "text"),
     [
-        ("nope", "no program named 'nope' is installed"),
-        ("", "no program named '' is installed"),
-        ("TOOL", "no program named 'TOOL' is installed"),
-        ("std/tool", "no program named 'std/tool' is installed"),
         ("nope@0.1.0", "program nope@0.1.0 is not installed"),
         ("tool@0.2.0", "program tool@0.2.0 is not installed"),
         ("tool@", invalid("tool@")[1]),
@@ -274,6 +322,14 @@ def test_names_that_find_nothing(server: LocalServer, client: ProcessClient, inf
     for capture in (True, False):
         answer = client.ask("launch_process", inferlet=inferlet, input="{}", capture_outputs=capture)
         assert answer == (False, text)
+
+
+@only_0_5
+@pytest.mark.parametrize("name", ["nope", "", "TOOL", "std/tool"])
+def test_bare_names_that_find_nothing(server: LocalServer, client: ProcessClient, name: str) -> None:
+    server.program("tool")(lambda ctx: "found")
+    answer = client.ask("launch_process", inferlet=name, input="{}", capture_outputs=True)
+    assert answer == (False, f"no program named '{name}' is installed")
 
 
 @pytest.mark.parametrize("registered", ["tool", "std/tool", "tool@latest", "std/tool@0.1.0"])

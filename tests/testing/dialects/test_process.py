@@ -48,7 +48,7 @@ def places(messages: list[dict[str, object]]) -> dict[str, list[str]]:
 
 def test_the_answer_to_a_launch_comes_before_the_first_event(server: LocalServer, client: ProcessClient) -> None:
     server.program("quick")(lambda ctx: ctx.send("first"))
-    seen = places(launch_many(client, "quick", 100))
+    seen = places(launch_many(client, "quick@0.1.0", 100))
     assert set(map(tuple, seen.values())) == {("answer", "message", "return")}
     assert len(seen) == 100
 
@@ -64,7 +64,7 @@ def test_events_can_come_before_the_answer_to_their_launch(
 ) -> None:
     monkeypatch.setattr(_process_dialect, "EARLY_EVENTS_LIMIT", PATIENCE)
     early_server.program("quick")(lambda ctx: ctx.send("first"))
-    seen = places(launch_many(connect(to=early_server), "quick", 10))
+    seen = places(launch_many(connect(to=early_server), "quick@0.1.0", 10))
     assert set(map(tuple, seen.values())) == {("message", "return", "answer")}
     assert len(seen) == 10
 
@@ -277,7 +277,7 @@ def test_many_short_processes_on_one_connection(server: LocalServer, client: Pro
     server.program("answer")(lambda ctx: ctx.input["n"])
     for number in range(500):
         text = json.dumps({"n": number})
-        client.send("launch_process", corr_id=number, inferlet="answer", input=text, capture_outputs=True)
+        client.send("launch_process", corr_id=number, inferlet="answer@0.1.0", input=text, capture_outputs=True)
     messages = [client.receive() for _ in range(1000)]
     assert sorted(int(m["value"]) for m in messages if m["type"] == "process_event") == list(range(500))
     assert client.list() == []

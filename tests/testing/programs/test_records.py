@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from pie_sync import Event, PieClient
+from pie_sync._protocol.program_names import content_version
 from pie_sync.testing import InstanceRecord, LocalServer, ProgramContext
 from pie_sync.testing._programs import records as _records
 from tests.testing import programs
@@ -29,7 +30,7 @@ every_profile = pytest.mark.parametrize(
 def add_listener(server: LocalServer) -> None:
     """A program that receives as many messages as the client says first, and then a blob."""
 
-    @server.program("listener")
+    @server.program("listener@0.1.0")
     def listener(ctx: ProgramContext) -> str:
         for _ in range(int(ctx.receive(PATIENCE))):
             ctx.receive(PATIENCE)
@@ -42,7 +43,7 @@ def add_listener(server: LocalServer) -> None:
 def test_a_record_is_complete_when_wait_returns(pie_server: LocalServer, pie_client: PieClient) -> None:
     add_listener(pie_server)
     for number in range(20):
-        instance = pie_client.launch_instance_from_registry("listener", ["--number", str(number)])
+        instance = pie_client.launch_instance_from_registry("listener@0.1.0", ["--number", str(number)])
         sent = ["2", f"first {number}", "second"]
         for message in sent:
             instance.send(message)
@@ -50,7 +51,7 @@ def test_a_record_is_complete_when_wait_returns(pie_server: LocalServer, pie_cli
         instance.upload_blob(b"blob")
         instance.wait(PATIENCE)
         record = pie_server.instances[-1]
-        assert (record.id, record.program, record.received) == (instance.id, "listener", (*sent, b"blob"))
+        assert (record.id, record.program, record.received) == (instance.id, "listener@0.1.0", (*sent, b"blob"))
         assert (record.event, record.message) == (Event.Completed, "enough")
     assert len(pie_server.instances) == 20
 
@@ -58,8 +59,8 @@ def test_a_record_is_complete_when_wait_returns(pie_server: LocalServer, pie_cli
 @every_profile
 def test_the_arguments_are_what_the_program_got(pie_server: LocalServer, pie_client: PieClient) -> None:
     contexts = []
-    pie_server.program("program")(contexts.append)
-    pie_client.launch_instance_from_registry("program", {"words": 5}).wait(PATIENCE)
+    pie_server.program("program@0.1.0")(contexts.append)
+    pie_client.launch_instance_from_registry("program@0.1.0", {"words": 5}).wait(PATIENCE)
     (record,), (context,) = pie_server.instances, contexts
     assert (list(record.args), record.input) == (context.args, context.input)
     assert (record.id, record.username) == (context.instance_id, context.username)
@@ -77,7 +78,8 @@ def test_a_webassembly_program_is_recorded_as_well(pie_server: LocalServer, pie_
         printed += str(data)
     (record,) = pie_server.instances
     assert (record.received, record.event) == (("hello",), None)
-    assert program_hash in record.program
+    by_hash = {"instance": program_hash, "process": f"pie-sync@{content_version(program_hash)}"}
+    assert record.program in (by_hash[str(pie_client.protocol)], f"pie-sync/{program_hash}@1.0.0")
     instance.terminate()
     instance.wait(PATIENCE)
     assert pie_server.instances[0].event is Event.Aborted

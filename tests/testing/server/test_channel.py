@@ -29,15 +29,15 @@ def test_a_call_times_out_and_later_ones_work_again(pie_server: LocalServer, pie
     assert pie_client.ping() >= 0.3
     pie_server.delay(0)
     pie_client.ping()
-    pie_server.program("quick")(lambda ctx: "done")
-    assert pie_client.run("quick", timeout=PATIENCE).message == "done"
+    pie_server.program("quick@0.1.0")(lambda ctx: "done")
+    assert pie_client.run("quick@0.1.0", timeout=PATIENCE).message == "done"
 
 
 @every_protocol
 def test_events_come_as_late_as_answers(pie_server: LocalServer, pie_client: PieClient) -> None:
     received, go = threading.Event(), threading.Event()
 
-    @pie_server.program("program")
+    @pie_server.program("program@0.1.0")
     def program(ctx: ProgramContext) -> str:
         ctx.receive(PATIENCE)
         go.wait(PATIENCE)
@@ -45,7 +45,7 @@ def test_events_come_as_late_as_answers(pie_server: LocalServer, pie_client: Pie
         received.set()
         return "later"
 
-    instance = pie_client.launch_instance_from_registry("program")
+    instance = pie_client.launch_instance_from_registry("program@0.1.0")
     pie_server.delay(math.inf)
     instance.send("begin")  # is not held up
     go.set()

@@ -63,3 +63,41 @@ def test_a_short_end_is_kept_whatever_there_is(length):
     assert events[-1] == event("y" * length, Event.Completed)
     assert lost == 21 - len(events) > 0
     assert early._size == 0
+
+
+def test_how_many_instances_there_are_is_bounded_by_the_same_limit():
+    early = EarlyEvents()
+    number = 0
+    while early.take("nobody") == ([], 0):
+        add(early, event("hello", instance_id=str(number)))
+        number += 1
+    assert number > 20_000
+    assert early._size <= 2 * early_events._LIMIT
+    assert early.take("0") == ([event("hello", instance_id="0")], 0)
+    assert early.take(str(number - 1)) == ([], None), "nobody knows what came of it"
+    add(early, event("hello", instance_id="another"))
+    assert early.take("another") == ([], None), "there is room again; but perhaps this was not its first event"
+    early.clear()
+    assert early.take("another") == ([], 0)
+
+
+def test_the_end_of_a_recorded_instance_is_never_lost():
+    early = EarlyEvents()
+    add(early, event("x", instance_id="first"))
+    number = 0
+    while early.take("nobody") == ([], 0):
+        add(early, event("y" * 1000, Event.Completed, instance_id=str(number)))
+        number += 1
+    add(early, event("z" * 1000, Event.Completed, instance_id="first"))
+    assert early.take("first") == ([event("x", instance_id="first"), event("", Event.Completed, "first")], 1)
+    assert early._size <= 2 * early_events._LIMIT
+    assert held(early) <= 2 * early_events._LIMIT
+
+
+def test_what_is_taken_makes_room():
+    early = EarlyEvents()
+    for number in range(100):
+        add(early, event("x" * 10, instance_id=str(number)), event("", Event.Completed, str(number)))
+    for number in range(100):
+        early.take(str(number))
+    assert early._size == 0

@@ -1,111 +1,25 @@
-"""What the client makes of servers that do wrong, or that do right in an inconvenient order."""
+"""Answers and events of servers that do wrong, or that do right in an inconvenient order."""
 
 from __future__ import annotations
 
-import base64
-import itertools
 import logging
 import threading
 import time
 
-import msgpack
 import pytest
 from blake3 import blake3
 
 from pie_sync import (
-    AuthenticationError,
     Event,
     InstanceEnded,
     LaunchError,
     PieConnectionError,
-    PieConnectTimeoutError,
     PieError,
     PieTimeoutError,
     ProtocolError,
-    UploadError,
 )
-from pie_sync import PieClient as Client
 from pie_sync._session.router import Router
-from tests.scripted import Peer, scripted_server, wait_for_close
-
-
-def connect(uri: str, **options) -> Client:
-    client = Client(uri, timeout=options.pop("timeout", 10), **options)
-    client.connect()
-    return client
-
-
-class TestAuthentication:
-    @pytest.mark.parametrize("kind", ["response", "challenge"])
-    @pytest.mark.parametrize("size", [0, 1, 15, 65, 130, 10_000])
-    def test_challenges_of_other_lengths_are_not_signed(self, kind, size, private_key):
-        told = []
-
-        def script(peer: Peer) -> None:
-            request = peer.receive()
-            challenge = base64.b64encode(b"x" * size).decode()
-            if kind == "challenge":
-                peer.send(type="challenge", corr_id=request["corr_id"], challenge=challenge)
-            else:
-                peer.respond(request, challenge)
-            wait_for_close(peer)
-
-        with scripted_server(script) as uri, connect(uri) as client:
-            with pytest.raises(ProtocolError, match=f"{size} bytes; nothing was signed") as caught:
-                client.authenticate("alice", private_key)
-            told.append(caught.value)
-            with pytest.raises(AuthenticationError, match="authenticate first"):
-                client.ping()
-        assert told
-
-    @pytest.mark.parametrize("size", [16, 48, 64])
-    def test_challenges_of_these_lengths_are_signed_raw(self, size, private_key, key_file):
-        from cryptography.hazmat.primitives.serialization import load_ssh_public_key
-
-        challenge = bytes(range(size))
-        signatures = []
-
-        def script(peer: Peer) -> None:
-            peer.respond(peer.receive(), base64.b64encode(challenge).decode())
-            request = peer.receive()
-            signatures.append(base64.b64decode(request["signature"]))
-            peer.respond(request, "Authenticated")
-            wait_for_close(peer)
-
-        with scripted_server(script) as uri, connect(uri) as client:
-            client.authenticate("alice", private_key)
-        public_key = load_ssh_public_key(key_file.with_suffix(".pub").read_bytes())
-        public_key.verify(signatures[0], challenge)
-
-    def test_a_challenge_that_is_not_base64(self, private_key):
-        def script(peer: Peer) -> None:
-            peer.respond(peer.receive(), "not base64!")
-            wait_for_close(peer)
-
-        with scripted_server(script) as uri, connect(uri) as client:
-            with pytest.raises(ProtocolError, match="not base64; nothing was signed"):
-                client.authenticate("alice", private_key)
-
-    def test_already_authenticated(self, private_key):
-        def script(peer: Peer) -> None:
-            peer.respond(peer.receive(), "Already authenticated")
-            wait_for_close(peer)
-
-        with scripted_server(script) as uri, connect(uri) as client:
-            with pytest.raises(AuthenticationError, match="authenticated already"):
-                client.authenticate("alice", private_key)
-
-    def test_the_time_limit_is_for_both_steps_together(self, private_key):
-        def script(peer: Peer) -> None:
-            peer.respond(peer.receive(), base64.b64encode(b"x" * 48).decode())
-            peer.receive()
-            wait_for_close(peer)
-
-        with scripted_server(script) as uri, connect(uri) as client:
-            begin = time.monotonic()
-            with pytest.raises(PieTimeoutError):
-                client.authenticate("alice", private_key, timeout=0.5)
-            assert 0.4 < time.monotonic() - begin < 5
+from tests.scripted import Peer, connect, scripted_server, wait_for_close
 
 
 class TestAnswers:
@@ -430,250 +344,97 @@ class TestInstances:
         self.run(script, use, timeout=60)
 
 
-class TestUploads:
+class TestForgotten:
+    """Instances that nobody holds any more, though they go on talking."""
+
     def run(self, script, use, **options):
         def whole_script(peer: Peer) -> None:
             peer.authenticate()
+            peer.launch("forgotten")
             script(peer)
             wait_for_close(peer)
 
-        with scripted_server(whole_script, max_size=None) as uri, connect(uri, **options) as client:
+        with scripted_server(whole_script) as uri, connect(uri, **options) as client:
             client.authenticate("alice")
-            return use(client)
+            client.launch_instance_from_registry("x")  # and nobody holds it
+            return use(client, client._manager.connection.session.router)
 
-    def test_sending_stops_at_the_first_refusal(self):
-        seen = []
-
+    def test_their_events_take_no_room_while_a_launch_is_unanswered(self):
         def script(peer):
             request = peer.receive()
-            peer.respond(request, "I don't like it", successful=False)
-            while request["type"] == "upload_program":
-                seen.append(request["chunk_index"])
-                request = peer.receive()
-                if request["type"] == "upload_program":
-                    peer.respond(request, "still not", successful=False)
-            peer.respond(request, "Pong")
+            for _ in range(20):
+                peer.event(0, "x" * 1024 * 1024, "forgotten")
+            peer.event(0, "early", "i2")
+            peer.send(type="instance_launch_result", corr_id=request["corr_id"], successful=True, message="i2")
+            peer.event(1, "done", "i2")
 
-        def use(client):
-            with pytest.raises(UploadError, match="upload_program failed: I don't like it"):
-                client.upload_program(bytes(400 * 256 * 1024))
-            client.ping()
+        def use(client, router):
+            instance = client.launch_instance_from_registry("x")
+            assert list(instance.events(10)) == [(Event.Message, "early"), (Event.Completed, "done")]
 
         self.run(script, use)
-        assert len(seen) < 400
 
-    def test_an_upload_given_up_half_way_does_not_break_the_next(self):
-        seen = []
-
+    def test_until_they_end_or_are_attached_to(self):
         def script(peer):
-            while True:
-                request = peer.receive()
-                if request["type"] == "ping":
-                    peer.respond(request, "Pong")
-                    return
-                seen.append((request["chunk_index"], request["total_chunks"], len(request["chunk_data"])))
-                if request["chunk_index"] == request["total_chunks"]:
-                    peer.respond(request, "Out-of-order chunk", successful=False)
-                elif request["chunk_index"] == request["total_chunks"] - 1:
-                    peer.respond(request, request["program_hash"])
+            request = peer.receive()
+            peer.event(1, "", "forgotten")
+            peer.send(type="response", corr_id=request["corr_id"], successful=True, result="Pong")
+            peer.launch("forgotten")
+            request = peer.receive()
+            peer.event(0, "early", "forgotten")
+            peer.send(type="instance_attach_result", corr_id=request["corr_id"], successful=True, message="")
 
-        def give_up(sent, total):
-            if sent >= 2 * 256 * 1024:
-                raise RuntimeError("enough")
-
-        def use(client):
-            with pytest.raises(RuntimeError, match="enough"):
-                client.upload_program(bytes(5 * 256 * 1024), progress=give_up)
-            client.upload_program(b"small")
-            client.upload_program(b"small")
+        def use(client, router):
+            assert list(router._forgotten) == ["forgotten"]
             client.ping()
+            assert not router._forgotten
+            client.launch_instance_from_registry("x")
+            assert list(router._forgotten) == ["forgotten"]
+            instance = client.attach_instance("forgotten")
+            assert instance.recv(10) == (Event.Message, "early")
 
         self.run(script, use)
-        assert seen == [(0, 5, 262144), (1, 5, 262144), (5, 5, 0), (0, 1, 5), (0, 1, 5)]
 
-    def test_the_default_limit_is_for_the_time_without_progress(self):
+    def test_their_number_is_bounded(self, monkeypatch):
+        monkeypatch.setattr("pie_sync._session.router._MAX_FORGOTTEN", 3)
+
         def script(peer):
-            for _ in range(4):
+            for number in range(5):
+                peer.launch(str(number))
+
+        def use(client, router):
+            for _ in range(5):
+                client.launch_instance_from_registry("x")
+            assert list(router._forgotten) == ["forgotten", "0", "1"]
+
+        self.run(script, use)
+
+
+class TestEarly:
+    def test_an_instance_whose_end_may_be_lost_does_not_wait_for_ever(self, monkeypatch):
+        monkeypatch.setattr("pie_sync._session.early_events._LIMIT", 2000)
+        terminated = []
+
+        def script(peer):
+            peer.authenticate()
+            for launches in range(2):
                 request = peer.receive()
-            peer.respond(request, "ok")
-
-        pauses = []
-
-        def slowly(sent, total):
-            if sent < total:
-                pauses.append(threading.Event().wait(0.4))
-
-        def use(client):
-            begin = time.monotonic()
-            client.upload_program(bytes(4 * 256 * 1024), progress=slowly)
-            assert time.monotonic() - begin > 1
-            with pytest.raises(PieTimeoutError, match="no progress for 1 s: all bytes sent, but not confirmed"):
-                client.upload_program(b"x")
-            with pytest.raises(PieTimeoutError, match=r"upload_program: .* within 0\.6 s"):
-                client.upload_program(bytes(4 * 256 * 1024), progress=slowly, timeout=0.6)
-
-        self.run(script, use, timeout=1)
-
-    def test_a_server_that_does_not_read(self):
-        """The time limit holds also while the TCP window is full."""
-        stop = threading.Event()
-
-        def script(peer):
-            assert stop.wait(30)
-
-        def use(client):
-            begin = time.monotonic()
-            with pytest.raises(PieTimeoutError):
-                client.upload_program(bytes(200 * 1024 * 1024), timeout=1)
-            assert 0.9 < time.monotonic() - begin < 5
-            begin = time.monotonic()
-            client.close()
-            assert time.monotonic() - begin < 2.5
-            stop.set()
-
-        # max_queue: stop reading the socket once so many messages wait.
-        def whole_script(peer: Peer) -> None:
-            peer.authenticate()
-            script(peer)
-
-        with scripted_server(whole_script, max_queue=1, close_timeout=0.1) as uri, connect(uri) as client:
-            client.authenticate("alice")
-            use(client)
-
-
-class TestConnecting:
-    def test_nobody_listens(self):
-        import socket
-
-        with socket.socket() as unused:
-            unused.bind(("127.0.0.1", 0))
-            uri = f"ws://127.0.0.1:{unused.getsockname()[1]}"
-            with pytest.raises(PieConnectionError, match="can't connect to ws://127.0.0.1"):
-                Client(uri).connect()
-
-    def test_a_server_that_says_nothing(self):
-        import socket
-
-        with socket.create_server(("127.0.0.1", 0)) as silent:
-            begin = time.monotonic()
-            with pytest.raises(PieConnectTimeoutError, match="within 0.5 s") as caught:
-                Client(f"ws://127.0.0.1:{silent.getsockname()[1]}", connect_timeout=0.5).connect()
-            assert 0.4 < time.monotonic() - begin < 3
-            assert isinstance(caught.value, TimeoutError)
-            assert isinstance(caught.value, ConnectionError)
-
-    @pytest.mark.parametrize(
-        ("answer", "reason"),
-        [
-            (b"HTTP/1.1 404 Not Found\r\nContent-Length: 7\r\n\r\nno pies", "404 Not Found: no pies"),
-            (b"HTTP/1.1 302 Found\r\nLocation: ws://elsewhere/\r\n\r\n", "redirects to ws://elsewhere/"),
-            (b"SSH-2.0-OpenSSH_9.2\r\n", "can't connect"),
-            (b"", "can't connect"),
-        ],
-    )
-    def test_a_server_that_is_no_pie_server(self, answer, reason):
-        import socket
-
-        with socket.create_server(("127.0.0.1", 0)) as server:
-
-            def serve():
-                for _ in range(2 if b" 404 " in answer else 1):  # a 404 makes the client try Pie 0.5's own path
-                    connection, _ = server.accept()
-                    with connection:
-                        connection.recv(65536)
-                        connection.sendall(answer)
-
-            thread = threading.Thread(target=serve)
-            thread.start()
-            with pytest.raises(PieConnectionError, match=reason):
-                Client(f"ws://127.0.0.1:{server.getsockname()[1]}").connect()
-            thread.join()
-
-    def test_a_silent_connection_is_tested_with_pings(self):
-        """A peer that is gone without a word is noticed within ping_interval + ping_timeout."""
-        import socket
-
-        from websockets.server import ServerProtocol
-
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            gone = threading.Event()
-
-            def serve():
-                connection, _ = server.accept()
-                with connection:
-                    protocol = ServerProtocol()
-                    protocol.receive_data(connection.recv(65536))
-                    (request,) = protocol.events_received()
-                    protocol.send_response(protocol.accept(request))
-                    for data in protocol.data_to_send():
-                        connection.sendall(data)
-                    gone.wait(30)
-
-            thread = threading.Thread(target=serve)
-            thread.start()
-            try:
-                uri = f"ws://127.0.0.1:{server.getsockname()[1]}"
-                with connect(uri, ping_interval=0.3, ping_timeout=0.3) as client:
-                    begin = time.monotonic()
-                    with pytest.raises(PieConnectionError, match="not even an answer to a ping"):
-                        client.authenticate("alice")
-                    assert time.monotonic() - begin < 3
-            finally:
-                gone.set()
-                thread.join()
-
-    def test_pings_of_the_server_are_answered(self):
-        answered = threading.Event()
-
-        def script(peer: Peer) -> None:
-            peer.authenticate()
-            if peer.connection.ping(b"are you there?").wait(10):
-                answered.set()
+                for number in range(10):
+                    peer.event(0, "hello", f"{launches} unknown {number}")
+                peer.event(1, "done", f"i{launches}")
+                answer = {"type": "instance_launch_result", "corr_id": request["corr_id"], "successful": True}
+                peer.send(**answer, message=f"i{launches}")
+            request = peer.receive()
+            terminated.append((request["type"], request["instance_id"]))
+            peer.respond(request)
             wait_for_close(peer)
 
         with scripted_server(script) as uri, connect(uri) as client:
             client.authenticate("alice")
-            assert answered.wait(10)
-
-    def test_headers_reach_the_server(self):
-        seen = []
-
-        def script(peer: Peer) -> None:
-            seen.append(peer.connection.request.headers)
-            wait_for_close(peer)
-
-        with scripted_server(script) as uri, connect(uri, headers={"X-Team": "bakers"}):
-            pass
-        assert seen[0]["X-Team"] == "bakers"
-        assert "Origin" not in seen[0]
-
-    def test_both_sides_close_properly(self):
-        codes = []
-
-        def script(peer: Peer) -> None:
-            wait_for_close(peer)
-            codes.append((peer.connection.close_code, peer.connection.protocol.close_rcvd_then_sent))
-
-        with scripted_server(script) as uri:
-            connect(uri).close()
-        assert codes == [(1000, True)]
-
-
-def test_correlation_ids_wrap_before_2_to_the_32(monkeypatch):
-    seen = []
-
-    def script(peer: Peer) -> None:
-        peer.authenticate()
-        for _ in range(3):
-            request = peer.receive()
-            seen.append(request["corr_id"])
-            peer.respond(request, "Pong")
-        wait_for_close(peer)
-
-    with scripted_server(script) as uri, connect(uri) as client:
-        client.authenticate("alice")
-        client._manager.connection.session.router.pending._corr_ids = itertools.count(2**32 - 1)
-        for _ in range(3):
-            client.ping()
-    assert seen == [2**32 - 1, 0, 1]
-    assert all(msgpack.packb(number) for number in seen)
+            instance = client.launch_instance_from_registry("x")
+            for _ in range(2):
+                with pytest.raises(ProtocolError, match="i0: too many instances sent events .* even its end"):
+                    instance.recv(10)
+            with pytest.raises(ProtocolError, match="even its end"):
+                client.run("x", timeout=10)
+        assert terminated == [("terminate_instance", "i1")]

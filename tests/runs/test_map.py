@@ -2,7 +2,6 @@
 
 import gc
 import itertools
-import math
 import os
 import signal
 import threading
@@ -23,11 +22,7 @@ from pie_sync import (
     PieTimeoutError,
     ProtocolError,
 )
-from pie_sync._runs.launch import Launch
 from pie_sync._runs.map import LOOK_AHEAD
-from pie_sync._runs.program_reference import ProgramReference
-from pie_sync._support.signal_safe_queue import SignalSafeQueue
-from pie_sync._support.time_limits import TimeLimit
 from tests.programs import HELLO
 from tests.scripted import scripted_server, wait_for_close
 
@@ -252,7 +247,7 @@ def test_memory_does_not_grow(client, gauge):
     assert process.memory_info().rss - before < 8 * 1024 * 1024
     results.close()
     assert not client._manager.connection.session.router._queues
-    assert not client._manager.connection.session.router._unclaimed
+    assert not client._manager.connection.session.router.unclaimed.events_queued()
 
 
 # --- failures ---------------------------------------------------------------------------------------------
@@ -490,20 +485,6 @@ def test_a_generator_in_a_cycle_is_collected_wherever_it_may_be(client, gauge):
         gc.collect()
     assert client.ping() > 0  # is answered after the launches that were under way
     assert not session.router._queues
-
-
-def test_an_instance_that_comes_when_its_launch_was_dropped_is_let_go(server, client, gauge):
-    """Nobody could receive its events, nor forget them."""
-    server.delay(math.inf)
-    launch = Launch(
-        client._manager, "map", ProgramReference("odd-ones-wait", None), ["1"], TimeLimit(20), SignalSafeQueue()
-    )
-    launch.send()
-    launch.drop()
-    server.delay(0)
-    assert client.ping() > 0  # is answered after the launch
-    assert launch.settled
-    assert not client._manager.connection.session.router._queues
 
 
 def test_after_the_client_was_closed(server, gauge):

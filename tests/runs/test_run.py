@@ -16,16 +16,8 @@ from pie_sync import (
     PieError,
     PieTimeoutError,
 )
-from pie_sync._connection.programs import Programs
 from tests.programs import HELLO
 from tests.scripted import scripted_server, wait_for_close
-
-
-@pytest.fixture
-def wasm(tmp_path):
-    path = tmp_path / "hello.wasm"
-    path.write_bytes(HELLO)
-    return path
 
 
 @pytest.fixture
@@ -91,40 +83,7 @@ def test_failure(client):
     assert completed == caught.value.completed
 
 
-# --- which program ----------------------------------------------------------------------------------------
-
-
-def test_a_hash(client):
-    program_hash = client.upload_program(HELLO)
-    assert client.run(program_hash.upper(), ["world"]).stdout.startswith("Hello, world!")
-
-
-@pytest.mark.parametrize("kind", [str, lambda path: path], ids=["str", "PathLike"])
-def test_a_file_is_uploaded_once(client, wasm, kind, monkeypatch):
-    uploads = []
-    upload = Programs.upload
-    monkeypatch.setattr(
-        Programs, "upload", lambda *args, **options: uploads.append(args) or upload(*args, **options)
-    )
-    for _ in range(2):
-        assert client.run(kind(wasm), ["world"], timeout=20).stdout.startswith("Hello, world!")
-    assert len(uploads) == 1
-
-
-def test_a_file_of_another_name(client, wasm):
-    other = wasm.rename(wasm.with_name("hello"))
-    assert client.run(str(other), ["world"]).stdout.startswith("Hello, world!")
-
-
-def test_a_name_with_a_slash_is_no_file(client, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert client.run("std/talk@latest", ["a"]).message == "a"
-
-
-def test_a_file_that_is_not_there(client, tmp_path):
-    for missing in (tmp_path / "missing", str(tmp_path / "missing.wasm")):
-        with pytest.raises(FileNotFoundError):
-            client.run(missing)
+# --- mistakes -------------------------------------------------------------------------------------------
 
 
 def test_an_unknown_program(client):

@@ -7,11 +7,14 @@ import threading
 import time
 
 import pytest
+from websockets.frames import Frame, Opcode
 
 from pie_sync import Event, PieClient, PieConnectionError, PieTimeoutError
 from pie_sync._connection import reconnection
+from pie_sync._connection.manager import ConnectionManager
 from pie_sync._session.session import State
 from pie_sync.testing import LocalServer, ProgramContext
+from tests.faults.raw_server import RawPeer, raw_server
 from tests.programs import add_programs
 
 
@@ -282,6 +285,69 @@ def test_close_while_reconnecting_is_prompt():
     assert time.monotonic() - begin < 2
     with pytest.raises(PieConnectionError, match="the client was closed"):
         instance.recv(timeout=10)
+
+
+def receive_in_thread(instance, outcome: list) -> threading.Thread:
+    """Start a thread that receives one event from an instance, or the error instead."""
+
+    def receive():
+        try:
+            outcome.append(instance.recv())
+        except PieConnectionError as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=receive, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_close_while_the_lost_connection_lingers():
+    """The server has said good-bye, and takes up to a second to end the TCP connection."""
+    said_good_bye = threading.Event()
+
+    def serve(peer: RawPeer) -> None:
+        peer.authenticate()
+        peer.launch()
+        peer.socket.sendall(Frame(Opcode.CLOSE, b"\x03\xe9").serialize(mask=False))
+        assert peer.socket.recv(100)[0] == 0x88  # the client's own close frame
+        said_good_bye.set()
+        peer.stopped.wait(30)
+
+    with raw_server(serve) as uri, PieClient(uri, protocol="instance", reconnect=True) as client:
+        client.authenticate("alice")
+        instance = client.launch_instance_from_registry("x")
+        outcome: list = []
+        thread = receive_in_thread(instance, outcome)
+        assert said_good_bye.wait(10)
+        with pytest.raises(PieTimeoutError, match="not restored"):
+            client.ping(timeout=0.05)
+        client.close()
+        thread.join(5)
+        assert not thread.is_alive()
+        assert "the client was closed" in str(outcome[0])
+
+
+def test_close_when_another_session_has_the_instances_and_is_not_adopted_yet(server, client, monkeypatch):
+    """The session that was to replace the lost one is lost as well, and nobody wants it any more."""
+    attached = threading.Event()
+    adopt = ConnectionManager.adopt
+
+    def adopt_later(manager, lost, new):
+        attached.set()
+        while new.session.error is None:
+            new.session.wait_until_closed(0.01)
+        return adopt(manager, lost, new)
+
+    monkeypatch.setattr(ConnectionManager, "adopt", adopt_later)
+    instance = client.launch_instance_from_registry("echo")
+    outcome: list = []
+    thread = receive_in_thread(instance, outcome)
+    server.drop_connections()
+    assert attached.wait(10)
+    client.close()
+    thread.join(5)
+    assert not thread.is_alive()
+    assert "the client was closed" in str(outcome[0])
 
 
 def test_an_unclosed_client_is_still_collected(server):
