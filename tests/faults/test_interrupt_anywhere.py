@@ -46,6 +46,15 @@ def instructions(code: CodeType) -> dict[int, str]:
     return {instruction.offset: instruction.opname for instruction in dis.get_instructions(code)}
 
 
+@cache
+def handler_at(code: CodeType, offset: int) -> int | None:
+    """Where an exception of an instruction is handled, from Python 3.11 on: ``try`` and ``with`` have a table."""
+    for entry in getattr(dis.Bytecode(code), "exception_entries", ()):
+        if entry.start <= offset < entry.end:
+            return entry.target
+    return None
+
+
 class WatchdogError(Exception):
     """What a program of its own may raise."""
 
@@ -80,7 +89,7 @@ class InterruptAt:
     def __init__(self, number: int, error: BaseException) -> None:
         self._left = number
         self.error = error
-        self._last: dict[FrameType, str] = {}
+        self._last: dict[FrameType, int] = {}
         self._tracer = Tracer(self._step)
         self.place = ""
 
@@ -93,8 +102,16 @@ class InterruptAt:
         self._last.clear()
 
     def _step(self, frame: FrameType, offset: int) -> None:
-        last, self._last[frame] = self._last.get(frame, "RESUME"), instructions(frame.f_code)[offset]
-        if last.startswith(LOOKS_AFTER) and not is_in_finalizer(frame):
+        code = frame.f_code
+        last, self._last[frame] = self._last.get(frame), offset
+        if last is None:
+            looks = True
+        else:
+            # A signal's exception is one of the instruction before, so what handles that would handle it. Raised
+            # here it belongs to this instruction: not where the two differ, as behind "return f()" in a "with".
+            same_handler = handler_at(code, last) == handler_at(code, offset)
+            looks = instructions(code)[last].startswith(LOOKS_AFTER) and same_handler
+        if looks and not is_in_finalizer(frame):
             self._left -= 1
             if self._left == 0:
                 self.place = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} {frame.f_code.co_name}"

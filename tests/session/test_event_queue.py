@@ -320,7 +320,7 @@ def interrupt_everywhere() -> None:
         events.put_batch([(Event.Message, 100_000 * "x")])
         events.put_batch(messages(3, 6))
         events.spill()
-        with InterruptAt(number) as interrupt:
+        with InterruptAt(number, KeyboardInterrupt()) as interrupt:
             try:
                 for _ in range(7):
                     # Kept in the same step in which it is returned, or it would be lost here.
