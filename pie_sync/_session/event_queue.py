@@ -128,10 +128,9 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
     @property
     def exhausted(self) -> bool:
         """Whether the end was put and everything before it is consumed."""
-        if self._ending is None:
-            return False
-        with self.mutex:  # spill() takes everything out of the deque for a moment
-            return not self.queue and not self._overflow
+        # With the lock, which spill() holds while it has everything out of the deque, and end() until all is put.
+        with self.mutex:
+            return self._ending is not None and not self.queue and not self._overflow
 
     def put_batch(self, items: Sequence[Item]) -> None:
         """Add events, wherever their place is, and wake consumers. Never waits for a consumer.
@@ -238,9 +237,21 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
         if callback is not None:
             callback()
 
-    def end(self, ending: Callable[[], Exception]) -> None:
-        """Put the end: from here on every consumer gets ``ending()`` raised. The first end stays."""
+    def end(self, ending: Callable[[], Exception], terminal: tuple[Event, str] | None = None) -> None:
+        """Put the end: from here on every consumer gets ``ending()`` raised. The first end stays.
+
+        Args:
+            ending: makes the exception.
+            terminal: the terminal event. It is put in the same step, so that a consumer that has just received it
+                finds the queue exhausted.
+        """
         with self.mutex:
+            if terminal is not None:
+                self.terminal = terminal  # first: exhausted is looked at behind it
+                if self._overflow:
+                    self._put_into_overflow([terminal])
+                else:
+                    self.queue.append(terminal)
             if self._ending is None:
                 self._ending = ending
             callback, self._callback = self._callback, None

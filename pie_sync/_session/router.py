@@ -138,7 +138,6 @@ class Router:
                 )
             )
         if end is not None:
-            self._memory.put(events, [end])
             self._end_instance(instance_id, events, *end)
         return events
 
@@ -242,6 +241,13 @@ class Router:
                     events = receiver if type(receiver) is EventQueue else self._queue_of(decoded)
                     if events is None:
                         continue
+                    if event.terminal:
+                        if staging:
+                            self._hand_over(staging)
+                        assert isinstance(receiver, str)  # only messages come with a queue
+                        self._end_instance(receiver, events, event, text)
+                        size += text.__sizeof__()
+                        continue
                     # The hot path: an event that comes alone costs what one of a thousand in a row does.
                     if events.fast_path:
                         events.queue.append(text if event is MESSAGE else (event, text))  # see EventQueue
@@ -250,11 +256,6 @@ class Router:
                             waking.add(events)
                     else:
                         staging.setdefault(events, []).append((event, text))
-                    if event.terminal:
-                        if staging:
-                            self._hand_over(staging)
-                        assert isinstance(receiver, str)  # only messages come with a queue
-                        self._end_instance(receiver, events, event, text)
                 except BadMessage as bad:
                     self._hand_over(staging)
                     self._complain(bad)
@@ -273,8 +274,7 @@ class Router:
 
     def _end_instance(self, instance_id: str, events: EventQueue, event: Event, text: str) -> None:
         logger.debug("instance %s: %s", instance_id, event.name)
-        events.terminal = event, text
-        events.end(partial(_ended, instance_id, event, text))
+        events.end(partial(_ended, instance_id, event, text), (event, text))
         self._remove_queue(instance_id)
         self._blobs.forget(instance_id)
         self.unclaimed.end(instance_id)

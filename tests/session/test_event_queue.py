@@ -415,3 +415,24 @@ def test_the_other_methods_of_a_queue_work():
     assert events.get() == (Event.Stdout, "two")
     with pytest.raises(queue.Empty):
         events.get_nowait()
+
+
+def test_whoever_received_the_terminal_event_finds_the_queue_exhausted():
+    """The consumer is as quick as can be: it looks the moment that the event is in the deque."""
+    terminal = (Event.Completed, "done")
+    for _ in range(2000):
+        events, seen = EventQueue(), []
+
+        def consume(events=events, seen=seen):
+            while not seen:
+                try:
+                    seen.append(events.queue.popleft())
+                except IndexError:
+                    pass
+            seen.append(events.terminal is not None and events.exhausted)
+
+        consumer = threading.Thread(target=consume)
+        consumer.start()
+        events.end(lambda: EOFError(), terminal)
+        consumer.join()
+        assert seen == [terminal, True]
