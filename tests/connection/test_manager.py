@@ -17,6 +17,7 @@ from pie_sync import (
     PieClient,
     PieConnectionError,
 )
+from pie_sync._connection.manager import ConnectionManager
 
 
 class TestLife:
@@ -133,3 +134,17 @@ class TestLife:
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
         instance.send("the parent goes on")
         assert instance.recv(timeout=10) == (Event.Message, "the parent goes on")
+
+    def test_closed_in_the_moment_in_which_the_connection_is_there(self, server, monkeypatch):
+        make = ConnectionManager._open
+
+        def closed_behind(self, *args, **options):
+            connection = make(self, *args, **options)
+            self.close()
+            return connection
+
+        monkeypatch.setattr(ConnectionManager, "_open", closed_behind)
+        client = PieClient(server.uri)
+        with pytest.raises(PieConnectionError, match="closed while it was connecting"):
+            client.connect()
+        assert client.closed

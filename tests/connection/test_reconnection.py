@@ -9,7 +9,7 @@ import time
 import pytest
 from websockets.frames import Frame, Opcode
 
-from pie_sync import Event, PieClient, PieConnectionError, PieTimeoutError
+from pie_sync import AttachError, Event, PieClient, PieConnectionError, PieTimeoutError
 from pie_sync._connection import reconnection
 from pie_sync._connection.manager import ConnectionManager
 from pie_sync._session.session import State
@@ -388,3 +388,55 @@ def test_without_it_nothing_is_made_again(server):
         with pytest.raises(PieConnectionError):
             instance.recv(timeout=20)
         assert client.closed
+
+
+def test_a_new_session_that_is_lost_before_it_is_adopted_is_replaced_as_well(server, client, monkeypatch):
+    instance = client.launch_instance_from_registry("echo")
+    adopt, lost = ConnectionManager.adopt, []
+
+    def adopt_later(self, old, new):
+        if not lost:
+            lost.append(new.session)
+            new.session.endpoint.abort()
+            new.session.wait_until_closed(20)
+        return adopt(self, old, new)
+
+    monkeypatch.setattr(ConnectionManager, "adopt", adopt_later)
+    drop_connections(server, client)
+    assert lost[0].state is State.CLOSED
+    instance.send("hello")
+    assert instance.recv(timeout=10) == (Event.Message, "hello")
+    assert client.stats().reconnects == 1
+
+
+def test_a_defect_while_reconnecting_is_told(server, client, monkeypatch):
+    instance = client.launch_instance_from_registry("echo")
+
+    def fail(*_):
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(reconnection, "attach", fail)
+    server.drop_connections()
+    with pytest.raises(PieConnectionError, match="reconnecting failed: RuntimeError"):
+        instance.recv(timeout=20)
+    with pytest.raises(PieConnectionError):
+        client.ping()
+    assert client.closed
+
+
+def test_close_while_instances_are_attached_again(server, client, monkeypatch):
+    instance = client.launch_instance_from_registry("echo")
+    asked = threading.Event()
+
+    def refuse(*_):
+        asked.set()
+        raise AttachError("attach_instance", "Instance already attached")
+
+    monkeypatch.setattr(reconnection, "attach", refuse)
+    server.drop_connections()
+    assert asked.wait(20)
+    begin = time.monotonic()
+    client.close()
+    assert time.monotonic() - begin < 2
+    with pytest.raises(PieConnectionError, match="the client was closed"):
+        instance.recv(timeout=20)
