@@ -148,9 +148,7 @@ class Callers:
         self._journal.append(("request", corr_id, request))
 
     def add_instance(self, instance_id: str) -> None:
-        self._session.router.add_instance(instance_id)
-        events = self._session.router.claim(instance_id)
-        assert events is not None
+        events = self._session.router.add_instance(instance_id)
         self.instances.append(Held(instance_id, events))
 
     def give_up(self, number: int) -> None:

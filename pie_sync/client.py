@@ -25,6 +25,7 @@ from ._protocol.messages import Answer
 from ._runs.map import map_
 from ._runs.run import run
 from ._session.payloads import open_payload
+from ._session.unclaimed import Attachment
 from ._support.counters import ClientStats
 from ._support.time_limits import DEFAULT, TimeLimit, Timeout, check_timeout
 from .errors import (
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
     from ._connection.manifest import ManifestSource
     from ._runs.program_reference import Program
     from ._runs.run import Input, OnEvent
-    from ._session.event_queue import EventQueue
     from ._session.payloads import PayloadSource
     from ._session.uploads import Progress
     from .keys import ParsedPrivateKey
@@ -426,17 +426,21 @@ class PieClient:
             # Where the process protocol does not tell the id, its list does.
             instance_id = answer.text or find_detached(session, method, tag, limit)
             return Instance(self._manager, session, instance_id, None)
-        attached: list[EventQueue] = []
-        answer = session.call(
-            method,
-            encode,
-            limit,
-            kind=session.protocol.launch_answer,
-            on_success=lambda answer: attached.append(session.router.add_instance(answer.text)),
-            refused=LaunchError,
-        )
-        session.router.claim(answer.text)
-        return Instance(self._manager, session, answer.text, attached[0])
+        router = session.router
+        attachment = Attachment(router.unclaimed)
+        try:
+            answer = session.call(
+                method,
+                encode,
+                limit,
+                kind=session.protocol.launch_answer,
+                on_success=lambda answer: attachment.arrive(answer.text, router.add_instance(answer.text)),
+                refused=LaunchError,
+            )
+            return Instance(self._manager, session, answer.text, attachment.events)
+        except BaseException:  # also when a signal handler raises behind the call
+            attachment.give_up()
+            raise
 
     def attach_instance(self, instance_id: str, *, timeout: Timeout = DEFAULT) -> Instance:
         """Attach to an instance that is detached, or has finished while it was. Blocks until the server answers.

@@ -11,9 +11,11 @@ import secrets
 from typing import TYPE_CHECKING
 
 from .._protocol.messages import BadMessage
+from .._session.unclaimed import Attachment
 from ..errors import AttachError, LaunchError, ProtocolError, RequestError, TerminateError
 
 if TYPE_CHECKING:
+    from .._protocol.messages import Answer
     from .._session.event_queue import EventQueue
     from .._session.session import Session
     from .._support.time_limits import TimeLimit
@@ -41,19 +43,28 @@ def attach(session: Session, instance_id: str, limit: TimeLimit, events: EventQu
         AttachError: the server refused.
         PieTimeoutError, PieConnectionError, ProtocolError: see :meth:`Session.call`.
     """
-    session.router.expect_instance(instance_id)
-    attached: list[EventQueue] = []
-    session.call(
-        "attach_instance",
-        lambda corr_id: session.protocol.attach(corr_id, instance_id),
-        limit,
-        kind=session.protocol.attach_answer,
-        on_success=lambda _: attached.append(session.router.add_instance(instance_id, events)),
-        refused=AttachError,
-    )
-    if events is None:
-        session.router.claim(instance_id)
-    return attached[0]
+    router = session.router
+    attachment = Attachment(router.unclaimed)
+
+    def on_success(_: Answer) -> None:
+        queue = router.add_instance(instance_id, events)
+        if events is None:
+            attachment.arrive(instance_id, queue)
+
+    router.expect_instance(instance_id)
+    try:
+        session.call(
+            "attach_instance",
+            lambda corr_id: session.protocol.attach(corr_id, instance_id),
+            limit,
+            kind=session.protocol.attach_answer,
+            on_success=on_success,
+            refused=AttachError,
+        )
+    except BaseException:
+        attachment.give_up()
+        raise
+    return attachment.events if events is None else events
 
 
 def terminate(session: Session, instance_id: str, limit: TimeLimit) -> None:

@@ -77,6 +77,8 @@ class EarlyEvents:
 
     def clear(self) -> None:
         """Drop everything."""
+        if not self._events and not self._is_unsure:
+            return
         self._events.clear()
         self._lost.clear()
         self._size = 0

@@ -26,7 +26,7 @@ class PendingRequest:
 
     Attributes:
         corr_ids: the correlation ids under which it can be answered. Only :class:`PendingRequests` adds some.
-        is_sent: whether the server may have the request, or a part of it.
+        is_sent: whether the server may have the request, or a part of it. Only for one with ``on_success``.
     """
 
     __slots__ = (
@@ -52,7 +52,7 @@ class PendingRequest:
         self.kinds = kinds
         self.on_success = on_success
         self.on_settled = on_settled
-        self.corr_ids: list[int] = []
+        self.corr_ids: tuple[int, ...] = ()
         self.is_sent = False
         self.answer: Answer | InstanceList | None = None
         self.error: Exception | None = None

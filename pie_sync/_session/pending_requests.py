@@ -82,7 +82,7 @@ class PendingRequests:
             while corr_id in self._pending or corr_id in self._abandoned or corr_id == UNATTENDED:
                 corr_id = (corr_id + 1) % _ID_LIMIT
             self._next_id = (corr_id + 1) % _ID_LIMIT
-            request.corr_ids.append(corr_id)  # first, so that remove() finds whatever was added
+            request.corr_ids += (corr_id,)  # first, so that remove() finds whatever was added
             self._pending[corr_id] = request
             if request.on_success is not None:
                 self._expecting.add(request)

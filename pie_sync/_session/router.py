@@ -98,7 +98,7 @@ class Router:
 
         Args:
             instance_id: its id.
-            events: the queue, if somebody has it already. None makes a new one, which waits to be claimed.
+            events: the queue, if somebody has it already. None makes a new one.
 
         Returns:
             The queue.
@@ -111,14 +111,12 @@ class Router:
             raise ProtocolError(f"the server told an instance id of {len(instance_id)} characters")
         if instance_id in self._queues:
             raise ProtocolError(f"the server used the id of instance {instance_id} twice")
-        is_unclaimed = events is None
         events = EventQueue() if events is None else events
-        self.expect_instance(instance_id)
+        if self._forgotten:
+            self.expect_instance(instance_id)
         if self._prefixes is not None:
             self._prefixes.expect(instance_id, events)  # first: forget() removes what is among the queues
         self._queues[instance_id] = events
-        if is_unclaimed:
-            self.unclaimed.add(instance_id, events)
         self._memory.watch(events)
         logger.debug("instance %s: attached", instance_id)
         early, lost = self.pending.take_early(instance_id)
@@ -152,8 +150,8 @@ class Router:
     def claim(self, instance_id: str) -> EventQueue | None:
         """Take over the queue of an instance which the server attached to this connection.
 
-        There is one after a launch or an attach, also after one whose caller gave up too early: nothing that
-        arrived since is lost. None if there is no such instance, or somebody has claimed it already.
+        There is one after a launch or an attach whose caller gave up too early: nothing that arrived since is
+        lost. None if there is no such instance, or somebody has claimed it already.
         """
         return self.unclaimed.claim(instance_id)
 

@@ -417,8 +417,9 @@ class Session:
             self.request(request, encode(corr_id), deadline)
             if not request.wait(deadline):
                 raise limit.expired(name, "no answer from the server")
-        finally:
+        except BaseException:  # only then: an answered request is not pending any more
             pending.remove(request)
+            raise
         answer = request.result()
         if isinstance(answer, Answer) and not answer.ok:
             raise refused(name, answer.text)
@@ -427,7 +428,9 @@ class Session:
     def request(self, request: PendingRequest, message: bytes, deadline: float | None) -> None:
         """Send a pending request of one message; see :meth:`send`."""
         logger.debug("request %d: %s, %d bytes", request.corr_ids[-1], request.name, len(message))
-        self._write(encode_frame(BINARY, message), 1, deadline, request.mark_as_sent)
+        # Nobody asks whether a request that brings no instance was sent.
+        on_begin = None if request.on_success is None else request.mark_as_sent
+        self._write(encode_frame(BINARY, message), 1, deadline, on_begin)
 
     def request_by_any(self, request: PendingRequest, messages: list[bytes], deadline: float | None) -> None:
         """Send a pending request in several forms, one for each of its correlation ids, in one write."""

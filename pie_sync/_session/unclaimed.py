@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from .event_queue import EventQueue
 
-__all__ = ["UnclaimedInstances"]
+__all__ = ["Attachment", "UnclaimedInstances"]
 
 logger = logging.getLogger("pie_sync.protocol")
 
@@ -42,6 +42,8 @@ class UnclaimedInstances:
         """Keep a queue until somebody claims it."""
         with self._lock:
             self._queues[instance_id] = events
+        if events.terminal is not None:
+            self.end(instance_id)
 
     def claim(self, instance_id: str) -> EventQueue | None:
         """Hand out the queue of an instance, once. None if there is none."""
@@ -55,8 +57,6 @@ class UnclaimedInstances:
 
     def end(self, instance_id: str) -> None:
         """Note that an instance has ended, claimed or not; drop those that ended first if there are too many."""
-        if instance_id not in self._queues:
-            return
         dropped = []
         with self._lock:
             events = self._queues.get(instance_id)
@@ -84,3 +84,43 @@ class UnclaimedInstances:
 
     def _forget_end(self, instance_id: str) -> None:
         self._ended_bytes -= self._ended.pop(instance_id, 0)
+
+
+#: The one key of Attachment._outcome.
+_QUEUE = "queue"
+
+
+class Attachment:
+    """The queue that a launch or an attach brings for the thread that waits for the answer.
+
+    That thread may give up at the moment in which the answer comes. ``dict.setdefault`` is atomic, so either that
+    thread or the reader thread finds what the other has left, and the queue is never lost.
+
+    Args:
+        unclaimed: where to put the queue of a thread that has given up.
+    """
+
+    __slots__ = ("_outcome", "_unclaimed")
+
+    def __init__(self, unclaimed: UnclaimedInstances) -> None:
+        self._unclaimed = unclaimed
+        # The id and the queue, or None if the thread has given up: whichever came first.
+        self._outcome: dict[str, tuple[str, EventQueue] | None] = {}
+
+    def arrive(self, instance_id: str, events: EventQueue) -> None:
+        """Bring the queue. In the reader thread."""
+        if self._outcome.setdefault(_QUEUE, (instance_id, events)) is None:
+            self._unclaimed.add(instance_id, events)
+
+    def give_up(self) -> None:
+        """Leave the queue to whoever claims it, also one that is yet to come."""
+        arrived = self._outcome.setdefault(_QUEUE, None)
+        if arrived is not None:
+            self._unclaimed.add(*arrived)
+
+    @property
+    def events(self) -> EventQueue:
+        """The queue, once it is there."""
+        arrived = self._outcome[_QUEUE]
+        assert arrived is not None
+        return arrived[1]

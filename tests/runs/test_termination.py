@@ -161,7 +161,7 @@ def assert_terminated(client: PieClient, collector: Collector) -> None:
 
 def test_while_its_own_thread_is_inside_a_send(busy_client, monkeypatch):
     collector = collect_in(monkeypatch, PendingRequest, "mark_as_sent")
-    busy_client.ping()
+    busy_client.launch_instance_from_registry("some-wait").wait(10)
     assert collector.thread is threading.main_thread()
     assert_terminated(busy_client, collector)
 
