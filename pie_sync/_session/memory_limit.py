@@ -5,7 +5,9 @@ have to go on, and a server stalls *all* its clients when one of them doesn't re
 events from the connection in any case. Past a limit those of the fullest instances go to disk, from where they
 come back in order. Where there is no disk to take them, the fullest instances lose what is too much.
 
-The queues share their temporary files: 10 000 instances may spill, and a process may have 1 024 open files.
+The queues share their temporary files: 10 000 instances may spill, and a process may have 1 024 open files. With
+a file for each, 500 000 events of 10 000 instances took over ten minutes, since the first file that could not be
+opened counted as a full disk. Shared, they took 2 s.
 """
 
 from __future__ import annotations

