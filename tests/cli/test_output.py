@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import threading
+from typing import Callable
 
+import pytest
+
+from pie_sync.cli._output import Output
 from pie_sync.testing import LocalServer, ProgramContext
 
 from .conftest import CommandLine, finish
@@ -40,3 +45,28 @@ def test_output_comes_as_it_is_written(pie: CommandLine, waiter: threading.Event
     assert not waiter.is_set()
     process.stdin.write("thanks\n")
     assert finish(process) == (0, "\nthanks\n", "")
+
+
+def test_a_note_that_comes_as_soon_as_an_open_line_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever reads a question may press Ctrl-C before the write of the question has returned."""
+    screen = io.StringIO()
+
+    class Terminal(io.StringIO):
+        seen: Callable[[], None] = staticmethod(lambda: None)
+
+        def isatty(self) -> bool:
+            return True
+
+        def write(self, text: str) -> int:
+            return screen.write(text)
+
+        def flush(self) -> None:
+            self.seen()
+
+    stdout = Terminal()
+    monkeypatch.setattr("sys.stdout", stdout)
+    monkeypatch.setattr("sys.stderr", Terminal())
+    output = Output()
+    stdout.seen = lambda: output.note("[ending]")
+    output.stdout("your name? ")
+    assert screen.getvalue() == "your name? \n[ending]\n"
