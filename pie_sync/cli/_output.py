@@ -68,7 +68,7 @@ class _Stream:
             self._put(f"\n{text}\n" if self._cursor.is_inside_line else f"{text}\n")
 
     def _put(self, text: str) -> None:
-        # Before it is written: whoever sees the text on the terminal may interrupt, and the note about it comes next.
+        # Before it is written: who sees the text on the terminal may interrupt, and the note about it comes next.
         self._cursor.is_inside_line = not text.endswith("\n")
         with writing(self._name):
             self._file.write(text)
