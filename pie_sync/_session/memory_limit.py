@@ -84,7 +84,7 @@ class MemoryLimit:
         """Put events into their queue, and whatever is too much onto the disk.
 
         When the disk is full, the fullest queues keep what they have, but for what the others need room for, and
-        lose what comes after, but for the end: the consumer is told.
+        lose what comes after; the consumer is told. A terminal event does not come through here.
         """
         with self._lock:
             pays = events in self._fullest
@@ -99,13 +99,8 @@ class MemoryLimit:
                 events.fast_path = False  # so that what comes next comes through here as well
 
     def _lose(self, events: EventQueue, items: Sequence[Item]) -> None:
-        end = items[-1:] if items[-1][0].terminal else []
-        count = len(items) - len(end)
-        if count and events.put_loss(count, self._reason()):
+        if events.put_loss(len(items), self._reason()):
             logger.error("events are lost: %s", self._full)
-        if end:
-            events.put_batch(end)
-            events.fast_path = False
 
     def _reason(self) -> str:
         return f"too many are not consumed, and the disk is full ({self._full})"
