@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Callable
 
 from .._protocol import PrefixCache, ProtocolDetector
-from .._protocol.messages import Abort, Answer, BadMessage, BlobChunk, InstanceList, Notice, Refusal
+from .._protocol.messages import Abort, Answer, BadMessage, BlobChunk, InstanceList, Notice, Refusal, too_large
 from .._transport.frames import BINARY
 from ..errors import InstanceEnded, PieConnectionError, ProtocolError
 from ..events import Event
@@ -257,6 +257,9 @@ class Router:
                 except BadMessage as bad:
                     self._hand_over(staging)
                     self._complain(bad)
+                except MemoryError:
+                    self._hand_over(staging)
+                    self._complain(too_large(message if isinstance(message, bytes) else message[1]))
         finally:
             if staging:
                 self._hand_over(staging)
