@@ -9,7 +9,7 @@ ten minutes, with a limit of 16 MiB, and two thirds of its memory were free (``m
 from __future__ import annotations
 
 import sys
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 __all__ = ["give_back_freed_memory"]
@@ -25,7 +25,7 @@ def give_back_freed_memory() -> None:
         malloc_trim(0)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _malloc_trim() -> Any:
     if sys.platform == "linux":
         try:
