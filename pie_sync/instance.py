@@ -47,6 +47,11 @@ class Instance:
     All methods may be called from any thread. Several threads may receive from one instance: each event goes to
     exactly one of them.
 
+    Servers can lose the end of an instance. So while somebody waits for one that has been silent for a second, the
+    client asks now and then whether it still runs, which makes no wait longer. One that the server does not know
+    any more ends with :attr:`Event.ServerError`. (Instance protocol: an attach that is refused tells that. Process
+    protocol: the list does, in which an instance that has ended may stay; then only a ``timeout`` ends the wait.)
+
     When the connection is lost, everything that had arrived is handed out first; then receiving raises
     :exc:`PieConnectionError`. The server keeps the program running, up to Pie 0.2 with its output: connect again
     and call :meth:`PieClient.attach_instance` with its :attr:`id`. (Losing the connection does not end an
