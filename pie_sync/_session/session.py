@@ -461,8 +461,8 @@ class Session:
         """
         if self._websocket is None or not self.is_usable:
             return False
-        # A finalizer in a reader thread may have come into the middle of its work with a socket: of TLS, whose lock
-        # it holds then. If two such threads wanted each other's lock, both would wait for ever.
+        # A finalizer in a reader thread may have come into the middle of its work with TLS, whose lock it holds
+        # then. If two such threads wanted each other's lock, both would wait for ever.
         may_lock = threading.get_ident() not in _reader_threads
         return self._websocket.post(encode_frame(BINARY, message), may_lock=may_lock)
 
