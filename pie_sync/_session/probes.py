@@ -194,9 +194,6 @@ class Probes:
         try:
             if not acquire(self._lock, 0, acquired):
                 return  # another thread is asking
-            due = self._those_attached(due, now)
-            if not due:
-                return
             if self._session.protocol.refuses_attach_without_harm:
                 self._attach(due, now)
             else:
@@ -207,15 +204,9 @@ class Probes:
             if True in acquired:
                 self._lock.release()
 
-    def _those_attached(self, silences: list[Silence], now: float) -> list[Silence]:
-        """Return those that are attached to this connection. The others have ended, or are being restored."""
-        attached = []
-        for silence in silences:
-            if self._session.router.has_queue(silence.instance_id, silence.events):
-                attached.append(silence)
-            else:
-                silence.postpone(now)
-        return attached
+    def _is_attached(self, silence: Silence) -> bool:
+        """Whether an instance is attached to this connection: else it has ended, or is being restored."""
+        return self._session.router.has_queue(silence.instance_id, silence.events)
 
     def _send(self, request: PendingRequest, encode: Callable[[int], bytes]) -> None:
         pending = self._session.router.pending
@@ -234,8 +225,10 @@ class Probes:
         protocol = self._session.protocol
         due.sort(key=lambda silence: silence.due)  # those that have waited longest first
         for silence in due[: int(self._allowed)]:
-            self._allowed -= 1
             silence.postpone(now)
+            if not self._is_attached(silence):
+                continue
+            self._allowed -= 1
             if silence.request is not None and not silence.request.settled:
                 # It was not answered within its pause. Another one may be, if the server has lost this one.
                 self._session.router.pending.remove(silence.request)
@@ -260,7 +253,11 @@ class Probes:
     # --- one list for all of them -----------------------------------------------------------------------
 
     def _ask_for_list(self, due: list[Silence], now: float) -> None:
-        self._waiting.update(dict.fromkeys(due))
+        for silence in due:
+            if self._is_attached(silence):
+                self._waiting[silence] = None
+            else:
+                silence.postpone(now)
         request = self._list
         if request is not None and not request.settled:
             if now < self._list_sent + PACE.give_up:
@@ -269,13 +266,15 @@ class Probes:
         if now < self._next_list:
             return
         silences, self._waiting = [*self._waiting], {}
+        if not silences:
+            return
         for silence in silences:
             silence.postpone(now)
         protocol = self._session.protocol
         request = PendingRequest("probe", (protocol.list_answer,), is_probe=True)
         request.on_settled = partial(self._list_answered, request, silences)
-        self._list, self._list_sent = request, now
         self._send(request, protocol.list)
+        self._list, self._list_sent = request, now
 
     def _list_answered(self, request: PendingRequest, silences: Sequence[Silence]) -> None:
         """In the reader thread."""

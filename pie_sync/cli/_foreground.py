@@ -60,7 +60,7 @@ class Foreground:
         self._blobs = blobs
         self._send_stdin = send_stdin
         self._timeout = timeout
-        self._time_limit = time_limit
+        self._time_limit = check_timeout(time_limit)
         self._output = Output()
         self._instance: Instance | None = None
         self._obtained = threading.Event()
@@ -78,7 +78,7 @@ class Foreground:
                 self._thread.start()
                 if stdin is not None:
                     stdin.start()
-                news = self._wait(deadline_after(check_timeout(self._time_limit)))
+                news = self._wait(deadline_after(self._time_limit))
                 if news == EXPIRED:
                     self._terminate(f"[not ended within {self._time_limit:g} s: ending the instance]")
             except KeyboardInterrupt:
