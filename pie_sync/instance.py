@@ -171,7 +171,7 @@ class Instance:
 
     def _remark(self) -> str:
         """Return what an error should add of an instance that is silent though it is listed; else nothing."""
-        return "" if self._silence is None else self._silence.remark(monotonic())
+        return "" if self._silence is None else self._silence.remark()
 
     def __iter__(self) -> Iterator[tuple[Event, Data]]:
         """Receive every event in order, the terminal one included; then stop. See :meth:`events`."""

@@ -66,7 +66,7 @@ def look_again() -> float:
 
 
 class Silence:
-    """An instance that somebody waits for: for how long it is silent, and what the server says of it.
+    """An instance that somebody waits for: when to ask the server about it, and what the server says of it.
 
     It belongs to whoever waits. The reader thread notes the answers in it. All of that are single assignments.
 
@@ -87,7 +87,6 @@ class Silence:
         "_gone",
         "_listed",
         "_pause",
-        "_since",
         "due",
         "events",
         "instance_id",
@@ -103,7 +102,6 @@ class Silence:
         self._begin(since)
 
     def _begin(self, since: float) -> None:
-        self._since = since
         self._fill = self.events.fill()
         self._pause = PACE.first
         self._listed = False
@@ -148,14 +146,13 @@ class Silence:
             return False
         return now >= self._gone[1] + PACE.confirmation
 
-    def remark(self, now: float) -> str:
+    def remark(self) -> str:
         """Return what an error should add of an instance that is silent though it is listed; else nothing."""
         if not self._listed or self.is_over:
             return ""
         return (
-            f"; the server lists it as running, but it has sent nothing for {now - self._since:.0f} s: it may be"
-            " busy, or the server has lost its end, as Pie 0.3 to 0.5 do now and then (hint: terminate it and"
-            " launch it again, as map does with timeout=… and retries=…)"
+            "; the server lists it as running: it may be busy, or the server has lost its end, as Pie 0.3 to 0.5"
+            " do now and then (hint: terminate it and launch it again, as map does with timeout=… and retries=…)"
         )
 
 
