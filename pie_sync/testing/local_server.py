@@ -52,12 +52,13 @@ class LocalServer:
     protocol, ``pie:NAME/run`` as Pie 0.3 or 0.4, ``pie:inferlet/run`` as Pie 0.5. It has its arguments, the
     instance's id, its standard output and error, ``send``, a return value, and of WASI 0.2 clocks, random numbers
     and sleeping, but no files, no sockets and an empty standard input. If it calls anything else, such as
-    ``receive``, blobs or a model, it ends with an error that says that it takes a real server. While it sleeps, its
-    thread does not notice that it was terminated; its client does not wait for that.
+    ``receive``, blobs or a model, it ends with an error that says that it takes a real server. While it sleeps,
+    its thread does not notice that it was terminated; its client does not wait for that, :meth:`close` does.
 
     As a convenience, which no real server has, this server also runs core modules: WASI preview 1 commands, whose
-    standard input has a line for each message, and which get the arguments as ``argv``. Scripts are refused. As Pie
-    0.3 or 0.4 the server knows no bare names: a function registered as ``"echo"`` is launched as ``"echo@0.1.0"``.
+    standard input has a line for each message, and which get the arguments as ``argv``. Scripts are refused. As
+    Pie 0.3 or 0.4 the server knows no bare names: a function registered as ``"echo"`` is launched as
+    ``"echo@0.1.0"``.
 
     The logger ``pie_sync.testing.requests`` gets a record at level DEBUG for each upgrade request, with its path
     and headers, and for each message, with its type.
@@ -145,8 +146,8 @@ class LocalServer:
     def close(self) -> None:
         """Drop all connections, terminate all instances and wait for their threads. Idempotent.
 
-        Blocks for 3 seconds at most. A Python program that has neither returned nor used its context by then
-        continues in a daemon thread.
+        Blocks for 3 seconds at most. A Python program that has neither returned nor used its context by then, or
+        a component that sleeps, continues in a daemon thread.
         """
         deadline = time.monotonic() + CLOSE_TIMEOUT
         with self._lock:

@@ -194,7 +194,7 @@ class InstanceDialect:
             self._respond(message, True, program_hash)
 
     def _compile(self, wasm: bytes) -> Program:
-        """Compile a program. By name, the server keeps what it can't compile; by hash, it closes the connection."""
+        """Compile a program. By name, the server keeps what it can't compile; by hash, it hangs up."""
         try:
             return self._core.compile(wasm)
         except ValueError as error:

@@ -1,9 +1,9 @@
 """What LocalServer gives to a component: a session, and standard streams. wasmtime gives it clocks and the like.
 
-The streams are not wasmtime's. A custom output of wasmtime's is called from its own threads: there, a client that
-doesn't read would stop the output of all instances, and what a program has written last may be lost (measured: in 84
-of 500 runs of a program that does not flush), and a thread that is still there when the interpreter ends aborts the
-process. Here a program's output is sent in the thread that runs it.
+The streams are not wasmtime's, which calls custom outputs from its own threads. There, a client that does not read
+would stop the output of all instances, the last writes of a program that does not flush can be lost (measured: in
+84 of 500 runs), and a call while the interpreter ends aborts the process. Here the thread that runs the program also
+sends the program's output.
 """
 
 from __future__ import annotations
@@ -112,7 +112,9 @@ class Imports:
                     _define(interface, name, items, own, session)
 
     def _streams(self) -> list[_Item]:
-        return [i for name, items in self._interfaces.items() if name.startswith("wasi:io/streams@") for i in items]
+        return [
+            i for name, items in self._interfaces.items() if name.startswith("wasi:io/streams@") for i in items
+        ]
 
 
 def _define(

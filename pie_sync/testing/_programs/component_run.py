@@ -25,8 +25,8 @@ if not hasattr(Linker, "add_wasip2"):
 #: How many linear memories an instance may have: a component may be linked from several modules.
 MAX_MEMORIES = 16
 
-# Held while callbacks are added or removed: wasmtime keeps Python callbacks in tables for the process, and its older
-# releases change those tables without a lock. Core modules have tables of their own.
+# Held while callbacks are added or removed: wasmtime keeps Python callbacks in tables for the process, and its
+# older releases change those tables without a lock. Core modules have tables of their own.
 _callback_table_lock = threading.Lock()
 
 
@@ -79,9 +79,7 @@ class ComponentRun:
         self._linker.allow_shadowing = True
         self._store = Store(self._engine)
         # A table element takes up to 16 bytes of memory outside of the linear memory.
-        self._store.set_limits(
-            memory_size=memory_limit, memories=MAX_MEMORIES, table_elements=memory_limit // 16
-        )
+        self._store.set_limits(memory_size=memory_limit, memories=MAX_MEMORIES, table_elements=memory_limit // 16)
         self._imports = compiled.imports
 
     def run(self) -> tuple[Event, str]:
