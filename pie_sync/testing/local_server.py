@@ -51,7 +51,7 @@ class LocalServer:
     An uploaded program is a component, as on a real server: it exports ``inferlet:core/run`` on the instance
     protocol, ``pie:NAME/run`` as Pie 0.3 or 0.4, ``pie:inferlet/run`` as Pie 0.5. It has its arguments, the
     instance's id, its standard output and error, ``send``, a return value, and of WASI 0.2 clocks, random numbers
-    and sleeping, but no files, no sockets and an empty standard input. If it calls anything else, such as
+    and sleeping, but no files, no sockets and no standard input. If it calls anything else, such as
     ``receive``, blobs or a model, it ends with an error that says that it takes a real server. While it sleeps,
     its thread does not notice that it was terminated; its client does not wait for that, :meth:`close` does.
 
@@ -76,9 +76,9 @@ class LocalServer:
         variant: for the instance protocol: ``"hash"``, the default, for a server that names programs by their
             hash, ``"name"`` for one that names them by their manifest.
         host: the address to listen on; ``127.0.0.1`` by default.
-        memory_limit: bytes that each linear memory of a WebAssembly instance may have; 64 MiB by default. A program
-            that needs more at its start ends with ``OutOfResources``, and so does a core module that fails when
-            its memory can't grow any more.
+        memory_limit: bytes that each linear memory of a WebAssembly instance may have; 64 MiB by default. A
+            program that needs more at its start ends with ``OutOfResources``, and so does a core module that fails
+            when its memory can't grow any more.
         core_modules: whether core modules run. With False they are refused like any other bytes that can't be
             compiled, as on a real server: use it in tests of what will meet one.
         challenge_message: for the instance protocol: send the challenge in a message of its own type, as some

@@ -2,8 +2,8 @@
 
 The streams are not wasmtime's, which calls custom outputs from its own threads. There, a client that does not read
 would stop the output of all instances, the last writes of a program that does not flush can be lost (measured: in
-84 of 500 runs), and a call while the interpreter ends aborts the process. Here the thread that runs the program also
-sends the program's output.
+84 of 500 runs), and a call while the interpreter ends aborts the process. Here the thread that runs the program
+also sends the program's output.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ class Session:
                 )
             }
 
-        output, reads = "[method]output-stream.", "[method]input-stream."
+        output = "[method]output-stream."
         return {
             "inferlet:core/runtime": {
                 "get-arguments": lambda _store: list(self._instance.arguments),
@@ -174,9 +174,6 @@ class Session:
                 output + "blocking-write-and-flush": self._write,
                 output + "flush": lambda _store, _stream: OK,
                 output + "blocking-flush": lambda _store, _stream: OK,
-                # Nothing means: the stream is closed.
-                reads + "read": lambda _store, _stream, _size: None,
-                reads + "blocking-read": lambda _store, _stream, _size: None,
             },
             "wasi:filesystem/preopens": {"get-directories": lambda _store: []},
         }
