@@ -29,10 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Instance"]
 
-#: The longest message that pie-server 0.5.2 takes. (Measured: it drops a longer one, and from 8 MiB on it ends the
-#: connection.)
-_GATEWAY_MESSAGE_LIMIT = 7 * 1024 * 1024
-
 
 class Instance:
     """A running program. Made by :meth:`PieClient.launch_instance` and its siblings, not by hand.
@@ -208,7 +204,7 @@ class Instance:
 
         Raises:
             InstanceEnded: the terminal event was received already.
-            ValueError: it is longer than the server takes (Pie 0.5: 7 MiB).
+            ValueError: it is longer than the server takes (Pie 0.5: 7 MiB; servers up to 0.4: 64 MiB).
             PieTimeoutError: it could not be sent in time.
             PieConnectionError: the connection is lost.
             AttachError: the instance was launched detached.
@@ -219,13 +215,7 @@ class Instance:
         check_text(message, "message", "bytes go through upload_blob()")
         limit = self._manager.limit(timeout)
         session = self._current_session("send", limit)
-        encoded = session.protocol.signal(self._id, message)
-        if session.endpoint.is_gateway and len(encoded) > _GATEWAY_MESSAGE_LIMIT:
-            raise ValueError(
-                f"a message of {len(encoded)} bytes is too long: Pie 0.5 drops what is longer than 7 MiB without a"
-                " word; send it in parts, or as a blob"
-            )
-        session.send(encoded, deadline=limit.deadline())
+        session.send(session.protocol.signal(self._id, message), deadline=limit.deadline())
 
     def upload_blob(self, blob: PayloadSource, *, progress: Progress = None, timeout: Timeout = DEFAULT) -> None:
         """Send bytes to the program. Blocks until the server has them all.

@@ -66,6 +66,7 @@ class Authentication:
             if answer.kind == "challenge" or not self._is_accepted(answer.text):
                 self._prove(username, private_key, answer.text, limit)
             self._username = username
+            self._session.is_authenticated = True
             self._repeat = lambda other, limit: other.identify(username, private_key, limit)
 
     def by_token(self, token: str, limit: TimeLimit) -> None:
@@ -89,6 +90,7 @@ class Authentication:
             if not answer.ok:
                 raise AuthenticationError(f"the server refuses the token: {_without(token, answer.text)}")
             self._username = "(internal)"
+            self._session.is_authenticated = True
             self._repeat = lambda other, limit: other.by_token(token, limit)
 
     @contextmanager

@@ -78,6 +78,10 @@ class Generation:
         """Encode a request for an answer."""
         return pack({"type": "ping", "corr_id": corr_id})
 
+    def farewell(self, corr_id: int, *, is_authenticated: bool) -> bytes:
+        """Encode a request that has to go right before the close frame; nothing if none has to."""
+        return b""
+
     def query(self, corr_id: int, subject: str, record: str) -> bytes:
         """Encode a named query."""
         return pack({"type": "query", "corr_id": corr_id, "subject": subject, "record": record})

@@ -177,6 +177,14 @@ class ProcessProtocol(Generation):
             }
         )
 
+    def farewell(self, corr_id: int, *, is_authenticated: bool) -> bytes:
+        """Encode a request that makes the server write something after the close frame has come.
+
+        Servers up to 0.4 write their close frame only together with something else, and else keep the socket for
+        ever. Before authentication they answer nothing but its messages.
+        """
+        return self.ping(corr_id) if is_authenticated else self.prove(corr_id, "")
+
     # --- what the server says ---------------------------------------------------------------------------
 
     def decode_text(self, text: str) -> Notice | Refusal | Abort | None:
