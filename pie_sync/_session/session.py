@@ -487,8 +487,8 @@ class Session:
                 "Pie 0.5 drops what is longer than" if is_gateway else "servers up to Pie 0.4 take no more than"
             )
             raise ValueError(
-                f"a message of {len(whole)} bytes is too long: {servers} {limit >> 20} MiB; send it in parts, or as a"
-                " blob"
+                f"a message of {len(whole)} bytes is too long: {servers} {limit >> 20} MiB;"
+                " send it in parts, or as a blob"
             )
         return encode_frame(BINARY, whole) if is_gateway else encode_message(whole)
 

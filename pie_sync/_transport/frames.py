@@ -50,8 +50,8 @@ FIRST_BUFFER_SIZE = 16 * 1024
 #: than such a copy, and the garbage collector has to visit each view, often so with ten thousand instances around.
 SMALL = 1024
 
-#: The most bytes of a message that go into one frame. Servers up to Pie 0.4 take no frame over 16 MiB (0.2 closes the
-#: connection, 0.3 and 0.4 read nothing any more), but fragments of this size.
+#: How many bytes of a long message go into one frame. Some servers take no frame above 16 MiB, but any number of
+#: fragments of this size (measured). In between there is room for control frames.
 FRAGMENT_SIZE = 1024 * 1024
 
 #: Bytes or a view of them. ``Any`` because Python 3.9 has no name for the buffer protocol.

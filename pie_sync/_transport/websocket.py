@@ -108,8 +108,8 @@ class WebSocket:
         # Held by the next sender in line. Without it, an upload that takes the send lock again would starve other
         # threads: measured for up to twenty chunks.
         self._next_lock = threading.Lock()
-        # The rest of a message that was not written before its deadline, frame by frame. It must be sent before any
-        # other message. The first frame may be a rest itself.
+        # The rest of a message that was not written before its deadline, frame by frame; of the first, perhaps only
+        # a part. It must be sent before any other message.
         self._unsent: deque[memoryview] = deque()
         # Pings to be sent. The reading thread must not wait for the send lock, so a sender may send them.
         self._pings: deque[Buffer] = deque()
@@ -145,8 +145,8 @@ class WebSocket:
         """Send messages, all of them or none. Blocks while others send, and while the peer doesn't read.
 
         Args:
-            frames: the frames of the messages, as :func:`encode_frame` returns them, concatenated; or as a list, in
-                which control frames may go in between.
+            frames: the frames of the messages, as :func:`encode_frame` returns them, concatenated; or as a list,
+                and then control frames may come between them.
             deadline: a value of ``time.monotonic``; None is without limit.
             count: how many messages.
             on_begin: called right before the first byte is written: without that, nothing was sent.
