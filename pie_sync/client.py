@@ -98,9 +98,12 @@ class PieClient:
             instances lose their newest events, but not their end: a PieError in their place says how many.
         reconnect: when the connection is lost, connect again, authenticate as before, and attach to the instances
             that it had, so that receiving from them goes on where it was. Requests that were waiting for an
-            answer fail all the same (they may have happened); new ones wait for the connection. Pie 0.5 ends
-            instances with their connection: receiving from them raises an error that says so.
-        reconnect_timeout: for how many seconds to try that, with growing pauses. None is without limit.
+            answer fail all the same (they may have happened); new ones wait for the connection. Only servers up to
+            Pie 0.2 let an instance be attached to again. Pie 0.3 and 0.4 leave it running, but bound to the lost
+            connection, and only :meth:`terminate_instance` ends it; Pie 0.5 ends it. Receiving from such an
+            instance raises a ``PieConnectionError`` that says which of the two it is.
+        reconnect_timeout: for how many seconds to try that, with growing pauses, also while the server believes an
+            instance attached to the old connection. None is without limit (for such an instance: 60 s).
         protocol: which generation of the protocol to speak: ``"instance"`` (Pie up to 0.2), ``"process"`` (Pie
             0.3 to 0.5), or ``"auto"``, the default, which detects it; :attr:`protocol` has the result.
         identity: sent to Pie 0.5 as the header ``x-pie-identity``, in the form ``tenant/name``. Not sent to other
@@ -183,8 +186,10 @@ class PieClient:
     def close(self) -> None:
         """Close the connection. Idempotent. Blocks for 2 seconds at the most, whatever the server does.
 
-        Whatever waits in other threads ends with ``PieConnectionError``. Instances go on running, and another
-        connection can attach to them; except that Pie 0.5 ends those that this connection is attached to.
+        Whatever waits in other threads ends with ``PieConnectionError``. Instances go on running, and on servers
+        up to Pie 0.2 another connection can attach to them. Of the instances that this connection is attached to,
+        Pie 0.3 and 0.4 let nobody attach to any again (:meth:`terminate_instance` ends them), and Pie 0.5 ends
+        them.
         """
         self._manager.close()
 

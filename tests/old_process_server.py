@@ -7,8 +7,9 @@ for ever (seen on 0.3.0 and 0.4.0).
 from __future__ import annotations
 
 import json
+import socket
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Callable
 
 import msgpack
@@ -42,11 +43,22 @@ class OldProcessServer:
         self.closed = 0
         self._answer = answer
         self._lock = threading.Lock()
+        self._sockets: list[socket.socket] = []
+
+    def cut(self) -> None:
+        """Break all connections without a word."""
+        with self._lock:
+            for sock in self._sockets:
+                with suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+            self._sockets.clear()
 
     def serve(self, peer: RawPeer) -> None:
         """Serve one connection."""
         sock, protocol = peer.socket, ServerProtocol(max_size=None)
         is_authenticated = False
+        with self._lock:
+            self._sockets.append(sock)
         while True:
             data = sock.recv(1 << 20)
             if not data:

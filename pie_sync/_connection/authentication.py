@@ -32,6 +32,9 @@ __all__ = ["Authentication"]
 #: The answer to a second authentication; on 0.5, which accepts everybody, to any.
 _ALREADY_AUTHENTICATED = "Already authenticated"
 
+#: How many bytes the signature of an RSA key has at most that Pie 0.3 and 0.4 take: one of 4096 bits.
+_LONGEST_SIGNATURE = 512
+
 
 class Authentication:
     """The authentication of one session. Thread-safe."""
@@ -150,7 +153,8 @@ class Authentication:
                 f"the server wants {username!r} to sign a challenge: pass"
                 " private_key=ParsedPrivateKey.from_file(path)"
             )
-        signature = base64.b64encode(private_key.sign(check_challenge(challenge))).decode()
+        raw_signature = private_key.sign(check_challenge(challenge))
+        signature = base64.b64encode(raw_signature).decode()
         try:
             self._session.call(
                 "authenticate",
@@ -158,8 +162,10 @@ class Authentication:
                 limit,
             )
         except RequestError as error:
+            is_too_long = len(raw_signature) > _LONGEST_SIGNATURE and self._session.protocol.name == "process"
+            hint = " (Pie 0.3 and 0.4 take RSA keys of 2048 to 4096 bits)" if is_too_long else ""
             raise AuthenticationError(
-                f"the server refuses the signature for {username!r}: {printable(error.reason, SHORT)}"
+                f"the server refuses the signature for {username!r}: {printable(error.reason, SHORT)}{hint}"
             ) from None
 
 

@@ -108,8 +108,8 @@ class WebSocket:
         # Held by the next sender in line. Without it, an upload that takes the send lock again would starve other
         # threads: measured for up to twenty chunks.
         self._next_lock = threading.Lock()
-        # The rest of a message that was not written before its deadline, frame by frame; of the first, perhaps only
-        # a part. It must be sent before any other message.
+        # The rest of a message that was not written before its deadline, frame by frame; its first frame may be a
+        # rest as well. It must be sent before any other message.
         self._unsent: deque[memoryview] = deque()
         # Pings to be sent. The reading thread must not wait for the send lock, so a sender may send them.
         self._pings: deque[Buffer] = deque()
