@@ -14,6 +14,7 @@ from ._connection.validation import check_text
 from ._protocol import ProcessProtocol
 from ._session.event_queue import MESSAGE
 from ._session.payloads import open_payload
+from ._session.uploads import Confirmation
 from ._support.time_limits import DEFAULT, Timeout, acquire, check_timeout, deadline_after, time_left
 from .errors import AttachError, InstanceEnded, InstanceFailed, PieTimeoutError, TerminateError
 from .events import CompletedInstance, Event
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
     from .events import Data
 
 __all__ = ["Instance"]
+
+_LOCKED_UP = (
+    "all bytes sent, but not confirmed (servers up to Pie 0.2 lock up in upload_blob: the program has the blob;"
+    " open a new connection, for this one answers nothing more, and terminate the instance over that)"
+)
 
 
 class Instance:
@@ -220,6 +226,10 @@ class Instance:
     def upload_blob(self, blob: PayloadSource, *, progress: Progress = None, timeout: Timeout = DEFAULT) -> None:
         """Send bytes to the program. Blocks until the server has them all.
 
+        **Servers up to Pie 0.2 lock up their side of the connection** (seen on each of them): they give the blob
+        to the program, but never confirm it, and answer nothing more on this connection. That is a
+        ``PieTimeoutError`` which says so. Make a new client then, and terminate the instance over that.
+
         On the process protocol the server confirms nothing, **and drops them unless the program is waiting in
         receive_file at that moment** (protocol: ``transfer_file``). No message before that is proof that it waits
         already: let it answer to the blob, and send again if it doesn't.
@@ -229,7 +239,8 @@ class Instance:
                 read piecewise: twice, the first time for their hash.
             progress: called as ``progress(sent_bytes, total_bytes)`` after each chunk of 256 KiB.
             timeout: seconds for the whole call; None is without limit. Default: the client's ``timeout``, as
-                the longest time *without progress*.
+                the longest time *without progress*. The confirmation after the last byte is never waited for
+                longer than the client's ``timeout``.
 
         Raises:
             UploadError: the server refused it.
@@ -256,6 +267,10 @@ class Instance:
                 limit=limit,
                 progress=progress,
                 confirmed=session.protocol.confirms_blobs,
+                # Nothing else shows the lock-up: the server answers WebSocket pings, and the program goes on.
+                confirmation=Confirmation(
+                    self._manager.limit(DEFAULT, for_upload=True), _LOCKED_UP, locks_up=True
+                ),
             )
 
     def terminate(self, *, timeout: Timeout = DEFAULT) -> None:

@@ -438,7 +438,7 @@ class Session:
             corr_id = pending.add(request)
             self.request(request, encode(corr_id), deadline)
             if not request.wait(deadline):
-                raise limit.expired(name, "no answer from the server")
+                raise limit.expired(name, self._no_answer())
         except BaseException:  # only then: an answered request is not pending any more
             pending.remove(request)
             raise
@@ -446,6 +446,14 @@ class Session:
         if isinstance(answer, Answer) and not answer.ok:
             raise refused(name, answer.text)
         return answer
+
+    def _no_answer(self) -> str:
+        """Return the reason why an answer did not come in time."""
+        reason = "no answer from the server"
+        culprit = self.uploads.locked_up_by
+        if culprit is not None:
+            reason += f" ({culprit} has locked up this connection: open a new one)"
+        return reason
 
     def request(self, request: PendingRequest, message: bytes, deadline: float | None) -> None:
         """Send a pending request of one message; see :meth:`send`."""
