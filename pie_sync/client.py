@@ -218,7 +218,8 @@ class PieClient:
     ) -> None:
         """Authenticate, signing the server's challenge if it sends one. Call this before any other request.
 
-        A second call with the same name does nothing; a connection can't change its user.
+        A second call with the same name does nothing; a connection can't change its user. After a failure call it
+        again: servers up to Pie 0.2 then want a new connection, which is made first (:meth:`connect`).
 
         Args:
             username: the name under which the server knows your public key.
@@ -239,7 +240,7 @@ class PieClient:
                 f"private_key must be a ParsedPrivateKey, not {type(private_key).__name__}:"
                 " load it with ParsedPrivateKey.from_file(path)"
             )
-        connection = self._manager.connected("authenticate")
+        connection = self._manager.unauthenticated("authenticate")
         connection.authentication.identify(username, private_key, self._manager.limit(timeout))
 
     def internal_authenticate(
@@ -266,7 +267,7 @@ class PieClient:
                 f"the token would be readable on its way to {self._server_uri}: use wss://,"
                 " or pass allow_insecure_token=True"
             )
-        self._manager.connected("internal_authenticate").authentication.by_token(
+        self._manager.unauthenticated("internal_authenticate").authentication.by_token(
             token, self._manager.limit(timeout)
         )
 

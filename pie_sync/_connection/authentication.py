@@ -16,7 +16,7 @@ from .._protocol.generation import AUTHENTICATION_DISABLED
 from .._protocol.messages import Answer
 from .._session.pending_request import PendingRequest
 from .._support.time_limits import acquire
-from ..errors import AuthenticationError, RequestError
+from ..errors import AuthenticationError, PieConnectionError, RequestError
 from .validation import check_challenge
 
 if TYPE_CHECKING:
@@ -37,9 +37,15 @@ _LONGEST_SIGNATURE = 512
 
 
 class Authentication:
-    """The authentication of one session. Thread-safe."""
+    """The authentication of one session. Thread-safe.
+
+    Attributes:
+        is_spent: whether an attempt failed behind which servers up to 0.2 end the connection, at once or at the
+            next attempt. So that one needs a new connection.
+    """
 
     def __init__(self, session: Session) -> None:
+        self.is_spent = False
         self._session = session
         # Serialises authentication: a connection has one user.
         self._lock = threading.Lock()
@@ -103,7 +109,13 @@ class Authentication:
         try:
             if not acquire(self._lock, limit.deadline(), acquired):
                 raise limit.expired(name, "another thread has not ended authenticating")
-            yield
+            try:
+                yield
+            except PieConnectionError:
+                raise
+            except BaseException:
+                self.is_spent = self._username is None and self._session.protocol_name != "process"
+                raise
         finally:
             if True in acquired:
                 self._lock.release()
