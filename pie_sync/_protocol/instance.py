@@ -69,6 +69,7 @@ class InstanceProtocol(Generation):
     attach_answer = "instance_attach_result"
     list_answer = "live_instances"
     confirms_blobs = True
+    writes_with_delay = True
     prefixes = _PREFIXES
 
     # --- requests ---------------------------------------------------------------------------------------

@@ -76,6 +76,7 @@ class ProcessProtocol(Generation):
     names = NAMES
     launch_answer = attach_answer = list_answer = "response"
     confirms_blobs = False
+    writes_with_delay = False
     prefixes = _PREFIXES
 
     #: The refusal to terminate, or to attach to, a process that has ended.

@@ -251,11 +251,11 @@ class Session:
         try:
             with self._opening:
                 sock = self.endpoint.connect(on_request_sent=self._start_reader)
-                if len(self.endpoint.candidates) == 1:
-                    self.router.protocol = self.endpoint.candidates[0]
                 self._websocket = WebSocket(
                     sock, counters=self.counters, farewell=self._farewell, **self._websocket_options
                 )
+                if len(self.endpoint.candidates) == 1:
+                    self.router.protocol = self.endpoint.candidates[0]
                 self._change(State.OPEN)
             if self._close_requested:  # in the very last moment
                 self._websocket.abort()
@@ -459,7 +459,11 @@ class Session:
         """Send a pending request of one message; see :meth:`send`."""
         logger.debug("request %d: %s, %d bytes", request.corr_ids[-1], request.name, len(message))
         # Nobody asks whether a request that brings no instance was sent.
-        on_begin = None if request.on_success is None else request.mark_as_sent
+        on_begin = None
+        if request.on_success is not None:
+            on_begin = request.mark_as_sent
+            if self.protocol.writes_with_delay and self._websocket is not None:
+                self._websocket.acknowledges_at_once = True  # from now on it says things unasked
         self._write(self._frames_of(message), 1, deadline, on_begin)
 
     def request_by_any(self, request: PendingRequest, messages: list[bytes], deadline: float | None) -> None:

@@ -81,6 +81,11 @@ class WebSocket:
         counters: where to count what is sent and received.
         farewell: returns a message that goes right before the close frame, in the same write, when this side
             begins the closing handshake; nothing: none. It is called once, in any thread.
+
+    Attributes:
+        acknowledges_at_once: whether to acknowledge each read without TCP's usual delay. For a peer that leaves
+            Nagle's algorithm on: of two writes in a row it holds the second one back until the first one is
+            acknowledged, and that takes 40 ms. Costs 4 us for each read that is waited for.
     """
 
     def __init__(
@@ -93,6 +98,7 @@ class WebSocket:
         ping_timeout: float | None = None,
         farewell: Callable[[], bytes] = bytes,
     ) -> None:
+        self.acknowledges_at_once = False
         self._stream = ByteStream(sock)
         self._frames = FrameReader(max_message_size)
         self._counters = counters or Counters()
@@ -327,6 +333,8 @@ class WebSocket:
             self._waits_for_input = is_drained
             try:
                 if is_drained and not self._has_unsent():
+                    if self.acknowledges_at_once:
+                        self._stream.acknowledge_at_once()
                     spin = _SPIN if self._stream_reads >= _STREAM_READS else 0.0
                     count = self._stream.recv_waiting(buffer, timeout, spin)
                 else:
@@ -391,6 +399,8 @@ class WebSocket:
     def _wait(self, want_write: bool) -> None:
         """Wait for input, at most until the keep-alive has something to do."""
         timeout = self._keep_alive()
+        if self.acknowledges_at_once:
+            self._stream.acknowledge_at_once()
         self._waits_for_input = True
         unsent = self._has_unsent()
         self._waits_for_input = not unsent

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 
@@ -10,6 +11,8 @@ import pytest
 
 from pie_sync import PieClient as Client
 from pie_sync import PieConnectionError, PieConnectTimeoutError
+from pie_sync._transport import byte_stream
+from tests.faults.raw_server import RawPeer, raw_server
 from tests.old_process_server import old_process_server
 from tests.scripted import Peer, connect, scripted_server, wait_for_close
 
@@ -280,3 +283,68 @@ class TestLongMessages:
             instance.send("x" * (6 * 1024 * 1024))
             client.close()
         assert max(sizes) > 6 * 1024 * 1024
+
+
+class TestServersWithNaglesAlgorithm:
+    """Up to 0.2 they hold a second write back until the first is acknowledged, which usually takes 40 ms."""
+
+    TIMES = 10
+
+    def take(self, uri: str, **options) -> float:
+        """Return the seconds that a launch with its end takes, at its best."""
+        with connect(uri, **options) as client:
+            client.authenticate("alice")
+            taken = []
+            for _ in range(self.TIMES):
+                begin = time.monotonic()
+                assert client.launch_instance_from_registry("short").wait(20).message == "done"
+                taken.append(time.monotonic() - begin)
+            # (Linux acknowledges the first few segments of a connection at once.)
+            return sorted(taken)[self.TIMES // 2]
+
+    @pytest.mark.skipif(not hasattr(socket, "TCP_QUICKACK"), reason="the system has no TCP_QUICKACK")
+    def test_a_short_instance_does_not_wait_for_a_delayed_acknowledgement(self):
+        with raw_server(self.serve) as uri:
+            quick = self.take(uri)
+        with raw_server(self.serve) as uri, pytest.MonkeyPatch.context() as patch:
+            patch.setattr(byte_stream, "_QUICK_ACK", None)
+            slow = self.take(uri)
+        assert slow > 0.03, "this server holds nothing back, so the test shows nothing"
+        assert quick < slow / 2
+
+    def serve(self, peer: RawPeer) -> None:
+        peer.authenticate()
+        peer.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
+        for number in range(self.TIMES):
+            instance_id = f"instance-{number}"
+            peer.launch(instance_id)
+            peer.send(type="instance_event", instance_id=instance_id, event=1, message="done")
+        peer.stopped.wait(20)
+
+    @pytest.mark.parametrize("generation", ["0.2", "0.4"])
+    def test_only_where_it_is_needed(self, generation, monkeypatch):
+        """Setting the option costs 4 us for each read."""
+        calls = []
+        monkeypatch.setattr(byte_stream.ByteStream, "acknowledge_at_once", lambda stream: calls.append(stream))
+        if generation == "0.2":
+
+            def script(peer: Peer) -> None:
+                peer.authenticate()
+                peer.respond(peer.receive(), "Pong")
+                peer.launch()
+                peer.event(1, "done")
+                wait_for_close(peer)
+
+            with scripted_server(script) as uri, connect(uri) as client:
+                client.authenticate("alice")
+                client.ping()
+                assert not calls  # nothing is sent in two writes yet
+                client.launch_instance_from_registry("short").wait(20)
+                assert calls
+        else:
+            end = {"type": "process_event", "process_id": "p", "event": "return", "value": "done"}
+            with old_process_server(lambda _: [(True, "p"), end]) as server, connect(server.uri) as client:
+                client.authenticate("alice")
+                client.launch_instance_from_registry("short@1.0.0").wait(20)
+                client.ping()
+                assert not calls
