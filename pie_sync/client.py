@@ -403,6 +403,7 @@ class PieClient:
         program_hash = connection.programs.hash_of(name)
         if program_hash is not None:
             return self.launch_instance(program_hash, args, detached, timeout=timeout)
+        connection.programs.check_name(name, "launch_instance_from_registry", limit)
 
         def encode(corr_id: int, **options: Any) -> bytes:
             return connection.session.protocol.launch_from_registry(corr_id, name, args, bool(detached), **options)

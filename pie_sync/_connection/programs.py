@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from .._protocol import ProcessProtocol
+from .._protocol import InstanceProtocol, ProcessProtocol
 from .._protocol.components import MalformedComponentError, find_run_export, is_component
-from .._protocol.program_names import ProgramName, manifest_of, parse_name
+from .._protocol.program_names import ProgramName, is_content_name, manifest_of, parse_name
 from .._session.payloads import open_payload
 from ..errors import LaunchError, PieConnectionError, RequestError, UploadError
 
@@ -56,28 +56,52 @@ class Programs:
         # The hashes of what was uploaded under names of their own. Also on the connection before this one, if the
         # client has reconnected.
         self._hashes: dict[str, str] = {} if predecessor is None else predecessor._hashes
-        # On the process protocol: under which name a program was found or installed, by its hash.
+        # Under which name a program was found or installed, by its hash.
         self._found: dict[str, ProgramName] = {}
 
     def name_of(self, program_hash: str, method: str, limit: TimeLimit) -> ProgramName:
         """Return the name by which to launch a program, of which the hash is known.
 
         Asks the server if this session has not found the program before. (A launch of what is missing would do as
-        well, but servers up to 0.4 then ask a registry, with the hash in the request.)
+        well, but servers from 0.2.0 to 0.4 then ask a registry over HTTP, with the hash in the address.)
 
         Raises:
             LaunchError: the server doesn't have it.
         """
-        if isinstance(self._session.protocol, ProcessProtocol):
-            name = self._found.get(program_hash) or self._find(program_hash, method, limit)
-            if name is None:
-                raise LaunchError(method, f"program {program_hash} is not installed")
-            return name
+        name = self._found.get(program_hash)
+        if name is None:
+            if isinstance(self._session.protocol, ProcessProtocol):
+                name = self._find(program_hash, method, limit)
+            elif self._may_exist(program_hash, limit, method):
+                name = self._name_on_instance_protocol(program_hash)
+        if name is None:
+            raise LaunchError(method, f"program {program_hash} is not installed")
+        return name
+
+    def _name_on_instance_protocol(self, program_hash: str) -> ProgramName:
         # Servers of the variant by name know it by its own name only.
         for own_name, known in self._hashes.copy().items():  # a copy, since other threads upload
             if known == program_hash:
                 return parse_name(own_name)
-        return self._session.protocol.content_name(program_hash)
+        return InstanceProtocol().content_name(program_hash)
+
+    def _may_exist(self, program_hash: str, limit: TimeLimit, method: str) -> bool:
+        try:
+            return self._exists(program_hash, limit, method)
+        except RequestError:  # it can't tell
+            return True
+
+    def check_name(self, name: str, method: str, limit: TimeLimit) -> None:
+        """Ask the server for a program of which it can be known that no registry has it: one that pie-sync named.
+
+        Raises:
+            LaunchError: the server doesn't have it.
+        """
+        program = parse_name(name)
+        if self._session.endpoint.is_gateway or program.version is None or not is_content_name(program):
+            return
+        if not self._is_installed(program, method, limit):
+            raise LaunchError(method, f"program {name} is not installed")
 
     def hash_of(self, name: str) -> str | None:
         """Return the hash by which to launch a program that this client uploaded with a manifest; None for others.
@@ -100,6 +124,9 @@ class Programs:
         try:
             if not isinstance(self._session.protocol, ProcessProtocol):
                 self._send(payload, None if manifest is None else manifest.text, limit, progress)
+                self._found[payload.hash] = (
+                    self._session.protocol.content_name(payload.hash) if manifest is None else manifest.program
+                )
             elif manifest is None:
                 self._install_unnamed(payload, limit, progress, overwrite=overwrite)
             else:
@@ -206,20 +233,28 @@ class Programs:
         protocol = self._session.protocol
         if isinstance(protocol, ProcessProtocol):
             return self._find(program_hash, "program_exists", limit) is not None
+        return self._exists(program_hash, limit, "program_exists")
+
+    def _exists(self, program_hash: str, limit: TimeLimit, method: str) -> bool:
+        """Ask a server of the instance protocol."""
+        protocol = self._session.protocol
+        assert isinstance(protocol, InstanceProtocol)
         # By hash, then by name: there are servers of both kinds (protocol: "Two variants").
         questions = [
             partial(protocol.program_exists, program_hash=program_hash),
-            partial(protocol.named_program_exists, program=self.name_of(program_hash, "program_exists", limit)),
+            partial(protocol.named_program_exists, program=self._name_on_instance_protocol(program_hash)),
         ]
         refusals = []
         for question in questions:
             try:
-                if self._session.call("program_exists", question, limit).text == "true":
+                if self._session.call(method, question, limit).text == "true":
+                    self._found[program_hash] = self._name_on_instance_protocol(program_hash)
                     return True
             except RequestError as error:
                 refusals.append(error)
         if len(refusals) == len(questions):
             raise refusals[0]
+        self._found.pop(program_hash, None)
         return False
 
     def _find(self, program_hash: str, method: str, limit: TimeLimit) -> ProgramName | None:

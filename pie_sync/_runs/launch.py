@@ -68,6 +68,8 @@ class Launch:
         if program.name is not None:
             # What this client uploaded under a name of its own is known by its hash to some servers.
             self._program_hash = connection.programs.hash_of(program.name)
+            if self._program_hash is None:
+                connection.programs.check_name(program.name, method, limit)
         if self._program_hash is not None:
             self._by_hash = connection.programs.name_of(self._program_hash, method, limit)
         self._args: list[str] | dict[str, Any] = args

@@ -15,7 +15,9 @@ from pie_sync import (
     RequestError,
 )
 from pie_sync.testing import LocalServer
+from tests.old_process_server import old_process_server
 from tests.programs import HELLO, add_programs
+from tests.scripted import Peer, connect, scripted_server, wait_for_close
 
 CHUNK = 256 * 1024
 
@@ -118,3 +120,82 @@ class TestUploads:
         assert not errors
         assert hashes == {program: blake3(program).hexdigest() for program in programs}
         assert all(client.program_exists(value) for value in hashes.values())
+
+
+class TestWhatIsMissingIsNotAskedOfARegistry:
+    """Servers from 0.2.0 to 0.4 ask their registry over HTTP for what they lack: with the hash in the address."""
+
+    @pytest.mark.parametrize("use", ["launch", "detached", "run", "map", "own name", "own name in map"])
+    @pytest.mark.parametrize("generation", ["0.2.0", "0.4"])
+    def test_a_program_that_only_pie_sync_can_have_named(self, generation, use):
+        program_hash = "ab" * 32
+        asked = []
+
+        def script(peer: Peer) -> None:
+            peer.authenticate()
+            while True:
+                request = peer.receive()
+                asked.append(request["type"])
+                assert request["type"] == "query"
+                peer.respond(request, "false")
+
+        def attempt(client: PieClient) -> None:
+            client.authenticate("alice")
+            name = f"pie-sync/{program_hash}@1.0.0" if generation == "0.2.0" else "pie-sync@1.2.3"
+            with pytest.raises(LaunchError, match="is not installed"):
+                if use in ("launch", "detached"):
+                    client.launch_instance(program_hash, detached=use == "detached")
+                elif use == "run":
+                    client.run(program_hash)
+                elif use == "map":
+                    list(client.map(program_hash, [[]]))
+                elif use == "own name":
+                    client.launch_instance_from_registry(name)
+                else:
+                    list(client.map(name, [[]]))
+
+        if generation == "0.2.0":
+            with scripted_server(script) as uri, connect(uri) as client:
+                attempt(client)
+        else:
+            with old_process_server() as server, connect(server.uri) as client:
+                attempt(client)
+            asked += [message["type"] for message in server.requests]
+        assert not [kind for kind in asked if kind.startswith("launch")]
+
+    def test_what_was_found_is_not_asked_for_again(self):
+        asked = []
+
+        def script(peer: Peer) -> None:
+            peer.authenticate()
+            for number in range(4):
+                request = peer.receive()
+                asked.append(request["type"])
+                if request["type"] == "query":
+                    peer.respond(request, "true")
+                else:
+                    peer.send(
+                        type="instance_launch_result",
+                        corr_id=request["corr_id"],
+                        successful=True,
+                        message=f"instance-{number}",
+                    )
+            wait_for_close(peer)
+
+        with scripted_server(script) as uri, connect(uri) as client:
+            client.authenticate("alice")
+            for _ in range(3):
+                client.launch_instance("ab" * 32)
+        assert asked == ["query", "launch_instance", "launch_instance", "launch_instance"]
+
+    def test_a_server_that_can_t_tell_is_asked_to_launch(self):
+        def script(peer: Peer) -> None:
+            peer.authenticate()
+            for _ in range(2):
+                peer.respond(peer.receive(), "who knows", successful=False)
+            peer.launch()
+            wait_for_close(peer)
+
+        with scripted_server(script) as uri, connect(uri) as client:
+            client.authenticate("alice")
+            assert client.launch_instance("ab" * 32).id == "instance-1"
