@@ -291,9 +291,10 @@ class PieClient:
                 path, or a binary file object (sent from its position to its end). Files are read piecewise, twice,
                 the first time for their hash. (For Pie 0.3 and 0.4 a component is held in memory.)
             manifest: the program's manifest, as TOML text or as a path. With it the program can also be launched
-                by its own ``name@version`` (:meth:`launch_instance_from_registry`). On the instance protocol
-                that works from this connection; what else a manifest says means nothing there. For Pie 0.3 and
-                0.4 the name must be the one in the component's export ``pie:NAME/run``.
+                by its own ``name@version`` (:meth:`launch_instance_from_registry`). On servers up to Pie 0.2 that
+                name is ``namespace/name@version``; where programs are named by their hash it works from this
+                client only, and what else a manifest says means nothing. For Pie 0.3 and 0.4 the name must be the
+                one in the component's export ``pie:NAME/run``.
             overwrite: on the process protocol: send it in any case, and replace what has its ``name@version``.
                 Without it other bytes there are an error, and to upload the same ones again costs nothing. (This
                 client launches what it uploaded by that name, also if somebody else replaces it.)
@@ -306,9 +307,9 @@ class PieClient:
             The program's BLAKE3 hash, 64 hexadecimal digits: what :meth:`launch_instance` takes.
 
         Raises:
-            UploadError: the server refused it, or the name is taken, or does not fit the component. A server
-                from 0.4 on keeps what it can't compile: :meth:`program_exists` is true of that, and launches are
-                refused.
+            UploadError: the server refused it, or the name is taken, or does not fit the component. Pie 0.2.0, and
+                a server from 0.4 on, keeps what it can't compile: :meth:`program_exists` is true of that, and
+                launches are refused.
             ValueError: the manifest can't be used.
             PieTimeoutError: it was not done in time.
             PieConnectionError: the connection is lost. A server up to 0.2 does that when it can't compile it.
@@ -400,12 +401,11 @@ class PieClient:
         args = check_args(args)
         limit = self._manager.limit(timeout)
         connection = self._manager.authenticated("launch_instance_from_registry", limit)
-        program_hash = connection.programs.hash_of(name)
-        if program_hash is not None:
-            return self.launch_instance(program_hash, args, detached, timeout=timeout)
-        connection.programs.check_name(name, "launch_instance_from_registry", limit)
+        upload = connection.programs.upload_named(name, "launch_instance_from_registry", limit)
 
         def encode(corr_id: int, **options: Any) -> bytes:
+            if upload is not None:
+                return connection.session.protocol.launch(corr_id, *upload, args, bool(detached), **options)
             return connection.session.protocol.launch_from_registry(corr_id, name, args, bool(detached), **options)
 
         return self._launch(connection, "launch_instance_from_registry", encode, detached, limit)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from functools import partial
+from math import inf
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from .._protocol import InstanceProtocol, ProcessProtocol
@@ -23,6 +25,11 @@ __all__ = ["Programs"]
 
 #: NAME in the run export of components for Pie 0.5, where all have the same and it has a version.
 _NAME_FOR_ALL = "inferlet"
+
+
+#: After how many seconds the server is asked again whether somebody has uploaded a program under a name. To ask at
+#: each launch of a program of the registry would take too long.
+_ASK_AGAIN = 10.0
 
 
 class Programs:
@@ -58,6 +65,8 @@ class Programs:
         self._hashes: dict[str, str] = {} if predecessor is None else predecessor._hashes
         # Under which name a program was found or installed, by its hash.
         self._found: dict[str, ProgramName] = {}
+        # On the instance protocol: until when the server need not be asked again for an upload under a name.
+        self._named: dict[ProgramName, float] = {}
 
     def name_of(self, program_hash: str, method: str, limit: TimeLimit) -> ProgramName:
         """Return the name by which to launch a program, of which the hash is known.
@@ -91,19 +100,29 @@ class Programs:
         except RequestError:  # it can't tell
             return True
 
-    def check_name(self, name: str, method: str, limit: TimeLimit) -> None:
-        """Ask the server for a program of which it can be known that no registry has it: one that pie-sync named.
+    def upload_named(self, name: str, method: str, limit: TimeLimit) -> tuple[str, ProgramName] | None:
+        """Return what launches an upload that has a name of its own: its hash, or "" if unknown, and its name.
+
+        Returns:
+            None for all other names: the server is to find the program.
 
         Raises:
-            LaunchError: the server doesn't have it.
+            LaunchError: pie-sync alone makes such names, so no registry has it, and the server doesn't either.
         """
+        program_hash = self._hash_of(name)
+        if program_hash is not None:
+            return program_hash, self.name_of(program_hash, method, limit)
         program = parse_name(name)
-        if self._session.endpoint.is_gateway or program.version is None or not is_content_name(program):
-            return
-        if not self._is_installed(program, method, limit):
+        if program.version is None:
+            return None
+        is_content_addressed = is_content_name(program) and not self._session.endpoint.is_gateway
+        if is_content_addressed and not self._is_installed(program, method, limit):
             raise LaunchError(method, f"program {name} is not installed")
+        if isinstance(self._session.protocol, ProcessProtocol):
+            return None  # a launch is the same request for all
+        return ("", program) if is_content_addressed or self._is_uploaded(program, method, limit) else None
 
-    def hash_of(self, name: str) -> str | None:
+    def _hash_of(self, name: str) -> str | None:
         """Return the hash by which to launch a program that this client uploaded with a manifest; None for others.
 
         The instance protocol knows it by that name on this session only. On the process protocol somebody else may
@@ -114,6 +133,21 @@ class Programs:
         if isinstance(self._session.protocol, ProcessProtocol):
             return program_hash if list(self._hashes.values()).count(program_hash or "") == 1 else None
         return program_hash
+
+    def _is_uploaded(self, program: ProgramName, method: str, limit: TimeLimit) -> bool:
+        """Ask a server of the instance protocol whether somebody has uploaded a program under its own name.
+
+        Servers of the variant by name launch that like other uploads, and don't find it as a program of the
+        registry. The other variant has no such names, and says so.
+        """
+        until = self._named.get(program)
+        if until is None or until < monotonic():
+            try:
+                is_uploaded = self._is_installed(program, method, limit)
+            except RequestError:  # it can't tell
+                is_uploaded = False
+            self._named[program] = until = inf if is_uploaded else monotonic() + _ASK_AGAIN
+        return until == inf
 
     # --- uploads ------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 from blake3 import blake3
@@ -14,6 +15,7 @@ from pie_sync import (
     PieConnectionError,
     RequestError,
 )
+from pie_sync._connection import programs
 from pie_sync.testing import LocalServer
 from tests.old_process_server import old_process_server
 from tests.programs import HELLO, add_programs
@@ -199,3 +201,62 @@ class TestWhatIsMissingIsNotAskedOfARegistry:
         with scripted_server(script) as uri, connect(uri) as client:
             client.authenticate("alice")
             assert client.launch_instance("ab" * 32).id == "instance-1"
+
+
+class TestANameOfItsOwnOnPie0_2_0:
+    """A program that anybody uploaded with a manifest is launched by that name like other uploads."""
+
+    def test_another_client_launches_it(self):
+        """As the registry's, the server does not find it."""
+        asked = []
+
+        def script(peer: Peer) -> None:
+            peer.authenticate()
+            for number in range(4):
+                request = peer.receive()
+                asked.append(request)
+                if request["type"] == "query":
+                    peer.respond(request, "true" if request["record"] == "raw/same@1.0.0" else "false")
+                    continue
+                instance_id = f"instance-{number}"
+                peer.send(
+                    type="instance_launch_result", corr_id=request["corr_id"], successful=True, message=instance_id
+                )
+                peer.event(1, "done", instance_id)
+            wait_for_close(peer)
+
+        with scripted_server(script) as uri, connect(uri) as client:
+            client.authenticate("alice")
+            assert client.run("raw/same@1.0.0", timeout=20).message == "done"
+            client.launch_instance_from_registry("raw/same@1.0.0").wait(20)
+            client.launch_instance_from_registry("std/text-completion").wait(20)
+        kinds = [request["type"] for request in asked]
+        assert kinds == ["query", "launch_instance", "launch_instance", "launch_instance_from_registry"]
+        assert [request["inferlet"] for request in asked[1:3]] == ["raw/same@1.0.0"] * 2
+
+    def test_what_is_of_the_registry_is_asked_for_now_and_then(self, monkeypatch):
+        """Also by servers that name programs by their hash: they say that there is no such upload."""
+        asked = []
+
+        def script(peer: Peer) -> None:
+            peer.authenticate()
+            for number in range(6):
+                request = peer.receive()
+                asked.append(request["type"])
+                if request["type"] == "query":
+                    peer.respond(request, "false")
+                else:
+                    answer = {"successful": True, "message": f"instance-{number}"}
+                    peer.send(type="instance_launch_result", corr_id=request["corr_id"], **answer)
+            wait_for_close(peer)
+
+        def launch(times: int) -> None:
+            for _ in range(times):
+                client.launch_instance_from_registry("std/text-completion@1.0.0")
+
+        with scripted_server(script) as uri, connect(uri) as client:
+            client.authenticate("alice")
+            launch(3)
+            monkeypatch.setattr(programs, "monotonic", lambda: time.monotonic() + programs._ASK_AGAIN)
+            launch(1)
+        assert asked == ["query", *["launch_instance_from_registry"] * 3, "query", "launch_instance_from_registry"]
