@@ -353,9 +353,11 @@ class PieClient:
             args: the program's arguments, either as a list of strings (``["--max-tokens", "5"]``) or as a
                 mapping (``{"max_tokens": 5}``). What the server's generation wants is made of it, by the rule of
                 Pie's own command line.
-            detached: don't attach this connection to it. The instance protocol keeps its output until somebody
-                attaches; the process protocol does not (what it sends meanwhile is lost, and an instance that
-                ends before the server's list could be read can't be found: ``LaunchError``).
+            detached: don't attach this connection to it. The instance protocol keeps its stdout and stderr (the
+                last 1 MiB of each) and its end until somebody attaches; its messages and blobs are lost. Pie 0.5
+                keeps nothing, and on the process protocol an instance that ends before the server's list could be
+                read can't be found (``LaunchError``). There 64 spaces and tabs follow the JSON of its arguments,
+                by which the list tells it from others: a program that takes its input as text sees them.
             timeout: seconds; None is without limit; default: the client's ``timeout``. If the answer comes too
                 late, the instance runs all the same, attached to this connection: find it with
                 :meth:`list_instances`, and :meth:`attach_instance` takes it over, with all its events.
