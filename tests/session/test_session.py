@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 import time
 
 import msgpack
 import pytest
+import trustme
 
 from pie_sync import PieClient as Client
 from pie_sync import PieConnectionError, PieConnectTimeoutError
 from pie_sync._transport import byte_stream
 from tests.faults.raw_server import RawPeer, raw_server
+from tests.faults.tls_terminator import libssl, tls_terminator
 from tests.old_process_server import old_process_server
 from tests.scripted import Peer, connect, scripted_server, wait_for_close
 
@@ -152,6 +155,19 @@ class TestTheFarewell:
             assert (server.closed, server.leaked) == (10, 0)
             wanted = "ping" if authenticated else "auth_prove"
             assert server.requests[-1]["type"] == wanted
+
+    @pytest.mark.skipif(libssl is None, reason="needs the library of OpenSSL 3")
+    def test_over_tls(self, tmp_path):
+        authority, certificate = trustme.CA(), tmp_path / "server.pem"
+        authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(certificate)
+        context = ssl.create_default_context()
+        authority.configure_trust(context)
+        with old_process_server() as server, tls_terminator(server.uri, certificate, every=1000) as terminator:
+            for _ in range(3):
+                client = connect(terminator.uri, ssl_context=context)
+                client.authenticate("alice")
+                client.close()
+            assert (server.closed, server.leaked) == (3, 0)
 
     def test_a_message_that_is_too_big_does_not_leak_either(self):
         big = {"type": "process_event", "process_id": "p", "event": "stdout", "value": "x" * 5000}
