@@ -16,6 +16,7 @@ from ._protocol import ProcessProtocol
 from ._session.event_queue import MESSAGE
 from ._session.payloads import open_payload
 from ._session.probes import Silence, first_nap
+from ._session.uploads import Confirmation
 from ._support.time_limits import DEFAULT, Timeout, acquire, check_timeout, deadline_after, time_left
 from .errors import AttachError, InstanceEnded, InstanceFailed, PieTimeoutError, TerminateError
 from .events import CompletedInstance, Event
@@ -31,9 +32,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Instance"]
 
-#: The longest message that pie-server 0.5.2 takes. (Measured: it drops a longer one, and from 8 MiB on it ends the
-#: connection.)
-_GATEWAY_MESSAGE_LIMIT = 7 * 1024 * 1024
+_LOCKED_UP = (
+    "all bytes sent, but not confirmed (servers up to Pie 0.2 lock up in upload_blob: the program has the blob;"
+    " open a new connection, for this one answers nothing more, and terminate the instance over that)"
+)
 
 
 class Instance:
@@ -258,7 +260,7 @@ class Instance:
 
         Raises:
             InstanceEnded: the terminal event was received already.
-            ValueError: it is longer than the server takes (Pie 0.5: 7 MiB).
+            ValueError: it is longer than the server takes (Pie 0.5: 7 MiB; servers up to 0.4: 64 MiB).
             PieTimeoutError: it could not be sent in time.
             PieConnectionError: the connection is lost.
             AttachError: the instance was launched detached.
@@ -269,16 +271,14 @@ class Instance:
         check_text(message, "message", "bytes go through upload_blob()")
         limit = self._manager.limit(timeout)
         session = self._current_session("send", limit)
-        encoded = session.protocol.signal(self._id, message)
-        if session.endpoint.is_gateway and len(encoded) > _GATEWAY_MESSAGE_LIMIT:
-            raise ValueError(
-                f"a message of {len(encoded)} bytes is too long: Pie 0.5 drops what is longer than 7 MiB without a"
-                " word; send it in parts, or as a blob"
-            )
-        session.send(encoded, deadline=limit.deadline())
+        session.send(session.protocol.signal(self._id, message), deadline=limit.deadline())
 
     def upload_blob(self, blob: PayloadSource, *, progress: Progress = None, timeout: Timeout = DEFAULT) -> None:
         """Send bytes to the program. Blocks until the server has them all.
+
+        **Servers up to Pie 0.2 lock up their side of the connection** (seen on each of them): they give the blob
+        to the program, but never confirm it, and answer nothing more on this connection. That is a
+        ``PieTimeoutError`` which says so. Make a new client then, and terminate the instance over that.
 
         On the process protocol the server confirms nothing, **and drops them unless the program is waiting in
         receive_file at that moment** (protocol: ``transfer_file``). No message before that is proof that it waits
@@ -289,7 +289,8 @@ class Instance:
                 read piecewise: twice, the first time for their hash.
             progress: called as ``progress(sent_bytes, total_bytes)`` after each chunk of 256 KiB.
             timeout: seconds for the whole call; None is without limit. Default: the client's ``timeout``, as
-                the longest time *without progress*.
+                the longest time *without progress*. The confirmation after the last byte is never waited for
+                longer than the client's ``timeout``.
 
         Raises:
             UploadError: the server refused it.
@@ -316,6 +317,10 @@ class Instance:
                 limit=limit,
                 progress=progress,
                 confirmed=session.protocol.confirms_blobs,
+                # Nothing else shows the lock-up: the server answers WebSocket pings, and the program goes on.
+                confirmation=Confirmation(
+                    self._manager.limit(DEFAULT, for_upload=True), _LOCKED_UP, locks_up=True
+                ),
             )
 
     def terminate(self, *, timeout: Timeout = DEFAULT) -> None:

@@ -79,6 +79,8 @@ class ConnectionManager:
         self._identity = identity
         # Serialises connect().
         self._connect_lock = threading.Lock()
+        # Serialises the replacement of a connection on which to authenticate has failed.
+        self._renew_lock = threading.Lock()
         # Guards connection, _reconnector, _opening and _closings. Never held while anything is waited for.
         self._lock = threading.Lock()
         self._reconnector: Reconnector | None = None
@@ -266,6 +268,25 @@ class ConnectionManager:
                 f"{method}: the client is not connected: call connect(), or use 'with PieClient(...) as client'"
             )
         connection.session.check_process()
+        return connection
+
+    def unauthenticated(self, method: str) -> Connection:
+        """Return a connection on which to authenticate: a new one if an attempt on this one has failed for good.
+
+        Raises:
+            PieConnectionError: there is none, or it was made before a fork, or no new one can be made.
+        """
+        connection = self.connected(method)
+        if connection.authentication.is_spent:
+            with self._renew_lock:
+                connection = self.connected(method)
+                if connection.authentication.is_spent:  # else another thread was quicker
+                    reconnector = self._reconnector
+                    if reconnector is not None:  # the server has hung up already
+                        reconnector.stop()
+                    connection.session.close()
+                    self.connect()
+                    connection = self.connected(method)
         return connection
 
     def authenticated(self, method: str, limit: TimeLimit) -> Connection:

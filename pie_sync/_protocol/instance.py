@@ -72,6 +72,7 @@ class InstanceProtocol(Generation):
     already_attached = "Instance already attached"
     not_found = "Instance not found"
     refuses_attach_without_harm = True
+    writes_with_delay = True
     prefixes = _PREFIXES
 
     # --- requests ---------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from ..instance import Instance
 if TYPE_CHECKING:
     from .._connection.manager import ConnectionManager
     from .._protocol.messages import Answer
+    from .._protocol.program_names import ProgramName
     from .._session.probes import Silence
     from .._support.signal_safe_queue import SignalSafeQueue
     from .._support.time_limits import TimeLimit
@@ -64,13 +65,13 @@ class Launch:
         self._request = PendingRequest(
             method, (session.protocol.launch_answer,), self._make_instance, self._report
         )
-        self._program_hash = program.hash
         self._program_name = program.name
-        if program.name is not None:
-            # What this client uploaded under a name of its own is known by its hash to some servers.
-            self._program_hash = connection.programs.hash_of(program.name)
-        if self._program_hash is not None:
-            self._by_hash = connection.programs.name_of(self._program_hash, method, limit)
+        # What launches an upload: its hash and its name. None if the server is to find the program by its name.
+        self._upload: tuple[str, ProgramName] | None = None
+        if program.hash is not None:
+            self._upload = program.hash, connection.programs.name_of(program.hash, method, limit)
+        elif program.name is not None:
+            self._upload = connection.programs.upload_named(program.name, method, limit)
         self._args: list[str] | dict[str, Any] = args
         self._done = done
         # The instance, once there is one; None once nobody wants it any more. The reader thread brings the one,
@@ -101,8 +102,8 @@ class Launch:
 
     def _encode(self, corr_id: int) -> bytes:
         protocol = self._session.protocol
-        if self._program_hash is not None:
-            return protocol.launch(corr_id, self._program_hash, self._by_hash, self._args, False)
+        if self._upload is not None:
+            return protocol.launch(corr_id, *self._upload, self._args, False)
         assert self._program_name is not None
         return protocol.launch_from_registry(corr_id, self._program_name, self._args, False)
 

@@ -174,9 +174,13 @@ class Foreground:
         if error is None:
             return 0 if self._end is Event.Completed else 1
         if self._instance is not None and isinstance(error, PieConnectionError):
-            raise Failure(
-                str(error), f"the server may have kept it running: `pie-sync attach {self._instance.id}`"
-            ) from error
+            instance_id = self._instance.id
+            if self._client.protocol == "process":
+                # Pie 0.3 and 0.4 let nobody attach to it any more; 0.5 has ended it.
+                hint = f"if the server has kept it running, `pie-sync terminate {instance_id}` ends it"
+            else:
+                hint = f"the server may have kept it running: `pie-sync attach {instance_id}`"
+            raise Failure(str(error), hint) from error
         # The output can't be shown any more, so the instance is not left running.
         self._terminate_quietly()
         raise error

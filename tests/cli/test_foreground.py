@@ -16,6 +16,7 @@ from websockets.exceptions import ConnectionClosed
 
 from pie_sync import PieClient
 from pie_sync.testing import LocalServer, ProgramContext
+from tests.old_process_server import nothing, old_process_server
 from tests.scripted import Peer, scripted_server
 from tests.testing.programs import command
 
@@ -426,3 +427,22 @@ def test_a_server_that_does_not_terminate_the_instance(lonely_pie: CommandLine) 
     assert "\n[can't end the instance the-id: " in stderr
     assert "I would rather not" in stderr
     assert stderr.endswith("\n[the instance the-id has not ended yet]\n")
+
+
+def test_after_a_lost_connection_the_process_protocol_has_no_way_back(lonely_pie: CommandLine) -> None:
+    """Pie 0.3 and 0.4 let nobody attach to it again, and 0.5 has ended it."""
+
+    def answer(message):
+        if message["type"] == "launch_process":
+            waiting = {"type": "process_event", "process_id": "process-1", "event": "stdout", "value": "waiting"}
+            return [(True, "process-1"), waiting]
+        return nothing(message)
+
+    with old_process_server(answer) as server:
+        process = lonely_pie.start("run", "waiter@1.0.0", "--uri", server.uri)
+        assert process.stdout.read(7) == "waiting"
+        server.cut()
+        returncode, _, stderr = finish(process)
+    assert returncode == 1
+    assert "hint: if the server has kept it running, `pie-sync terminate process-1` ends it\n" in stderr
+    assert "attach" not in stderr
