@@ -296,7 +296,7 @@ def wait_for_end(script: Any, *, reconnect: bool = False) -> Any:
     """Launch an instance on a scripted server, and wait for its end."""
     with scripted_server(script) as uri, connect(uri, reconnect=reconnect) as client:
         client.authenticate("alice")
-        instance = client.launch_instance("0" * 64)
+        instance = client.launch_instance_from_registry("x")
         return instance.wait(LONG)
 
 
@@ -383,7 +383,7 @@ class TestCrossing:
 
         with scripted_server(script) as uri, connect(uri) as client:
             client.authenticate("alice")
-            instance = client.launch_instance("0" * 64)
+            instance = client.launch_instance_from_registry("x")
             begin = time.monotonic()
             with pytest.raises(PieTimeoutError):
                 instance.recv(0.1)
@@ -441,8 +441,8 @@ class TestCrossing:
 
         with scripted_server(script) as uri, connect(uri) as client:
             client.authenticate("alice")
-            assert client.launch_instance("0" * 64).wait(LONG).event is Event.ServerError
-            assert client.launch_instance("0" * 64).wait(LONG).message == "another one"
+            assert client.launch_instance_from_registry("x").wait(LONG).event is Event.ServerError
+            assert client.launch_instance_from_registry("x").wait(LONG).message == "another one"
 
 
 @pytest.mark.parametrize("result", ["no JSON", "{}", '[{"id": 1}]', "[" * 100_000])
