@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Callable, TypeVar
 
 from ._dialects.profile import ServerProfile
+from ._network.server_socket import Inconvenience
 from ._network.websocket import Connection, Listener
 from ._programs.python_program import ProgramContext, PythonProgram
 from ._programs.records import InstanceRecord
@@ -94,16 +95,25 @@ class LocalServer:
         memory_limit: int = 64 * 1024 * 1024,
         challenge_message: bool = False,
         early_events: bool = False,
+        blobs_lock_up: bool = False,
+        nagle: bool = False,
     ) -> None:
-        self._profile = ServerProfile.of(
-            protocol, variant=variant, challenge_message=challenge_message, early_events=early_events
+        self._profile = profile = ServerProfile.of(
+            protocol,
+            variant=variant,
+            challenge_message=challenge_message,
+            early_events=early_events,
+            blobs_lock_up=blobs_lock_up,
         )
-        if protocol == "process-0.5" and (users is not None or internal_token is not None):
+        self._nagle = nagle
+        if not profile.authenticates and (users is not None or internal_token is not None):
             raise ValueError("a server of Pie 0.5 authenticates nobody: leave out users and internal_token")
         self._host = host
         self._wanted_port = port
         self._ssl_context = ssl_context
-        self._core = Core(Users(users, internal_token), memory_limit, keeps_output=self._profile.keeps_output)
+        self._core = Core(
+            Users(users, internal_token, profile.largest_rsa), memory_limit, keeps_output=profile.keeps_output
+        )
         self._listener: Listener | None = None
         self._clients: set[Client] = set()
         self._delay = 0.0
@@ -124,8 +134,17 @@ class LocalServer:
             if self._core.closing.is_set():
                 raise RuntimeError("a closed server can't be started again")
             if self._listener is None:
+                profile, inconvenience = self._profile, None
+                if profile.max_frame_size is not None:
+                    inconvenience = Inconvenience(profile.max_frame_size, profile.goes_deaf, profile.leaks)
                 self._listener = Listener(
-                    self._host, self._wanted_port, self._ssl_context, self._serve, self._profile.check_upgrade
+                    self._host,
+                    self._wanted_port,
+                    self._ssl_context,
+                    self._serve,
+                    profile.check_upgrade,
+                    inconvenience=inconvenience,
+                    nagle=self._nagle,
                 )
 
     def close(self) -> None:
@@ -197,6 +216,17 @@ class LocalServer:
         """
         return self._core.records.snapshot()
 
+    @property
+    def leaked_connections(self) -> int:
+        """How many sockets the server has leaked: their clients are gone, but the server never closes them.
+
+        As Pie 0.3 and 0.4 (``protocol="0.3"``, ``"0.4"``) the server leaks a socket when a client sends a close
+        frame and then closes its connection, while nothing was written to the client after the close frame. Else
+        this is 0. :meth:`close` closes leaked sockets.
+        """
+        listener = self._listener
+        return 0 if listener is None else listener.leaked
+
     def program(self, name: str) -> Callable[[Function], Function]:
         """Make a Python function a program of the registry.
 
@@ -235,6 +265,23 @@ class LocalServer:
             clients = list(self._clients)
         for client in clients:
             client.drop()
+
+    def lose(self, *, ends: int = 0, first_outputs: int = 0) -> None:
+        """Lose the ends or the first outputs of the next instances, as real servers sometimes do. Never blocks.
+
+        Every generation of servers starts a program before the server has registered its instance; what the
+        program says until then is lost. An instance that lost its end was still recorded in :attr:`instances`. On
+        the instance protocol the server has forgotten that instance: attaching to it is answered ``Instance not
+        found``. On the process protocol the server goes on listing that instance until a client terminates it.
+
+        A later call replaces the numbers.
+
+        Args:
+            ends: the number of instances whose end is lost: the next ones that are launched.
+            first_outputs: the number of instances whose first output is lost, if the program sends any before its
+                end; on the instance protocol the first message or blob, since text that is printed is not lost.
+        """
+        self._core.lose(ends, first_outputs)
 
     def delay(self, seconds: float) -> None:
         """Delay everything that is sent from now on, over every connection, as a slow server does. Never blocks.

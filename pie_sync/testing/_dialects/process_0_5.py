@@ -12,7 +12,7 @@ from .._programs.instance import Instance, Output
 from .._server.channel import Channel
 from .._server.core import Core
 from .._server.users import INTERNAL_USERNAME
-from .process import REQUESTS, Message, ProcessDialect, encode_output
+from .process import ATTACHED, REQUESTS, TERMINATED, Message, ProcessDialect, encode_output
 from .schema import BadFrameError, Schema, is_str, is_uint32, parse
 
 __all__ = ["Process05Dialect", "check_upgrade", "encode_output_with_turn_done"]
@@ -47,7 +47,7 @@ def check_upgrade(path: str, headers: Mapping[str, str]) -> tuple[int, str] | No
 
 def encode_output_with_turn_done(output: Output) -> Iterator[bytes | str]:
     """Yield the messages for an output, and after a terminal event the end of the turn."""
-    yield from encode_output(output)
+    yield from encode_output(output, names_files=True)
     if output.event.terminal:
         yield TURN_DONE
 
@@ -59,7 +59,6 @@ class Process05Dialect(ProcessDialect):
     """
 
     _username = INTERNAL_USERNAME
-    is_gateway = True
 
     def __init__(self, core: Core, channel: Channel, *, early_events: bool) -> None:
         super().__init__(core, channel, early_events=early_events)
@@ -85,7 +84,12 @@ class Process05Dialect(ProcessDialect):
 
     def _attach(self, message: Message, process: Instance) -> None:
         self._claimed.append(process)
-        super()._attach(message, process)
+        if not process.attach(self._channel, lambda: self._respond(message, True, ATTACHED)):
+            self._respond(message, False, "Cannot attach: already attached")
+
+    def _terminate(self, message: Message, process: Instance) -> None:
+        self._core.terminate(process)
+        self._respond(message, True, TERMINATED)
 
     def _on_auth_identify(self, message: Message) -> None:
         self._respond(message, True, ALREADY_AUTHENTICATED)

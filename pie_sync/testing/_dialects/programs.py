@@ -1,0 +1,26 @@
+"""Stand-ins for uploaded programs that can't run."""
+
+from __future__ import annotations
+
+from ...events import Event
+from .._programs.instance import Instance
+
+__all__ = ["NoRunInterface", "Uncompiled"]
+
+NO_RUN = "No 'run' interface found"
+
+
+class Uncompiled:
+    """A program that the server keeps under its name, but could not compile. It is never launched."""
+
+    def run(self, _instance: Instance) -> tuple[Event, str]:
+        """Must not be called."""
+        raise AssertionError("the dialects refuse to launch it")
+
+
+class NoRunInterface:
+    """A component without the export that the server looks for."""
+
+    def run(self, _instance: Instance) -> tuple[Event, str]:
+        """Fail."""
+        return Event.Exception, NO_RUN
