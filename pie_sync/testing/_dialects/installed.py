@@ -33,7 +33,8 @@ class ProgramRules(NamedTuple):
     installed: str
     """The answer to an upload that succeeded."""
     compiles_uploads: bool
-    """Whether an upload is refused if it can't be compiled. Else its launch is, and once it was launched it stays."""
+    """Whether an upload is compiled at once, and refused if it can't be. Else its first launch compiles it, and
+    from then on nothing replaces it."""
     compares_hashes: bool
     """Whether the bytes of an upload must have the hash that the client declares."""
     answers_every_bad_chunk: bool

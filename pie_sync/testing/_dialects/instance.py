@@ -76,7 +76,8 @@ class InstanceDialect:
         channel: takes the answers, and the output of attached instances.
         variant: ``"hash"`` or ``"name"``: how a launch names its program.
         challenge_message: whether the challenge is sent in a message of its own type.
-        blobs_lock_up: whether a blob for an instance locks up the connection: nothing is answered or sent any more.
+        blobs_lock_up: whether a blob for an instance locks up the connection: nothing is answered any more, and
+            no event is sent.
     """
 
     def __init__(

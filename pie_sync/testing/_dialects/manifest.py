@@ -35,8 +35,8 @@ def program_name(manifest: str) -> ProgramName:
     """Return the full name of a program whose manifest has ``name = "namespace/name"``.
 
     Raises:
-        ValueError: the manifest is not TOML, has no ``name`` and ``version`` in ``[package]``, or the name does not
-            have that form. The text is that of Pie 0.2.0.
+        ValueError: the manifest is not TOML, has no ``name`` and ``version`` in ``[package]``, or the name has not
+            that form. The text is that of Pie 0.2.0.
     """
     failed = "Failed to parse manifest: "
     try:

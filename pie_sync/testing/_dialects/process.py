@@ -19,7 +19,7 @@ from .._server.channel import Channel
 from .._server.core import Core
 from .chunks import BadChunkError, ChunkAssembler, split
 from .encoding import bool_text, normalized_uuid, pack
-from .installed import PROGRAM_RULES, InstalledPrograms, ProgramRules
+from .installed import InstalledPrograms, ProgramRules
 from .schema import Schema, is_bool, is_bytes, is_str, is_uint32
 
 __all__ = ["ATTACHED", "NOT_FOUND", "REQUESTS", "TERMINATED", "Message", "ProcessDialect", "encode_output"]
@@ -89,8 +89,8 @@ class ProcessDialect(ABC):
         core: Core,
         channel: Channel,
         *,
-        rules: ProgramRules = PROGRAM_RULES["0.5"],
-        early_events: bool = False,
+        rules: ProgramRules,
+        early_events: bool,
     ) -> None:
         self._core = core
         self._channel = channel

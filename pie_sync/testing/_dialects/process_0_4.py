@@ -34,8 +34,8 @@ class Process04Dialect(ProcessDialect):
         channel: takes the answers, and the output of attached processes.
         rules: how programs are named and installed.
         early_events: whether the answer to a launch is delayed, so that events come before it.
-        detaches: whether processes are detached when their connection is lost. Real servers leave them bound to the
-            session that is gone: listed, but nobody can attach to them any more.
+        detaches: whether processes are detached when their connection is lost. Real servers leave them bound to
+            the session that is gone: listed, but nobody can attach to them any more.
     """
 
     def __init__(

@@ -12,6 +12,7 @@ from .._programs.instance import Instance, Output
 from .._server.channel import Channel
 from .._server.core import Core
 from .._server.users import INTERNAL_USERNAME
+from .installed import PROGRAM_RULES
 from .process import ATTACHED, REQUESTS, TERMINATED, Message, ProcessDialect, encode_output
 from .schema import BadFrameError, Schema, is_str, is_uint32, parse
 
@@ -61,7 +62,7 @@ class Process05Dialect(ProcessDialect):
     _username = INTERNAL_USERNAME
 
     def __init__(self, core: Core, channel: Channel, *, early_events: bool) -> None:
-        super().__init__(core, channel, early_events=early_events)
+        super().__init__(core, channel, rules=PROGRAM_RULES["0.5"], early_events=early_events)
         # Processes that this connection tried to attach. As with 0.5.2, they end with it even if it was refused.
         self._claimed: list[Instance] = []
 

@@ -1,4 +1,4 @@
-"""What servers up to Pie 0.4 say of a program that they don't have: they ask a registry, which can't be reached."""
+"""What servers up to Pie 0.4 say of a program that they don't have, if their registry can't be reached."""
 
 from __future__ import annotations
 
