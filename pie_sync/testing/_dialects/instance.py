@@ -104,8 +104,7 @@ class InstanceDialect:
         if self._is_locked_up and kind != "upload_blob":
             return
         if self._login.username is None:
-            expected = ("signature",) if self._login.is_challenged else AUTHENTICATION
-            if kind not in expected:
+            if kind not in AUTHENTICATION or (kind == "signature") != self._login.is_challenged:
                 raise CloseConnection
         elif kind in AUTHENTICATION:
             self._respond(decoded, True, "Already authenticated")

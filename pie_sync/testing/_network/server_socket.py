@@ -54,8 +54,7 @@ class ServerSocket:
         self._leaked = False
         # The answer to a close frame, which is written after something else; empty once it is written.
         self._farewell: bytes | None = None
-        # Guards the two above. Not held while anything is written: a write that is under way when the close frame
-        # comes counts as one after it.
+        # Guards the two above.
         self._lock = threading.Lock()
         # Held while something is written, so that a close frame is not put into the middle of another frame.
         self._send_lock = threading.Lock()
@@ -81,13 +80,14 @@ class ServerSocket:
     def sendall(self, data: bytes) -> None:
         """See :meth:`socket.socket.sendall`."""
         with self._send_lock:
-            self._socket.sendall(data)
             with self._lock:
-                farewell = self._farewell
-                if not farewell or self._leaked:
-                    return
-                self._farewell = b""
-            self._socket.sendall(farewell)
+                farewell = None if self._leaked else self._farewell
+                if farewell:
+                    self._farewell = b""
+            if not farewell:
+                self._socket.sendall(data)
+                return
+            self._socket.sendall(data + farewell)
             shut_down(self._socket)
 
     def shutdown(self, how: int) -> None:
