@@ -44,10 +44,29 @@ class LocalServer:
     ignores, and drops what a real server drops. Uploaded WebAssembly really runs (WASI preview 1 command modules,
     sandboxed); programs of the registry are Python functions. All methods are safe to call from any thread.
 
-    Everything is kept in memory. There is no limit for uploads, programs, messages that no program has received,
-    and output of detached instances that the protocol keeps. There is a limit for the records of
-    :attr:`instances`, and for the output that is queued for an attached client: if the client does not read, its
-    programs wait.
+    Everything is kept in memory. There is no limit for uploads, programs, and messages that no program has
+    received. There is a limit for the records of :attr:`instances`, and for the output that is queued for an
+    attached client: if the client does not read, its programs wait.
+
+    Each generation does what real servers of that generation were seen to do:
+
+    - Pie 0.2, both variants: a refused identification or signature ends the connection, and so does a wrong token,
+      after a second. Anybody may attach to and terminate anybody's instance, but lists only their own. Of a
+      detached instance the last 1 MiB of standard output and of standard error is kept, and delivered as one event
+      each; messages and blobs are dropped. A frame of more than 16 MiB, or a message of more than 64 MiB, ends the
+      connection. By hash, bytes that can't be compiled end the connection; by name they are refused and keep the
+      name. By name, 50 instances are listed at most.
+    - Pie 0.3 and 0.4: who is not authenticated is ignored. After a wrong token, which is answered after a second,
+      the right one works. Processes of a lost connection stay bound to it: they are listed and can be terminated,
+      but nobody can attach to them. A close frame is not answered, and its socket leaked, unless something is
+      written after it came (see :attr:`leaked_connections`). After a frame of more than 16 MiB, or a message of
+      more than 64 MiB, the server reads nothing more. The hash of an upload is not compared. Pie 0.3 compiles a
+      program when it is launched for the first time; from then on ``overwrite`` has no effect.
+    - Pie 0.5: the path, the identity and the text frames that ``protocol`` tells of; processes end with the
+      connection that they are attached to.
+
+    What a real server does only sometimes is an option here, or a method: :meth:`lose`, ``blobs_lock_up``,
+    ``nagle`` and ``early_events``.
 
     On the process protocol, upload a core module in place of a component, which a real server of that generation
     expects. The program gets the JSON text of its arguments as its one argument. Components can be uploaded but
@@ -64,19 +83,27 @@ class LocalServer:
         internal_token: the token for internal authentication; None, the default, refuses every token.
         port: the TCP port; 0, the default, takes a free one.
         ssl_context: a server-side context makes this a ``wss://`` server.
-        protocol: ``"instance"``, the default, for a server up to Pie 0.2; ``"process"`` for one of Pie 0.3 or
-            0.4; ``"process-0.5"`` for one of Pie 0.5. The latter has the path ``/v1/ws`` only, requires an
-            identity header but accepts every identity (so it takes neither ``users`` nor ``internal_token``),
-            sends text frames as well as binary ones, and ends the instances of a lost connection.
-        variant: for the instance protocol: ``"hash"``, the default, for a server that names programs by their
-            hash, ``"name"`` for one that names them by their manifest.
+        protocol: the generation of the server: ``"0.2"``, which names programs by their hash; ``"0.2-names"``,
+            which names them by their manifest; ``"0.3"``, ``"0.4"`` or ``"0.5"``. Pie 0.5 has the path ``/v1/ws``
+            only, requires an identity header but accepts every identity (so it takes neither ``users`` nor
+            ``internal_token``), sends text frames as well as binary ones, and ends the instances of a lost
+            connection. ``"instance"``, the default, is ``"0.2"``, and ``"process-0.5"`` is ``"0.5"``.
+            ``"process"`` is ``"0.4"``, but answers every close frame, and detaches the processes of a lost
+            connection.
+        variant: for ``protocol="instance"``: ``"hash"``, the default, or ``"name"`` for ``"0.2-names"``.
         host: the address to listen on; ``127.0.0.1`` by default.
         memory_limit: bytes of linear memory that one WebAssembly instance may have; 64 MiB by default. A program
             that fails when its memory can't grow any more ends with ``OutOfResources``.
         challenge_message: for the instance protocol: send the challenge in a message of its own type, as some
             servers do.
-        early_events: for the process protocol: let the events of an instance's first 50 ms arrive before the
-            answer to its launch, as can happen with a real server.
+        early_events: for ``"0.5"`` and ``"process"``: let the events of an instance's first 50 ms arrive before
+            the answer to its launch, as can happen with a real server of Pie 0.5.
+        blobs_lock_up: for the instance protocol: an ``upload_blob`` to an attached instance locks up the server's
+            side of the connection, as it does on every real server. The program gets the blob, but no request is
+            answered and no event is sent on that connection any more, and its instances stay attached after its
+            end. False by default.
+        nagle: leave out TCP_NODELAY and write each message on its own, as servers up to Pie 0.2 do. If the
+            client's system delays its acknowledgements, a short instance then takes 40 ms. False by default.
 
     Raises:
         ValueError: a key line or an option is invalid, or does not fit the protocol.
@@ -233,7 +260,8 @@ class LocalServer:
         For each instance, the function is called in a thread of its own with a :class:`ProgramContext`. The
         instance completes with the returned str, or with an empty text if it is None; on the process protocol,
         any other value is returned as its JSON text. If the function raises, the instance ends with an
-        ``Exception`` event, whose text is the last line of the traceback.
+        ``Exception`` event, whose text is the last line of the traceback, on the instance protocol after
+        ``Runtime error: ``.
 
         Args:
             name: ``[namespace/]name[@version]``; the defaults are ``std`` and ``latest``. On the process protocol
@@ -257,9 +285,10 @@ class LocalServer:
     def drop_connections(self) -> None:
         """Close all TCP connections without a close frame, as a failing network does.
 
-        When this method returns, the attached instances are detached (with ``"process-0.5"``: ended). On the
-        instance protocol, output that was not sent is kept until a client attaches. Blocks for up to a second for
-        each client that does not read.
+        When this method returns, the attached instances are detached (as Pie 0.5: ended; as ``"0.3"`` or
+        ``"0.4"``: bound to their connection for ever). On the instance protocol, standard output and error that
+        were not sent are kept until a client attaches. Blocks for up to a second for each client that does not
+        read.
         """
         with self._lock:
             clients = list(self._clients)

@@ -147,7 +147,7 @@ def test_a_program_that_is_not_there_stops_it(run_here: RunHere, home: Path) -> 
     write(home / "in.jsonl", *[[]] * 100)
     result = run_here("map", "nobody/knows", "in.jsonl", "--output", "out.jsonl")
     assert result.code == 1
-    assert "Program not found" in result.stderr
+    assert "Failed to download inferlet" in result.stderr
     assert (home / "out.jsonl").read_text() == ""
 
 

@@ -13,6 +13,7 @@ from pie_sync import (
     PieClient,
     PieConnectionError,
     RequestError,
+    UploadError,
 )
 from pie_sync.testing import LocalServer
 from tests.programs import HELLO, add_programs
@@ -64,8 +65,10 @@ class TestProgramsInBothVariants:
         for name in ("talk", "std/talk", "talk@latest"):
             assert client.launch_instance_from_registry(name, ["a", "b"]).wait(10).message == "a b"
 
-    def test_bytes_that_are_no_program(self, client):
-        with pytest.raises(PieConnectionError, match="when it can't compile the program"):
+    def test_bytes_that_are_no_program(self, client, variant):
+        by_hash = PieConnectionError, "when it can't compile the program"
+        error, text = by_hash if variant == "hash" else (UploadError, "Failed to compile WASM")
+        with pytest.raises(error, match=text):
             client.upload_program(b"not WebAssembly")
 
 

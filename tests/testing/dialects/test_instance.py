@@ -255,3 +255,14 @@ def test_what_it_cannot_decode_it_ignores_from_the_unauthenticated_too(connect: 
 def test_once_is_enough(client: RawClient, message: dict[str, str]) -> None:
     assert client.request(**message)["result"] == "Already authenticated"
     client.assert_unanswered()
+
+
+# Lists
+
+
+@pytest.mark.parametrize(("protocol", "listed"), [("0.2", 52), ("0.2-names", 50)])
+def test_by_name_the_50_youngest_are_listed(protocol: str, listed: int) -> None:
+    with LocalServer(protocol=protocol) as server, RawClient(server.uri) as client:
+        server.program("waiting")(lambda ctx: ctx.receive())
+        launched = [client.launch("waiting") for _ in range(52)]
+        assert list(client.statuses()) == launched[-listed:]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from pie_sync.testing import LocalServer
 from tests.testing.conftest import Connect
@@ -29,6 +30,14 @@ SIGNERS: dict[str, tuple[object, Sign]] = {
     "p256": (P256, lambda data: P256.sign(data, ec.ECDSA(hashes.SHA256()))),
     "p384": (P384, lambda data: P384.sign(data, ec.ECDSA(hashes.SHA384()))),
 }
+
+#: A public key alone: nobody signs with it, and to make a real one would take minutes.
+RSA_8192 = (
+    rsa.RSAPublicNumbers(65537, (1 << 8191) | 1)
+    .public_key()
+    .public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+    .decode()
+)
 
 
 def challenge_of(client: RawClient, username: str) -> bytes:
@@ -131,3 +140,13 @@ def test_key_lines_that_cannot_be_used(line: str) -> None:
         return
     with pytest.raises(ValueError, match="alice"):
         LocalServer(users={"alice": [public_line(ED25519), line]})
+
+
+@pytest.mark.parametrize(("protocol", "bits"), [("0.2", 8192), ("0.3", 4096), ("0.4", 4096)])
+def test_the_largest_rsa_key(protocol: str, bits: int) -> None:
+    users = {"alice": RSA_8192}
+    if bits == 8192:
+        LocalServer(users, protocol=protocol)
+    else:
+        with pytest.raises(ValueError, match="RSA of 2048 to 4096 bits"):
+            LocalServer(users, protocol=protocol)
