@@ -53,7 +53,7 @@ def test_an_instance_that_fails_does_not_stop_the_others(
     result = run_here("map", "picky", "in.jsonl", "--output", "out.jsonl")
     assert (result.code, result.stderr) == (1, "[3 done, 1 failed: out.jsonl]\n")
     _, bad, _ = read(home / "out.jsonl")
-    assert (bad["event"], bad["message"], bad["stdout"]) == ("Exception", "ValueError: not this one", "hm\n")
+    assert (bad["event"], bad["message"], bad["stdout"]) == ("Exception", "Runtime error: ValueError: not this one", "hm\n")
     # Whoever asks again gets the same answer.
     again = run_here("map", "picky", "in.jsonl", "--output", "out.jsonl")
     assert again.code == 1
