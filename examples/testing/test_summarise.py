@@ -89,4 +89,4 @@ def test_a_server_that_is_not_there(pie_server, files, capsys):
 
 def test_a_server_without_the_program(files, capsys):
     assert summarise.main(files) == 1
-    assert "summarise@1.2.0" in capsys.readouterr().err
+    assert "summarise/1.2.0" in capsys.readouterr().err

@@ -39,8 +39,8 @@ def serve(
         int, typer.Option("--port", min=0, max=65535, help="The TCP port; 0 takes a free one.")
     ] = DEFAULT_PORT,
     protocol: Annotated[
-        str, typer.Option("--protocol", help="The protocol: instance (Pie up to 0.2), process, or process-0.5.")
-    ] = "instance",
+        str, typer.Option("--protocol", help="The generation of the server: 0.2, 0.2-names, 0.3, 0.4 or 0.5.")
+    ] = "0.2",
     user: Annotated[
         Optional[list[str]],
         typer.Option(

@@ -364,7 +364,9 @@ def refuse(peer: Peer, request: dict[str, Any]) -> None:
 def test_a_launch_that_is_refused_while_lines_wait(pie: CommandLine) -> None:
     done = pie("run", "nobody/knows", "--send-stdin", stdin="a\nb\n")
     assert done.returncode == 1
-    assert done.stderr.splitlines()[0].startswith("error: the server refuses the request: Program not found")
+    assert done.stderr.splitlines()[0].startswith(
+        "error: the server refuses the request: Failed to download inferlet"
+    )
 
 
 def test_a_launch_that_is_refused_after_control_d(lonely_pie: CommandLine) -> None:

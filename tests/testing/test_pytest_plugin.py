@@ -114,7 +114,7 @@ def test_mistakes_are_reported_with_a_hint(pytester: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(
         [
             "pie_server: LocalServer has no option protocl; it has users, *protocol, *",
-            "pie_server: protocol must be one of instance, process, process-0.5, not 'grpc'",
+            "pie_server: protocol must be one of 0.2, 0.2-names, *, process-0.5, not 'grpc'",
             "@pytest.mark.pie_server takes options by their names (protocol=...), not ('process',)",
             "pie_server: a parameter must be a dict of options of LocalServer, not 'process'",
             "pie_client: the server doesn't let 'tester' in (*); make a PieClient(pie_server.uri, ...) *",

@@ -111,9 +111,9 @@ class Records:
                 self._make_room(size)
 
     def finish(self, record: Record, event: Event, message: str) -> None:
-        """Record the terminal event of an instance."""
+        """Record the terminal event of an instance. The first one counts."""
         with self._lock:
-            if record.is_kept:
+            if record.is_kept and record.event is None:
                 size = _size(message)
                 record.event, record.message = event, message
                 record.size += size
