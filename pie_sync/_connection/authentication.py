@@ -100,6 +100,7 @@ class Authentication:
                 raise AuthenticationError(f"the server refuses the token: {_without(token, answer.text)}")
             self._username = "(internal)"
             self._session.is_authenticated = True
+            self._session.probes.trusts_lists = False
             self._repeat = lambda other, limit: other.by_token(token, limit)
 
     @contextmanager
