@@ -119,7 +119,7 @@ def test_the_testing_guide_is_a_test_suite(tmp_path):
     path = tmp_path / "test_guide.py"
     path.write_text("\n\n".join(CODE.findall((DOCS / "guides" / "testing.md").read_text())))
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", tmp_path, path]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stdout + result.stderr
     assert " passed" in result.stdout
 

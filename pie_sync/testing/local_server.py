@@ -93,9 +93,8 @@ class LocalServer:
             which names them by their manifest; ``"0.3"``, ``"0.4"`` or ``"0.5"``. Pie 0.5 has the path ``/v1/ws``
             only, requires an identity header but accepts every identity (so it takes neither ``users`` nor
             ``internal_token``), sends text frames as well as binary ones, and ends the instances of a lost
-            connection. ``"instance"``, the default, is ``"0.2"``, and ``"process-0.5"`` is ``"0.5"``.
-            ``"process"`` is ``"0.4"``, but answers every close frame, and detaches the processes of a lost
-            connection.
+            connection. ``"instance"``, the default, is ``"0.2"``, ``"process"`` is ``"0.4"``, and
+            ``"process-0.5"`` is ``"0.5"``.
         variant: for ``protocol="instance"``: ``"hash"``, the default, or ``"name"`` for ``"0.2-names"``.
         host: the address to listen on; ``127.0.0.1`` by default.
         memory_limit: bytes that each linear memory of a WebAssembly instance may have; 64 MiB by default. A
@@ -105,8 +104,8 @@ class LocalServer:
             compiled, as on a real server: use it in tests of what will meet one.
         challenge_message: for the instance protocol: send the challenge in a message of its own type, as some
             servers do.
-        early_events: for ``"0.5"`` and ``"process"``: let the events of an instance's first 50 ms arrive before
-            the answer to its launch, as can happen with a real server of Pie 0.5.
+        early_events: for ``"0.5"``: let the events of an instance's first 50 ms arrive before the answer to its
+            launch, as can happen with a real server.
         blobs_lock_up: for the instance protocol: an ``upload_blob`` to an attached instance locks up the server's
             side of the connection, as it does on every real server. The program gets the blob, but no request is
             answered and no event is sent on that connection any more, and its instances stay attached after its
@@ -273,8 +272,8 @@ class LocalServer:
         For each instance, the function is called in a thread of its own with a :class:`ProgramContext`. The
         instance completes with the returned str, or with an empty text if it is None; on the process protocol,
         any other value is returned as its JSON text. If the function raises, the instance ends with an
-        ``Exception`` event, whose text is the last line of the traceback, on the instance protocol after
-        ``Runtime error: ``.
+        ``Exception`` event, whose text is the last line of the traceback; on the instance protocol after
+        ``Runtime error:`` and a blank.
 
         Args:
             name: ``[namespace/]name[@version]``; the defaults are ``std`` and ``latest``. On the process protocol

@@ -33,16 +33,10 @@ class Process04Dialect(ProcessDialect):
         core: the state of the server.
         channel: takes the answers, and the output of attached processes.
         rules: how programs are named and installed.
-        early_events: whether the answer to a launch is delayed, so that events come before it.
-        detaches: whether processes are detached when their connection is lost. Real servers leave them bound to
-            the session that is gone: listed, but nobody can attach to them any more.
     """
 
-    def __init__(
-        self, core: Core, channel: Channel, *, rules: ProgramRules, early_events: bool, detaches: bool
-    ) -> None:
-        super().__init__(core, channel, rules=rules, early_events=early_events)
-        self._detaches = detaches
+    def __init__(self, core: Core, channel: Channel, *, rules: ProgramRules) -> None:
+        super().__init__(core, channel, rules=rules, early_events=False)
         self._login = Login(core.users)
 
     def receive(self, message: bytes | str) -> None:
@@ -60,9 +54,7 @@ class Process04Dialect(ProcessDialect):
             self._handle(decoded)
 
     def lost(self, unsent: list[Output]) -> None:
-        """End no process. See ``detaches``."""
-        if self._detaches:
-            self._core.detach(self._channel, unsent)
+        """Leave the processes bound to this connection: listed, but nobody can attach to them any more."""
 
     @property
     def _username(self) -> str:

@@ -85,9 +85,9 @@ class ServerProfile(NamedTuple):
             raise ValueError("challenge_message and blobs_lock_up are for the instance protocol")
         if generation == "0.5":
             return _profile_0_5(early_events=early_events)
-        if early_events and protocol in GENERATIONS:
+        if early_events:
             raise ValueError("early_events is for Pie 0.5: older servers keep the order")
-        return _profile_0_4(generation, early_events=early_events, is_exact=protocol in GENERATIONS)
+        return _profile_0_4(generation)
 
 
 def _instance_profile(variant: str, *, challenge_message: bool, blobs_lock_up: bool) -> ServerProfile:
@@ -107,14 +107,9 @@ def _instance_profile(variant: str, *, challenge_message: bool, blobs_lock_up: b
     )
 
 
-def _profile_0_4(generation: str, *, early_events: bool, is_exact: bool) -> ServerProfile:
+def _profile_0_4(generation: str) -> ServerProfile:
     return ServerProfile(
-        new_dialect=partial(
-            Process04Dialect,
-            rules=PROGRAM_RULES[generation],
-            early_events=early_events,
-            detaches=not is_exact,
-        ),
+        new_dialect=partial(Process04Dialect, rules=PROGRAM_RULES[generation]),
         encode=partial(encode_process_output, names_files=False),
         check_upgrade=_accept_any_upgrade,
         registered_name=installed_name,
@@ -123,7 +118,7 @@ def _profile_0_4(generation: str, *, early_events: bool, is_exact: bool) -> Serv
         largest_rsa=4096,
         max_frame_size=_MAX_FRAME_SIZE,
         goes_deaf=True,
-        leaks=is_exact,
+        leaks=True,
     )
 
 

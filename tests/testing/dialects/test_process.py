@@ -55,6 +55,8 @@ def test_the_answer_to_a_launch_comes_before_the_first_event(server: LocalServer
 
 @pytest.fixture
 def early_server(protocol: str) -> Iterator[LocalServer]:
+    if protocol == "process":
+        pytest.skip("servers before Pie 0.5 keep the order")
     with LocalServer(protocol=protocol, early_events=True) as server:
         yield server
 
