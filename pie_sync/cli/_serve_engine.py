@@ -32,7 +32,7 @@ def serve_engine(model: str | None, host: str, port: int, memory: str | None) ->
                 if not server.running:
                     raise Failure("the server's process has ended", f"its log is {server.log}")
                 time.sleep(NAP)
-        say("[ended]")
+            say("[ended]")
     except KeyboardInterrupt:
         pass  # the regular end of a server
     finally:

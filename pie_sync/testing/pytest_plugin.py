@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["pie_client", "pie_engine", "pie_engine_client", "pie_engine_options", "pie_server"]
 
 MARKER = "pie_server"
-ENGINE = "pie_engine"
 USERNAME = "tester"
 
 _MARKER_HELP = (
@@ -34,16 +33,6 @@ _MARKER_HELP = (
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker, for ``--strict-markers`` and ``--markers``."""
     config.addinivalue_line("markers", _MARKER_HELP)
-
-
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Put the engine's tests into one group of pytest-xdist: ``--dist loadgroup`` gives them to one worker."""
-    if not config.pluginmanager.hasplugin("xdist"):
-        return  # which registers the marker
-    for item in items:
-        if ENGINE in getattr(item, "fixturenames", ()) and item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(ENGINE))
 
 
 @pytest.fixture
@@ -104,7 +93,8 @@ def pie_engine(pie_engine_options: dict[str, Any]) -> Iterator[EngineServer]:
     """The real Pie server with a tiny model (``pie_sync.testing.EngineServer``), one for all tests of the run.
 
     It is started by the first test that uses it and closed after the last. Where it can't run, the tests are
-    skipped, with the reason and what to install.
+    skipped, with the reason and what to install. Each worker of pytest-xdist that runs such a test starts a server
+    of its own, with 1.5 GB of memory; ``--dist loadfile`` gives all tests of a file to one worker.
     """
     from ._engine.errors import EngineUnavailableError  # noqa: PLC0415 - see the top of the module
     from .engine_server import EngineServer  # noqa: PLC0415

@@ -33,7 +33,6 @@ REQUIREMENTS = [
     "pie-client==0.5.3",
     "paramiko",
     "pytest",
-    "pytest-xdist",
     "websocket-client",
 ]
 

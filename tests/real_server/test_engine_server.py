@@ -186,17 +186,3 @@ class TestWhereUsersHaveIt:
             check=False,
         )
         assert "2 passed" in done.stdout, done.stdout + done.stderr
-
-    def test_xdist_gives_the_tests_to_one_worker(self, tmp_path: Path) -> None:
-        source = "def test_{0}(pie_engine, worker_id):\n    print('on', worker_id)\n"
-        (tmp_path / "test_it.py").write_text("".join(source.format(number) for number in range(6)))
-        done = subprocess.run(
-            **in_its_environment(
-                *("-m", "pytest", "-p", "pie_sync.testing.pytest_plugin", "-n", "2", "--dist", "loadgroup", "-rP"),
-                cwd=tmp_path,
-            ),
-            timeout=LIMIT,
-            check=False,
-        )
-        assert "6 passed" in done.stdout, done.stdout + done.stderr
-        assert len({line for line in done.stdout.splitlines() if line.startswith("on gw")}) == 1
