@@ -397,7 +397,8 @@ class PieClient:
                 has a limit of its own, see :meth:`run`. For the rest see :meth:`launch_instance`.
 
         Raises:
-            LaunchError: the server refused, for instance because there is no such program; or it runs no functions.
+            LaunchError: the server refused, for instance because there is no such program, or it runs no
+                functions.
             UploadError: the server refused the program, or it is no WebAssembly.
             TypeError, ValueError: it can't be a program, or ``args`` can't be encoded or don't fit.
             PieTimeoutError: no answer in time.
@@ -620,7 +621,7 @@ class PieClient:
         program: Inferlet[..., R],
         args: Arguments = ...,
         *,
-        input: Input = ...,  # noqa: A002
+        input: Input = ...,
         timeout: float | None = ...,
         check: bool = ...,
         on_event: OnEvent = ...,
@@ -631,7 +632,7 @@ class PieClient:
         program: KnownProgram,
         args: Arguments = ...,
         *,
-        input: Input = ...,  # noqa: A002
+        input: Input = ...,
         timeout: float | None = ...,
         check: bool = ...,
         on_event: OnEvent = ...,
@@ -642,7 +643,7 @@ class PieClient:
         program: Callable[..., Coroutine[Any, Any, R]],
         args: Arguments = ...,
         *,
-        input: Input = ...,  # noqa: A002
+        input: Input = ...,
         timeout: float | None = ...,
         check: bool = ...,
         on_event: OnEvent = ...,
@@ -653,7 +654,7 @@ class PieClient:
         program: Callable[..., R],
         args: Arguments = ...,
         *,
-        input: Input = ...,  # noqa: A002
+        input: Input = ...,
         timeout: float | None = ...,
         check: bool = ...,
         on_event: OnEvent = ...,
@@ -703,7 +704,8 @@ class PieClient:
             InstanceFailed: see ``check``. Its ``completed`` has the result.
             PieTimeoutError: not done in time. Its ``completed`` is a :class:`CompletedInstance` with all that was
                 received up to its end (``Aborted``), or None if there was no instance, or no end.
-            LaunchError: the server refused, for instance because there is no such program; or it runs no functions.
+            LaunchError: the server refused, for instance because there is no such program, or it runs no
+                functions.
             UploadError: the server refused the program or a blob, or the program is no WebAssembly.
             ProtocolError: the server sent a malformed message about this instance.
             TypeError, ValueError: an argument is invalid, does not fit the function, or can't be encoded for this
@@ -813,9 +815,9 @@ class PieClient:
     ) -> Generator[Any, None, None]:
         """Run one instance for each input, many at a time over this one connection; yield their results.
 
-        A function or a file is uploaded at once, if need be; everything else happens in the thread that takes the results, while
-        it waits for one. There is no further thread, and no launch waits for another one's answer. Take results
-        without long pauses: places that become free are filled again when the next one is asked for.
+        A function or a file is uploaded at once, if need be; everything else happens in the thread that takes the
+        results, while it waits for one. There is no further thread, and no launch waits for another one's answer.
+        Take results without long pauses: places that become free are filled again when the next one is asked for.
 
         Only one thread at a time may take results. Any number of ``map`` may run at once on one client.
 

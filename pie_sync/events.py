@@ -254,8 +254,8 @@ class CompletedInstance(Generic[R_co]):
                 value = json.loads(self.message)
             except (ValueError, RecursionError) as error:
                 raise ValueError(
-                    f"the result is not JSON: {_shown(self.message)}: .message has it as text, and so has .value of"
-                    " a function that is annotated -> str"
+                    f"the result is not JSON: {_shown(self.message)}; .message has it as text, and if the function"
+                    " is annotated -> str, so has .value"
                 ) from error
         result: R_co = value
         return result

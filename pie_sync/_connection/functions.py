@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["INSTALL_TIMEOUT", "Functions"]
 
-#: How many seconds the upload of a function may take at least: a fresh server needs 25 s for its first Python program
-#: on two processors (measured).
+#: How many seconds the upload of a function may take at least. A fresh server needs 25 s for its first Python
+#: program, on two processors (measured).
 INSTALL_TIMEOUT = 180.0
 
 #: What Pie 0.5.2 says without pie-language-python.
@@ -33,9 +33,9 @@ logger = logging.getLogger("pie_sync.protocol")
 class Functions:
     """Uploads functions, and knows which ones the server has. Thread-safe.
 
-    A function whose version was made from its contents needs no content-addressed twin (see :class:`Programs`): one
-    question by its name tells whether the server has it. Of a function with a version of its user's, the question is
-    for the twin.
+    A function whose version was made from its contents needs no content-addressed twin (see :class:`Programs`):
+    one question by its name tells whether the server has it. If the user gave the version, the question is for the
+    twin.
     """
 
     def __init__(self, session: Session, programs: Programs) -> None:
@@ -87,6 +87,11 @@ class Functions:
             function.program,
         )
         manifest = Manifest(function.manifest)
+        if not function.is_content_addressed and self._programs.is_installed(function.program, method, limit):
+            raise UploadError(
+                method,
+                f"{function.program} is something else on this server: give the function another version, or none",
+            )
         try:
             with open_payload(_encoded(function)) as payload:
                 if function.is_content_addressed:
@@ -112,7 +117,7 @@ class Functions:
             is_process = isinstance(self._session.protocol, ProcessProtocol)
             raise LaunchError(
                 method,
-                f"this is a server of Pie {'0.3 or 0.4' if is_process else 'up to 0.2'}, which runs WebAssembly only;"
+                f"this server is a Pie {'0.3 or 0.4' if is_process else 'up to 0.2'} and runs WebAssembly only;"
                 " Python functions run on Pie 0.5 (on PyPI: pie-server with pie-language-python)",
             )
 

@@ -1,4 +1,4 @@
-"""What a user may give for a function: an inferlet of this or of the official client, a function, or a Python file."""
+"""What a user may give for a function: an inferlet, also of the official client, a function, or a Python file."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class FunctionProgram(NamedTuple):
         program: the name and the version to install it under.
         source: its Python source.
         manifest: its manifest, perhaps with another version.
-        is_content_addressed: whether the version was made from the source and the manifest, so that nothing else can
-            have it.
+        is_content_addressed: whether the version was made from the source and the manifest, so that nothing else
+            has it.
         signature: its parameters; None if they are not known.
     """
 

@@ -85,7 +85,9 @@ class Inferlet(Generic[P, R_co]):
         return self._manifest(self.version)
 
     def args(self, *args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
-        """Return the arguments of a call as a launch takes them, for a type checker to see them::
+        """Return the arguments of a call in the form that a launch takes.
+
+        A type checker sees here whether they fit::
 
             client.run(complete, complete.args("Hello", max_tokens=8), timeout=60)
 

@@ -60,8 +60,8 @@ def _inferlet(definition: Definition) -> Inferlet[..., Any]:
                 options[keyword.arg or "**"] = ast.literal_eval(keyword.value)
             except ValueError:
                 raise ValueError(
-                    f"{definition.node.name}(): {keyword.arg} must be a literal in @inferlet(...), since the file is"
-                    " not run"
+                    f"{definition.node.name}(): {keyword.arg} must be a literal in @inferlet(...),"
+                    " since the file is not run"
                 ) from None
         if decorator.args or set(options) - set(_OPTIONS):
             raise ValueError(f"@{ast.unparse(decorator)}: the options are {', '.join(_OPTIONS)}")

@@ -164,7 +164,7 @@ class Launch:
         """The instance, once the server has told of it, until :meth:`drop`."""
         return self._outcome.get(_INSTANCE)
 
-    def completed(self, args: Arguments) -> CompletedInstance[Any]:
+    def completed(self, args: Arguments = ()) -> CompletedInstance[Any]:
         """Return what the instance has sent, once it has ended.
 
         Args:
