@@ -51,7 +51,7 @@ _HINTS: tuple[tuple[type[BaseException], str], ...] = (
     (PieTimeoutError, "--timeout SECONDS waits longer"),
     (
         LaunchError,
-        "a program is a name such as std/text-completion@1.0.0, a hash, a .wasm file, or script.py:function",
+        "a program is a name (std/text-completion@1.0.0), a hash, a .wasm file, or script.py:function",
     ),
     (UploadError, "is it a program for this server's generation? see `pie-sync upload --help`"),
     (AttachError, "`pie-sync list` shows the instances, and which of them are detached"),
