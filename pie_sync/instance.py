@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from itertools import chain
-from typing import TYPE_CHECKING, Callable
+from typing import TYPE_CHECKING, Any, Callable, Generic
 
 from ._connection.instances import terminate
 from ._connection.validation import check_text
@@ -16,9 +16,11 @@ from ._session.event_queue import MESSAGE
 from ._session.payloads import open_payload
 from ._support.time_limits import DEFAULT, Timeout, acquire, check_timeout, deadline_after, time_left
 from .errors import AttachError, InstanceEnded, InstanceFailed, PieTimeoutError, TerminateError
-from .events import CompletedInstance, Event
+from .events import CompletedInstance, Event, LaunchRecord, R_co
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ._connection.manager import ConnectionManager
     from ._session.event_queue import Entry, EventQueue
     from ._session.payloads import PayloadSource
@@ -34,7 +36,7 @@ __all__ = ["Instance"]
 _GATEWAY_MESSAGE_LIMIT = 7 * 1024 * 1024
 
 
-class Instance:
+class Instance(Generic[R_co]):
     """A running program. Made by :meth:`PieClient.launch_instance` and its siblings, not by hand.
 
     Iterate over it to get everything that it sends, up to its end::
@@ -55,12 +57,18 @@ class Instance:
     _events: EventQueue | None = None
 
     def __init__(
-        self, manager: ConnectionManager, session: Session, instance_id: str, events: EventQueue | None
+        self,
+        manager: ConnectionManager,
+        session: Session,
+        instance_id: str,
+        events: EventQueue | None,
+        launch: LaunchRecord | None = None,
     ) -> None:
         self._manager = manager
         self._session = session
         self._id = instance_id
         self._events = events
+        self._launch = launch
         # What recv() calls for each event, looked up once. A detached instance finds nothing there.
         self._take: Callable[[], Entry] = (deque() if events is None else events.queue).popleft
         # What wait() has received so far: kept when it times out, so that the next wait() goes on from there.
@@ -98,7 +106,7 @@ class Instance:
             timeout: for how many seconds at the most. None, the default, waits without limit; 0 polls.
 
         Returns:
-            The kind of event and its data: bytes for :attr:`Event.Blob`, else text.
+            The kind of event and its data: a :class:`Blob` for :attr:`Event.Blob`, else text.
 
         Raises:
             PieTimeoutError: nothing came in time.
@@ -156,7 +164,7 @@ class Instance:
                     return
             yield item
 
-    def wait(self, timeout: float | None = None, *, check: bool = False) -> CompletedInstance:
+    def wait(self, timeout: float | None = None, *, check: bool = False) -> CompletedInstance[R_co]:
         """Receive everything up to the end. Blocks until the instance has ended.
 
         After a time-out nothing is lost: call it again. Called after the end, it returns the same result. Events
@@ -185,7 +193,8 @@ class Instance:
                 self._collected.append(self._recv_slowly(events, time_left(deadline)))
         except InstanceEnded:
             assert events.terminal is not None
-            completed = CompletedInstance.from_events(chain(self._collected or (), [events.terminal]))
+            received = chain(self._collected or (), [events.terminal])
+            completed = CompletedInstance.from_events(received, self._id, self._launch, events.ended)
         except PieTimeoutError:
             raise PieTimeoutError(f"instance {self._id}: not ended within {timeout} s") from None
         finally:
@@ -308,7 +317,12 @@ class Instance:
         assert self._events is not None
         self._events.call_at_end(callback)
 
-    def _drain(self) -> CompletedInstance:
+    def _completed(self, received: Iterable[tuple[Event, Data]], launch: LaunchRecord) -> CompletedInstance[Any]:
+        """Return the result of the instance, of all that was received from it."""
+        assert self._events is not None
+        return CompletedInstance.from_events(received, self._id, launch, self._events.ended)
+
+    def _drain(self, launch: LaunchRecord) -> CompletedInstance[Any]:
         """Return everything that the instance sent. Only when its end has arrived; raises what recv() raises."""
         assert self._events is not None
         items = []
@@ -316,7 +330,7 @@ class Instance:
             while True:
                 items.append(self._events.get(block=False))
         except InstanceEnded:
-            return CompletedInstance.from_events(items)
+            return self._completed(items, launch)
 
     # ------------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from .._connection.validation import check_count, check_text, check_uri
-from .._runs.program_reference import ProgramReference, is_program_file
+from .._runs.program_reference import GivenProgram
 from ._executors import ExecutorProvider, ExecutorSource
 from ._shards import BatchResults, ShardScheduler
 from ._worker import BatchOptions, connect
@@ -93,6 +93,7 @@ def run_batch(
             row.
         OSError: a file can't be read.
     """
+    given = GivenProgram(program)
     checked_options = _check_client_options(client_options)
     options = BatchOptions(
         batch=str(uuid.uuid4()),
@@ -100,7 +101,7 @@ def run_batch(
         username=getpass.getuser() if username is None else check_text(username, "username"),
         key=_check_key(key),
         client_options=checked_options,
-        program=os.fspath(program) if isinstance(program, os.PathLike) else program,
+        program=given.reference,
         concurrency=check_count(concurrency, "concurrency", least=1),
         retries=check_count(retries, "retries", least=0),
         return_exceptions=bool(return_exceptions),
@@ -109,11 +110,9 @@ def run_batch(
     check_count(max_shards, "max_shards", least=1)
     provider = ExecutorProvider(executor)
     iterator = iter(inputs)
-    if is_program_file(program):
+    if given.is_sent:
         with connect(options) as client:
-            program_hash = ProgramReference.find(client._manager, program).hash
-        assert program_hash is not None
-        options = options.with_program(program_hash)
+            options = options.with_program(given.find(client._manager, "run_batch"))
     return BatchResults(ShardScheduler(options, iterator, provider, shard_size, max_shards))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 
 import pytest
@@ -13,6 +14,7 @@ from pie_sync import (
     PieClient,
     PieConnectionError,
     RequestError,
+    UploadError,
 )
 from pie_sync.testing import LocalServer
 from tests.programs import HELLO, add_programs
@@ -65,8 +67,12 @@ class TestProgramsInBothVariants:
             assert client.launch_instance_from_registry(name, ["a", "b"]).wait(10).message == "a b"
 
     def test_bytes_that_are_no_program(self, client):
+        for junk in (b"not WebAssembly", b"", b"\0as", b"(module)", io.BytesIO(b"junk")):
+            with pytest.raises(UploadError, match="nothing was sent"):
+                client.upload_program(junk)
+        assert client.ping() > 0
         with pytest.raises(PieConnectionError, match="when it can't compile the program"):
-            client.upload_program(b"not WebAssembly")
+            client.upload_program(b"\0asm")
 
 
 class TestUploads:
