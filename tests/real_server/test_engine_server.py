@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import signal
 import socket
 import subprocess
 import sys
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -37,19 +35,8 @@ def server(**options: Any) -> EngineServer:
     return EngineServer(python=harness.environment(), cache_folder=harness.cache_folder(), **options)
 
 
-def complete(http_uri: str, prompt: str, max_tokens: int) -> dict[str, Any]:
-    """Ask the engine's own OpenAI route."""
-    body = {"model": "default", "prompt": prompt, "max_tokens": max_tokens, "temperature": 0}
-    request = urllib.request.Request(
-        f"{http_uri}/v1/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(request, timeout=LIMIT) as answer:
-        content: dict[str, Any] = json.load(answer)
-    return content
-
-
 def test_each_generated_token_is_a_text(real_server: harness.RealServer) -> None:
-    answer = complete(real_server.http_uri, "Hello", 4)
+    answer = real_server.complete("Hello", 4)
     assert answer["usage"]["completion_tokens"] == 4
     words = answer["choices"][0]["text"].split()
     assert len(words) == 4
