@@ -1,7 +1,7 @@
 """Generate text with a function that runs next to the model, and print each token as it comes.
 
-``generate_text.py [PROMPT]`` starts the real Pie server with a tiny model (``pip install 'pie-sync[engine]'``), whose
-words mean nothing. With the address of a server in the environment variable PIE_URI it uses that one.
+``generate_text.py [PROMPT]`` starts the real Pie server with a tiny model (``pip install 'pie-sync[engine]'``),
+whose words mean nothing. With the address of a server in the environment variable PIE_URI it uses that one.
 """
 
 import os

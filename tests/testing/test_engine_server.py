@@ -12,11 +12,9 @@ import pytest
 from pie_sync.testing import EngineError, EngineServer, EngineUnavailableError
 from pie_sync.testing._engine import requirements
 
-from .engine.conftest import python  # noqa: F401 - a fixture
-
 
 @pytest.fixture
-def make(python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: F811
+def make(python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Make a server of the fake, with an engine that needs no driver."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("PIE_HOME", raising=False)

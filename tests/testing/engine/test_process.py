@@ -11,8 +11,6 @@ from pie_sync.testing import EngineError, EngineUnavailableError
 from pie_sync.testing._engine import process as process_module
 from pie_sync.testing._engine.process import EngineProcess
 
-from .conftest import interpreter
-
 LIMIT = 60.0  # seconds, for what takes less than one
 
 
@@ -58,7 +56,7 @@ def test_from_start_to_end(start: Any, tmp_path: Path, models: Path) -> None:
         process.end()
         assert not process.is_running()
     printed = (tmp_path / "log").read_text().splitlines()
-    assert sorted(printed) == sorted([f"on stdout: {process.home}", "on stderr", "shut down"])
+    assert sorted(printed) == sorted([f"on stdout: {process.home}", f"on stderr pid: {process.pid}", "shut down"])
     assert left(tmp_path) == []
     assert models.is_dir()
 
@@ -71,7 +69,7 @@ def test_the_reason_and_the_log_are_in_the_error(start: Any, tmp_path: Path, mod
     first, second, *lines = str(caught.value).splitlines()
     assert first == f"the engine did not start: no device\x1b here: {models}"
     assert second == f"the last lines of {tmp_path}/log:"
-    assert "on stderr" in lines
+    assert f"on stderr pid: {process.pid}" in lines
     assert left(tmp_path) == []
 
 
@@ -180,7 +178,3 @@ def test_the_environment(start: Any, tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(EngineError, match="did not start: ours 1"):
         process.wait_until_ready(LIMIT)
     process.end()
-
-
-def test_the_wrapper_of_these_tests_runs_this_python(tmp_path: Path) -> None:
-    assert os.access(interpreter(tmp_path / "wrapper", tmp_path), os.X_OK)

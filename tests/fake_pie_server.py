@@ -1,12 +1,10 @@
-"""A Python with a fake pie-server, so that the child process is tested where the real one can't run."""
+"""A Python with a fake pie-server, so that EngineServer is tested where the real one can't run."""
 
 from __future__ import annotations
 
 import os
 import sys
 from pathlib import Path
-
-import pytest
 
 #: What it does depends on the port that it is told to listen on.
 FAKE_SERVER = """
@@ -19,7 +17,7 @@ class Server:
     async def __aenter__(self):
         port = self.config.server.port
         print("on stdout:", os.environ["PIE_HOME"])
-        print("on stderr", file=sys.stderr)
+        print("on stderr", "pid:", os.getpid(), file=sys.stderr, flush=True)
         if port == 1:
             raise RuntimeError("no device\\x1b here: " + os.environ["PIE_HOME"] + "/models")
         if port == 2:
@@ -46,10 +44,9 @@ Config = EngineConfig = ModelConfig = ServerConfig = Settings
 """
 
 
-@pytest.fixture
-def python(tmp_path: Path) -> Path:
-    """An interpreter of an environment that has pie-server, as it seems."""
-    packages = tmp_path / "packages"
+def make_python(folder: Path) -> Path:
+    """Make an interpreter of an environment that has pie-server, as it seems; its packages are in ``packages``."""
+    packages = folder / "packages"
     for name, content in (
         ("pie/__init__.py", ""),
         ("pie/config.py", FAKE_CONFIG),
@@ -59,11 +56,7 @@ def python(tmp_path: Path) -> Path:
         path = packages / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
-    return interpreter(tmp_path / "python", packages)
-
-
-def interpreter(path: Path, packages: Path) -> Path:
-    """Write a command that runs this interpreter with further packages."""
-    path.write_text(f'#!/bin/sh\nPYTHONPATH={packages} exec {sys.executable} "$@"\n')
-    os.chmod(path, 0o755)
-    return path
+    python = folder / "python"
+    python.write_text(f'#!/bin/sh\nPYTHONPATH={packages} exec {sys.executable} "$@"\n')
+    os.chmod(python, 0o755)
+    return python
