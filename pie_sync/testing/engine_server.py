@@ -60,7 +60,7 @@ class EngineServer:
         memory: how much memory ``wgpu`` may reserve for the model and its caches, such as ``"8GiB"``; by default
             ``"4GiB"``. The tiny model needs at least ``"3GiB"``, of which it uses a part.
         options: further options of the engine, such as ``{"max_total_pages": 1024}``, which take precedence. With
-            the tiny model one step has up to 8 instances and 256 tokens, and the KV cache has 512 pages.
+            the tiny model one step has up to 4 instances and 256 tokens, and the KV cache has 512 pages.
         cache_folder: where the tiny model, compiled programs and logs are kept. None, the default, is the system's
             place: ``$XDG_CACHE_HOME/pie-sync`` or ``~/.cache/pie-sync``, ``~/Library/Caches/pie-sync`` on macOS,
             ``%LOCALAPPDATA%\pie-sync\Cache`` on Windows.

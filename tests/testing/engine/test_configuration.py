@@ -85,7 +85,7 @@ class TestConfiguration:
         assert engine["device"] == ["wgpu:0"]
         assert engine["options"] == {
             "device_memory": "4GiB",
-            "max_forward_requests": 8,
+            "max_forward_requests": 4,
             "max_forward_tokens": 256,
             "max_total_pages": 512,
         }
