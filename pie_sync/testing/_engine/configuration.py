@@ -21,8 +21,8 @@ ENGINES = {"cuda": "cuda_native", "metal": "metal", "vulkan": "vulkan", "wgpu": 
 #: What wgpu takes unless told otherwise. With 2 GiB it refuses the tiny model.
 _WGPU_MEMORY = "4GiB"
 
-#: With its own numbers, wgpu would reserve more for the tiny model than one allocation may have. On a CPU, a step of
-#: four instances takes a second or two; one of seven was not done after three minutes, on a busy machine.
+#: With its own numbers, wgpu would reserve more for the tiny model than one allocation may have. On a CPU, a step
+#: of four instances takes a second or two; one of seven was not done after three minutes, on a busy machine.
 _TINY_OPTIONS = {"max_forward_tokens": 256, "max_forward_requests": 4, "max_total_pages": 512}
 
 _MEMORY = re.compile(r"[0-9]+(KiB|MiB|GiB)")
