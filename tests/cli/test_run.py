@@ -110,7 +110,7 @@ def test_bytes_that_are_no_program(pie: CommandLine, home: Path) -> None:
     (home / "letter.wasm").write_text("Dear sir")
     done = pie("run", "letter.wasm")
     assert done.returncode == 1
-    assert "compile" in done.stderr.splitlines()[0]
+    assert "letter.wasm is no WebAssembly" in done.stderr.splitlines()[0]
 
 
 def test_upload_with_a_manifest(pie: CommandLine, hello: Path, home: Path) -> None:
