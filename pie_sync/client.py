@@ -405,12 +405,12 @@ class PieClient:
             PieConnectionError: the connection is lost.
             OSError: a file can't be read.
         """
-        given = GivenProgram(program)
-        checked = given.check_args(args)
+        given, input_ = GivenProgram(program), check_args(args)
+        checked = given.check_args(input_)
         reference = given.find(self._manager, "launch", lambda: timeout)
         limit = self._manager.limit(timeout)
         connection = self._manager.authenticated("launch", limit)
-        record = reference.launch_record(args, monotonic())
+        record = reference.launch_record(input_, monotonic())
         if reference.hash is not None:
             return self._launch_by_hash(connection, "launch", reference.hash, checked, detached, limit, record)
         assert reference.name is not None

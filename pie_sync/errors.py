@@ -148,7 +148,7 @@ class InstanceFailed(PieError):  # noqa: N818 - the name is part of the API
         super().__init__(instance_id, completed)
         self.instance_id = instance_id
         self.completed = completed
-        self.input = completed.input
+        self.input: list[str] | Mapping[str, Any] | None = completed.input
 
     def _text(self) -> str:
         message = _with_own_lines(self.completed.message)

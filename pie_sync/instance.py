@@ -58,14 +58,15 @@ class Instance(Generic[R_co]):
 
     def __init__(
         self,
-        manager: ConnectionManager,
-        session: Session,
+        manager: Any,
+        session: Any,
         instance_id: str,
-        events: EventQueue | None,
+        events: Any,
         launch: LaunchRecord | None = None,
     ) -> None:
-        self._manager = manager
-        self._session = session
+        # (The types of the arguments are not told above, since they are no part of the API.)
+        self._manager: ConnectionManager = manager
+        self._session: Session = session
         self._id = instance_id
         self._events = events
         self._launch = launch

@@ -60,15 +60,15 @@ class Inferlet(Generic[P, R_co]):
         node = definition.node
         self._function = function
         self._signature = Signature(node)
-        self.entry = node.name
-        self.source = definition.source
+        self.entry: str = node.name
+        self.source: str = definition.source
         hint = "" if name is not None else '; @inferlet(name="...") gives it another one'
-        self.name = check_name(node.name.strip("_").replace("_", "-") if name is None else name, hint)
-        self.description = _first_line(ast.get_docstring(node)) if description is None else description
-        self.is_content_addressed = version is None
+        self.name: str = check_name(node.name.strip("_").replace("_", "-") if name is None else name, hint)
+        self.description: str | None = _first_line(ast.get_docstring(node)) if description is None else description
+        self.is_content_addressed: bool = version is None
         if version is None:
             version = content_version(self.source, self._manifest(""))
-        self.version = check_version(version)
+        self.version: str = check_version(version)
         if function is not None:
             functools.update_wrapper(self, function, updated=())  # its attributes are not ours
 

@@ -15,7 +15,6 @@ from ..instance import Instance
 
 if TYPE_CHECKING:
     from .._connection.manager import ConnectionManager
-    from .._connection.validation import Arguments
     from .._protocol.messages import Answer
     from .._support.signal_safe_queue import SignalSafeQueue
     from .._support.time_limits import TimeLimit
@@ -141,7 +140,7 @@ class Launch:
         self._session.router.pending.remove(self._request)
         self.drop()
 
-    def record(self, args: Arguments) -> LaunchRecord:
+    def record(self, args: list[str] | dict[str, Any]) -> LaunchRecord:
         """Return what is to be remembered of it; ``args`` are the arguments, as the user gave them."""
         return self._program.launch_record(args, self._began)
 
@@ -164,7 +163,7 @@ class Launch:
         """The instance, once the server has told of it, until :meth:`drop`."""
         return self._outcome.get(_INSTANCE)
 
-    def completed(self, args: Arguments = ()) -> CompletedInstance[Any]:
+    def completed(self, args: list[str] | dict[str, Any] | None = None) -> CompletedInstance[Any]:
         """Return what the instance has sent, once it has ended.
 
         Args:
@@ -177,7 +176,7 @@ class Launch:
         self.check()
         instance = self.instance
         assert instance is not None
-        completed = instance._drain(self.record(args))
+        completed = instance._drain(self.record([] if args is None else args))
         if completed.event is not Event.Completed:
             raise InstanceFailed(instance.id, completed)
         return completed

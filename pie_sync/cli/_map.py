@@ -97,7 +97,7 @@ def map_command(
     return 1 if results.failed else 0
 
 
-def _check_inputs(file: str, function: Optional[Inferlet[..., Any]]) -> Optional[int]:
+def _check_inputs(file: str, function: "Optional[Inferlet[..., Any]]") -> Optional[int]:
     """Read all inputs, to find a mistake before anything runs; return their number, or None for a stream."""
     if file == "-" or not os.path.isfile(file):
         return None
@@ -107,7 +107,7 @@ def _check_inputs(file: str, function: Optional[Inferlet[..., Any]]) -> Optional
         for number, args in enumerate(read_inputs(source, file), 1):
             try:
                 if given is not None:
-                    given.check_args(args)
+                    given.check_args(args if isinstance(args, list) else dict(args))
             except TypeError as error:
                 raise Failure(f"{file}, input {number}: {error}", "change the input or the function") from error
     return number
@@ -137,7 +137,7 @@ class _Batch:
             yield args
 
     def run(
-        self, client: PieClient, program: Union[str, Inferlet[..., Any]], concurrency: int, retries: int
+        self, client: PieClient, program: "Union[str, Inferlet[..., Any]]", concurrency: int, retries: int
     ) -> None:
         """Run them, and write the results."""
         results = self._results
