@@ -106,9 +106,12 @@ class PieClient:
             instances lose their newest events, but not their end: a PieError in their place says how many.
         reconnect: when the connection is lost, connect again, authenticate as before, and attach to the instances
             that it had, so that receiving from them goes on where it was. Requests that were waiting for an
-            answer fail all the same (they may have happened); new ones wait for the connection. Pie 0.5 ends
-            instances with their connection: receiving from them raises an error that says so.
-        reconnect_timeout: for how many seconds to try that, with growing pauses. None is without limit.
+            answer fail all the same (they may have happened); new ones wait for the connection. Only servers up to
+            Pie 0.2 let an instance be attached to again. Pie 0.3 and 0.4 leave it running, but bound to the lost
+            connection, and only :meth:`terminate_instance` ends it; Pie 0.5 ends it. Receiving from such an
+            instance raises a ``PieConnectionError`` that says which of the two it is.
+        reconnect_timeout: for how many seconds to try that, with growing pauses, also while the server believes an
+            instance attached to the old connection. None is without limit (for such an instance: 60 s).
         protocol: which generation of the protocol to speak: ``"instance"`` (Pie up to 0.2), ``"process"`` (Pie
             0.3 to 0.5), or ``"auto"``, the default, which detects it; :attr:`protocol` has the result.
         identity: sent to Pie 0.5 as the header ``x-pie-identity``, in the form ``tenant/name``. Not sent to other
@@ -191,8 +194,10 @@ class PieClient:
     def close(self) -> None:
         """Close the connection. Idempotent. Blocks for 2 seconds at the most, whatever the server does.
 
-        Whatever waits in other threads ends with ``PieConnectionError``. Instances go on running, and another
-        connection can attach to them; except that Pie 0.5 ends those that this connection is attached to.
+        Whatever waits in other threads ends with ``PieConnectionError``. Instances go on running, and on servers
+        up to Pie 0.2 another connection can attach to them. Of the instances that this connection is attached to,
+        Pie 0.3 and 0.4 let nobody attach to any again (:meth:`terminate_instance` ends them), and Pie 0.5 ends
+        them.
         """
         self._manager.close()
 
@@ -221,7 +226,8 @@ class PieClient:
     ) -> None:
         """Authenticate, signing the server's challenge if it sends one. Call this before any other request.
 
-        A second call with the same name does nothing; a connection can't change its user.
+        A second call with the same name does nothing; a connection can't change its user. After a failure call it
+        again: servers up to Pie 0.2 then want a new connection, which is made first (:meth:`connect`).
 
         Args:
             username: the name under which the server knows your public key.
@@ -242,7 +248,7 @@ class PieClient:
                 f"private_key must be a ParsedPrivateKey, not {type(private_key).__name__}:"
                 " load it with ParsedPrivateKey.from_file(path)"
             )
-        connection = self._manager.connected("authenticate")
+        connection = self._manager.unauthenticated("authenticate")
         connection.authentication.identify(username, private_key, self._manager.limit(timeout))
 
     def internal_authenticate(
@@ -269,7 +275,7 @@ class PieClient:
                 f"the token would be readable on its way to {self._server_uri}: use wss://,"
                 " or pass allow_insecure_token=True"
             )
-        self._manager.connected("internal_authenticate").authentication.by_token(
+        self._manager.unauthenticated("internal_authenticate").authentication.by_token(
             token, self._manager.limit(timeout)
         )
 
@@ -293,9 +299,10 @@ class PieClient:
                 path, or a binary file object (sent from its position to its end). Files are read piecewise, twice,
                 the first time for their hash. (For Pie 0.3 and 0.4 a component is held in memory.)
             manifest: the program's manifest, as TOML text or as a path. With it the program can also be launched
-                by its own ``name@version`` (:meth:`launch_instance_from_registry`). On the instance protocol
-                that works from this connection; what else a manifest says means nothing there. For Pie 0.3 and
-                0.4 the name must be the one in the component's export ``pie:NAME/run``.
+                by its own ``name@version`` (:meth:`launch_instance_from_registry`). On servers up to Pie 0.2 that
+                name is ``namespace/name@version``; where programs are named by their hash it works from this
+                client only, and what else a manifest says means nothing. For Pie 0.3 and 0.4 the name must be the
+                one in the component's export ``pie:NAME/run``.
             overwrite: on the process protocol: send it in any case, and replace what has its ``name@version``.
                 Without it other bytes there are an error, and to upload the same ones again costs nothing. (This
                 client launches what it uploaded by that name, also if somebody else replaces it.)
@@ -308,9 +315,9 @@ class PieClient:
             The program's BLAKE3 hash, 64 hexadecimal digits: what :meth:`launch_instance` takes.
 
         Raises:
-            UploadError: the server refused it, or the name is taken, or does not fit the component. A server
-                from 0.4 on keeps what it can't compile: :meth:`program_exists` is true of that, and launches are
-                refused.
+            UploadError: the server refused it, or the name is taken, or does not fit the component. Pie 0.2.0, and
+                a server from 0.4 on, keeps what it can't compile: :meth:`program_exists` is true of that, and
+                launches are refused.
             ValueError: the manifest can't be used.
             PieTimeoutError: it was not done in time.
             PieConnectionError: the connection is lost. A server up to 0.2 does that when it can't compile it.
@@ -426,9 +433,11 @@ class PieClient:
             args: the program's arguments, either as a list of strings (``["--max-tokens", "5"]``) or as a
                 mapping (``{"max_tokens": 5}``). What the server's generation wants is made of it, by the rule of
                 Pie's own command line.
-            detached: don't attach this connection to it. The instance protocol keeps its output until somebody
-                attaches; the process protocol does not (what it sends meanwhile is lost, and an instance that
-                ends before the server's list could be read can't be found: ``LaunchError``).
+            detached: don't attach this connection to it. The instance protocol keeps its stdout and stderr (the
+                last 1 MiB of each) and its end until somebody attaches; its messages and blobs are lost. Pie 0.5
+                keeps nothing, and on the process protocol an instance that ends before the server's list could be
+                read can't be found (``LaunchError``). There 64 spaces and tabs follow the JSON of its arguments,
+                by which the list tells it from others: a program that takes its input as text sees them.
             timeout: seconds; None is without limit; default: the client's ``timeout``. If the answer comes too
                 late, the instance runs all the same, attached to this connection: find it with
                 :meth:`list_instances`, and :meth:`attach_instance` takes it over, with all its events.
@@ -501,11 +510,11 @@ class PieClient:
         limit: TimeLimit,
         record: LaunchRecord,
     ) -> Instance[Any]:
-        program_hash = connection.programs.hash_of(name)
-        if program_hash is not None:
-            return self._launch_by_hash(connection, method, program_hash, args, detached, limit, record)
+        upload = connection.programs.upload_named(name, method, limit)
 
         def encode(corr_id: int, **options: Any) -> bytes:
+            if upload is not None:
+                return connection.session.protocol.launch(corr_id, *upload, args, bool(detached), **options)
             return connection.session.protocol.launch_from_registry(corr_id, name, args, bool(detached), **options)
 
         return self._launch(connection, method, encode, detached, limit, record)
@@ -725,6 +734,7 @@ class PieClient:
         ordered: bool = ...,
         retries: int = ...,
         return_exceptions: Literal[False] = ...,
+        timeout: float | None = ...,
     ) -> Generator[CompletedInstance[R], None, None]: ...
     @overload
     def map(
@@ -736,6 +746,7 @@ class PieClient:
         ordered: bool = ...,
         retries: int = ...,
         return_exceptions: Literal[False] = ...,
+        timeout: float | None = ...,
     ) -> Generator[CompletedInstance[Any], None, None]: ...
     @overload
     def map(
@@ -747,6 +758,7 @@ class PieClient:
         ordered: bool = ...,
         retries: int = ...,
         return_exceptions: Literal[False] = ...,
+        timeout: float | None = ...,
     ) -> Generator[CompletedInstance[R], None, None]: ...
     @overload
     def map(
@@ -758,6 +770,7 @@ class PieClient:
         ordered: bool = ...,
         retries: int = ...,
         return_exceptions: Literal[False] = ...,
+        timeout: float | None = ...,
     ) -> Generator[CompletedInstance[R], None, None]: ...
     @overload
     def map(
@@ -769,6 +782,7 @@ class PieClient:
         ordered: bool = ...,
         retries: int = ...,
         return_exceptions: bool,
+        timeout: float | None = ...,
     ) -> Generator[CompletedInstance[R] | PieError, None, None]: ...
     @overload
     def map(
@@ -780,6 +794,7 @@ class PieClient:
         ordered: bool = ...,
         retries: int = ...,
         return_exceptions: bool,
+        timeout: float | None = ...,
     ) -> Generator[CompletedInstance[Any] | PieError, None, None]: ...
     @overload
     def map(
@@ -791,6 +806,7 @@ class PieClient:
         ordered: bool = ...,
         retries: int = ...,
         return_exceptions: bool,
+        timeout: float | None = ...,
     ) -> Generator[CompletedInstance[R] | PieError, None, None]: ...
     @overload
     def map(
@@ -802,6 +818,7 @@ class PieClient:
         ordered: bool = ...,
         retries: int = ...,
         return_exceptions: bool,
+        timeout: float | None = ...,
     ) -> Generator[CompletedInstance[R] | PieError, None, None]: ...
     def map(
         self,
@@ -812,6 +829,7 @@ class PieClient:
         ordered: bool = True,
         retries: int = 0,
         return_exceptions: bool = False,
+        timeout: float | None = None,
     ) -> Generator[Any, None, None]:
         """Run one instance for each input, many at a time over this one connection; yield their results.
 
@@ -830,11 +848,16 @@ class PieClient:
             ordered: yield in the order of the inputs, so that a slow instance holds up those behind it; else as
                 they finish.
             retries: how often an input is launched again, at once, when its launch was refused or not answered
-                within the client's ``timeout``, when its instance did not complete, or when the server sent
-                something senseless of it or the connection was lost (which helps with ``reconnect=True``). An
-                instance may have done its work all the same. Mistakes in the arguments are not tried again.
+                within the client's ``timeout``, when its instance did not complete, not within ``timeout``, or the
+                server has lost its end, or when the server sent something senseless of it or the connection was
+                lost (which helps with ``reconnect=True``). An instance may have done its work all the same.
+                Mistakes in the arguments are not tried again.
             return_exceptions: yield the ``PieError`` of an input at its place rather than raise it. A lost
                 connection and mistakes in the inputs are raised in any case.
+            timeout: the time limit of each instance, in seconds from its launch; None, the default, is without
+                limit. An instance that has not ended by then is terminated, and the outcome of its input is a
+                ``PieTimeoutError``. A server can lose the end of an instance so that no question to it tells: then
+                only this limit ends the wait.
 
         Yields:
             a :class:`CompletedInstance` for each input, or its error: see ``return_exceptions``.
@@ -846,7 +869,8 @@ class PieClient:
 
         Raises:
             InstanceFailed: at the place of an instance that did not complete.
-            LaunchError, ProtocolError, PieTimeoutError: at the place of an input that could not be run.
+            LaunchError, ProtocolError: at the place of an input that could not be run.
+            PieTimeoutError: the same; or its instance has not ended within ``timeout``.
             TypeError, ValueError: an argument is invalid (at once), or an input (at its place).
             PieConnectionError: the connection is lost.
             OSError: the file can't be read.
@@ -859,6 +883,7 @@ class PieClient:
             ordered=ordered,
             retries=retries,
             return_exceptions=return_exceptions,
+            timeout=timeout,
         )
 
     # --- the server -------------------------------------------------------------------------------------

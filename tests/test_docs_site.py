@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -119,6 +120,8 @@ def test_reliability_names_a_test_for_each_promise():
 def test_the_testing_guide_is_a_test_suite(tmp_path):
     path = tmp_path / "test_guide.py"
     path.write_text("\n\n".join(CODE.findall((DOCS / "guides" / "testing.md").read_text())))
+    (tmp_path / "examples").mkdir()
+    shutil.copy(ROOT / "examples" / "hello.wat", tmp_path / "examples")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", tmp_path, path]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stdout + result.stderr

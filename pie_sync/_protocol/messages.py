@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Callable, Union
 
@@ -28,6 +29,7 @@ __all__ = [
     "optional",
     "pack",
     "pack_chunk_head",
+    "too_large",
     "typed",
 ]
 
@@ -126,6 +128,10 @@ _CHUNK_DATA = b"\xaachunk_data\xc6"
 _NO_BYTES = b"\xc4\x00"
 
 
+#: In MessagePack: the id of an instance, a UUID.
+_ID = re.compile(rb"(?:instance|process)_id\xd9\x24([0-9a-f-]{36})")
+
+
 class BadMessage(Exception):  # noqa: N818 - a message, told as an exception
     """A message that can't be understood.
 
@@ -146,16 +152,25 @@ def decode(decoders: dict[str, Decoder], payload: Any) -> Decoded:
     """Decode one binary message, given as a bytes-like object.
 
     Raises:
-        BadMessage: it can't be understood. It may still say whom it concerns.
+        BadMessage: it can't be understood, or there is no memory for it. It may still say whom it concerns.
     """
     try:
         message = msgpack.unpackb(payload) if len(payload) <= _SMALL else _unpack_large(payload)
+    except MemoryError:
+        raise too_large(payload) from None
     except Exception as error:  # msgpack raises half a dozen kinds, ValueError and RecursionError among them
         raise BadMessage(f"a message of {len(payload)} bytes that is not MessagePack: {error}") from error
     try:
         return decoders[message["type"]](message)
     except (KeyError, TypeError, IndexError, RecursionError):
         raise _explain(decoders, message) from None
+
+
+def too_large(payload: Any) -> BadMessage:
+    """Say that there is no memory to decode a message, and whom it concerns: the id comes before the text."""
+    found = _ID.search(bytes(payload[:_CHUNK_HEAD]))
+    fields = {"instance_id": found[1].decode()} if found else {}
+    return BadMessage(f"a message of {len(payload)} bytes, and there is no memory for it", fields)
 
 
 def _unpack_large(payload: Any) -> Any:

@@ -18,6 +18,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
+from .._support.freed_memory import give_back_freed_memory
 from .event_queue import memory_size
 from .spill_file import SpillSpace
 
@@ -32,6 +33,9 @@ logger = logging.getLogger("pie_sync.transfer")
 
 #: How many seconds to look through all events is nothing, also with every event.
 _QUICK = 0.001
+
+#: For how many seconds freed memory stays with the process, at the least: giving it back takes some milliseconds.
+_TRIM_INTERVAL = 1.0
 
 
 class MemoryLimit:
@@ -63,6 +67,8 @@ class MemoryLimit:
         self._full: Exception | None = None
         self._next_try = 0.0
         self._fullest: WeakSet[EventQueue] = WeakSet()
+        # When freed memory may be given back next.
+        self._next_trim = 0.0
 
     def watch(self, events: EventQueue) -> None:
         """Count the events of one more instance, or of one that is on another connection now."""
@@ -84,7 +90,7 @@ class MemoryLimit:
         """Put events into their queue, and whatever is too much onto the disk.
 
         When the disk is full, the fullest queues keep what they have, but for what the others need room for, and
-        lose what comes after, but for the end: the consumer is told.
+        lose what comes after; the consumer is told. A terminal event does not come through here.
         """
         with self._lock:
             pays = events in self._fullest
@@ -99,13 +105,8 @@ class MemoryLimit:
                 events.fast_path = False  # so that what comes next comes through here as well
 
     def _lose(self, events: EventQueue, items: Sequence[Item]) -> None:
-        end = items[-1:] if items[-1][0].terminal else []
-        count = len(items) - len(end)
-        if count and events.put_loss(count, self._reason()):
+        if events.put_loss(len(items), self._reason()):
             logger.error("events are lost: %s", self._full)
-        if end:
-            events.put_batch(end)
-            events.fast_path = False
 
     def _reason(self) -> str:
         return f"too many are not consumed, and the disk is full ({self._full})"
@@ -155,6 +156,9 @@ class MemoryLimit:
             self._fullest.clear()
             # Queues just below the limit are not measured again with every event.
             self._next_look = max(self._max_bytes, self._bytes + self._max_bytes // 8)
+            if monotonic() >= self._next_trim:
+                give_back_freed_memory()
+                self._next_trim = monotonic() + _TRIM_INTERVAL
 
     def _make_room(self) -> None:
         """Let the fullest queues lose their newest events, until what stays in memory is little enough."""

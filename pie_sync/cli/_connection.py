@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from typing import cast
 
 from ..client import PieClient
-from ..errors import AuthenticationError, InvalidKeyError, PieConnectionError
+from ..errors import AuthenticationError, InvalidKeyError, PieConnectionError, RequestError
 from ..keys import ParsedPrivateKey
-from ._failures import Failure
+from ._failures import Failure, fitting
 from ._output import say
 from ._settings import Settings
 
@@ -88,7 +88,7 @@ def connected(settings: Settings) -> Iterator[PieClient]:
 
     Raises:
         Failure: there is no user name or no server, or the server asks for a key that is not there.
-        PieError, PieConnectionError: the server refuses.
+        PieError, PieConnectionError: the server refuses. (Or a ``Failure`` with a hint for this server.)
     """
     if not settings.username.value:
         raise Failure(settings.username.origin, "--username NAME says who you are")
@@ -110,7 +110,13 @@ def connected(settings: Settings) -> Iterator[PieClient]:
             key.unlock()
             _connect(client)
             _authenticate(client, settings, key)
-        yield client
+        try:
+            yield client
+        except RequestError as error:
+            fit = fitting(error, client.protocol)
+            if fit is error:
+                raise
+            raise fit from error
     finally:
         client.close()
 

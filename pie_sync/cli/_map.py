@@ -16,7 +16,7 @@ from .._functions.inferlet import Inferlet
 from .._runs.map import map_
 from .._runs.program_reference import GivenProgram
 from ..client import PieClient
-from ..errors import InstanceFailed, ProtocolError
+from ..errors import InstanceFailed, PieTimeoutError, ProtocolError
 from ._command import Options, command
 from ._connection import connected
 from ._failures import Failure, printable
@@ -26,7 +26,7 @@ from ._jsonl import Args, ResultFile, open_inputs, read_inputs, record
 from ._output import say
 from ._programs import file_of, function_of, upload_function, upload_if_lacking
 from ._progress import counting_bar
-from ._run import Program
+from ._run import Program, TimeLimit
 from ._settings import Settings
 
 
@@ -54,6 +54,7 @@ def map_command(
     ],
     concurrency: Annotated[int, typer.Option("--concurrency", min=1, help="How many may run at once.")] = 16,
     retries: Annotated[int, typer.Option("--retries", min=0, help="How often to run a failed input again.")] = 0,
+    time_limit: TimeLimit = None,
     save_blobs: Annotated[
         Optional[Path],
         typer.Option(
@@ -91,7 +92,7 @@ def map_command(
                     path = file_of(program)
                     if path is not None:
                         program = upload_if_lacking(client, path)
-                batch.run(client, program if function is None else function, concurrency, retries)
+                batch.run(client, program if function is None else function, concurrency, retries, time_limit)
     failed = f", {results.failed} failed" if results.failed else ""
     say(f"[{results.done} done{failed}: {printable(str(output))}]")
     return 1 if results.failed else 0
@@ -137,7 +138,12 @@ class _Batch:
             yield args
 
     def run(
-        self, client: PieClient, program: "Union[str, Inferlet[..., Any]]", concurrency: int, retries: int
+        self,
+        client: PieClient,
+        program: "Union[str, Inferlet[..., Any]]",
+        concurrency: int,
+        retries: int,
+        time_limit: Optional[float],
     ) -> None:
         """Run them, and write the results."""
         results = self._results
@@ -148,14 +154,14 @@ class _Batch:
             concurrency=concurrency,
             retries=retries,
             return_exceptions=True,
+            timeout=time_limit,
             check=INTERRUPTION.check,
         )
         try:
             with INTERRUPTION.hold(), closing(outcomes), counting_bar("Running", self._total) as update:
                 update(results.done)
                 for outcome in outcomes:
-                    if isinstance(outcome, Exception) and not isinstance(outcome, (InstanceFailed, ProtocolError)):
-                        # An error that concerns all inputs, such as a lost connection.
+                    if isinstance(outcome, Exception) and not _concerns_one_input(outcome):
                         raise outcome
                     results.write(record(self._pending.popleft(), outcome, self._blobs))
                     update(results.done)
@@ -164,3 +170,10 @@ class _Batch:
             of = "" if self._total is None else f" of {self._total}"
             say(f"[stopped: {results.done}{of} done; the same command resumes from there]")
             raise
+
+
+def _concerns_one_input(error: Exception) -> bool:
+    """Whether an error is the result of one input; else it concerns all, such as a lost connection."""
+    if isinstance(error, PieTimeoutError):
+        return error.instance_id is not None  # else the server does not answer
+    return isinstance(error, (InstanceFailed, ProtocolError))

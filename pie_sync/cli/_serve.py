@@ -70,7 +70,7 @@ def serve(
 ) -> None:
     """Serve programs from this machine.
 
-    This server is for trying things out: it runs WebAssembly programs (WASI preview 1 commands), without a model.
+    This server is for trying things out: it runs WebAssembly components and core modules, without a model.
     With --engine it is the real Pie server, which runs Python functions next to a model.
 
     Prints the URI to connect to, and serves until Ctrl-C, SIGTERM or the end of the terminal. Everybody may

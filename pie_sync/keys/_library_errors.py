@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from .._support.signal_handlers import is_from_signal_handler
+
 __all__ = ["is_library_error"]
 
 # The packages whose exceptions can mean that a key is damaged; the libraries raise nearly anything, such as
@@ -11,4 +13,6 @@ _PACKAGES = frozenset({"binascii", "builtins", "bcrypt", "cryptography", "nacl",
 
 def is_library_error(error: Exception) -> bool:
     """Say whether parsing a key can have raised this. Parsing does no input or output: an OSError is foreign."""
-    return not isinstance(error, OSError) and type(error).__module__.partition(".")[0] in _PACKAGES
+    if isinstance(error, OSError) or type(error).__module__.partition(".")[0] not in _PACKAGES:
+        return False
+    return not is_from_signal_handler(error)

@@ -237,12 +237,12 @@ def test_both_upload_a_large_blob(server, client):
 
 
 def work(uri: str, number: int, results) -> None:
-    with PieClient(uri) as client:
+    with PieClient(uri, connect_timeout=30, timeout=30) as client:
         client.authenticate(f"worker-{number}")
         instance = client.launch_instance_from_registry("echo")
         for turn in range(20):
             instance.send(f"{number}.{turn}")
-            assert instance.recv(10) == (Event.Message, f"{number}.{turn}")
+            assert instance.recv(30) == (Event.Message, f"{number}.{turn}")
     results.put(number)
 
 
@@ -256,9 +256,9 @@ def test_multiprocessing_workers(server, client):
         worker.start()
     for turn in range(200):
         instance.send(str(turn))
-        assert instance.recv(10) == (Event.Message, str(turn))
+        assert instance.recv(30) == (Event.Message, str(turn))
     for worker in workers:
-        worker.join(30)
+        worker.join(60)
         assert worker.exitcode == 0
     assert sorted(results.get() for _ in workers) == [0, 1, 2, 3]
 

@@ -154,7 +154,7 @@ def test_a_blob_that_finds_no_memory_is_one_error(at, monkeypatch):
     assert feed(assembler, "one", chunks_of(b"a good one")) == [b"a good one"]
 
 
-#: A client that may have no more memory than this takes a blob that is larger, between two events.
+#: A client that may have so many MiB more takes an event that is larger, between two others.
 NO_MEMORY = """
 import resource, sys
 from pie_sync import Event, PieClient, ProtocolError
@@ -165,7 +165,8 @@ with PieClient(sys.argv[1], timeout=30) as client:
     other = client.launch_instance_from_registry("echo")
     with open("/proc/self/statm") as file:
         used = int(file.read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + 100 * 2**20, used + 100 * 2**20))
+    room = int(sys.argv[2]) * 2**20
+    resource.setrlimit(resource.RLIMIT_AS, (used + room, used + room))
     instance.send("go")
     assert instance.recv(30) == (Event.Message, "before")
     try:
@@ -180,7 +181,9 @@ with PieClient(sys.argv[1], timeout=30) as client:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the system has to limit the memory")
-def test_a_client_without_memory_for_a_blob_goes_on():
+@pytest.mark.parametrize(("kind", "room"), [("blob", "100"), ("text", "40")])
+def test_a_client_without_memory_for_an_event_goes_on(kind, room):
+    """A text is told when its bytes have come, and there is no memory to make a string of them."""
     with LocalServer() as server:
         add_programs(server)
 
@@ -188,12 +191,15 @@ def test_a_client_without_memory_for_a_blob_goes_on():
         def sender(instance):
             instance.receive()
             instance.send("before")
-            instance.send_blob(bytes(200 * 2**20))
+            if kind == "blob":
+                instance.send_blob(bytes(200 * 2**20))
+            else:
+                instance.send("x" * (60 * 2**20))
             instance.send("after")
             instance.receive()
 
         result = subprocess.run(
-            [sys.executable, "-c", NO_MEMORY, server.uri], capture_output=True, text=True, timeout=60
+            [sys.executable, "-c", NO_MEMORY, server.uri, room], capture_output=True, text=True, timeout=60
         )
     assert result.returncode == 0, result.stderr
     assert "no memory" in result.stdout

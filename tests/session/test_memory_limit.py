@@ -204,8 +204,7 @@ class TestWithoutAPlaceForFiles:
                     taken[events] += 1
             assert heap.memory_size() + sum(events.memory_size() for events in others) < 1_010_000
         for events in (heap, *others):
-            memory.put(events, [(Event.Completed, "done")])
-            events.end(lambda: EOFError())
+            events.end(lambda: EOFError(), (Event.Completed, "done"))
         for events in others:
             assert drain(events) == [*messages(taken[events], 6000), (Event.Completed, "done")]
         told = told_losses(heap)
@@ -225,8 +224,7 @@ class TestWithoutAPlaceForFiles:
             assert memory_of(queues) < 1_010_000
         for events in queues:
             assert events.memory_size() > 20_000, "nobody is left without"
-            memory.put(events, [(Event.Completed, "done")])
-            events.end(lambda: EOFError())
+            events.end(lambda: EOFError(), (Event.Completed, "done"))
             told = told_losses(events)
             assert told.pop() == (Event.Completed, "done")
             assert sum(number if isinstance(number, int) else 1 for number in told) == 2000
@@ -243,8 +241,7 @@ class TestWithoutAPlaceForFiles:
         memory.put(events, messages(1000, 1100))
         monkeypatch.undo()
         memory.put(events, messages(1100, 1200))
-        memory.put(events, [(Event.Completed, "done")])
-        events.end(lambda: EOFError())
+        events.end(lambda: EOFError(), (Event.Completed, "done"))
         assert drain(events) == [*messages(0, 1200), (Event.Completed, "done")]
 
     def test_a_large_event_that_finds_no_room_is_one_error(self, monkeypatch):

@@ -367,3 +367,12 @@ def test_an_unknown_language(client: ProcessClient) -> None:
     ok, text = client.add(b"x", manifest_of("tool") + '[runtime]\nlanguage = "cobol"\n')
     assert not ok
     assert text.startswith("Invalid manifest: Failed to parse manifest TOML: unknown variant `cobol`")
+
+
+def test_core_modules_are_refused_where_they_are_told_to_be(protocol: str, gateway: bool) -> None:
+    with LocalServer(protocol=protocol, core_modules=False) as server:
+        client = ProcessClient(server.uri, gateway=gateway, username="alice")
+        assert client.add(programs.SUCCESS, manifest_of("tool")) == NO_WASM
+        assert client.check("tool", "1.0.0") == (True, "true")
+        assert client.ask("launch_process", inferlet="tool@1.0.0", input="{}", capture_outputs=True) == NO_WASM
+        client.close()
