@@ -25,7 +25,6 @@ from ._functions.function_program import function_program
 from ._functions.inferlet import Inferlet
 from ._protocol import ProcessProtocol
 from ._protocol.messages import Answer
-from ._protocol.program_names import parse_name
 from ._runs.map import map_
 from ._runs.program_reference import GivenProgram
 from ._runs.run import run
@@ -360,7 +359,7 @@ class PieClient:
         if function is not None:
             return connection.functions.exists(function, "program_exists", limit)
         if "@" in text:
-            return connection.programs.is_installed(parse_name(text), "program_exists", limit)
+            return connection.programs.name_exists(text, limit)
         return connection.programs.exists(text, limit)
 
     # --- instances --------------------------------------------------------------------------------------
