@@ -12,6 +12,7 @@ pytest. (PYTEST_DONT_REWRITE keeps pytest from warning, or failing, when this wa
 
 from __future__ import annotations
 
+from ._runs.progress import BatchProgress
 from ._support.counters import ClientStats
 from ._version import __version__
 from .client import PieClient
@@ -38,6 +39,7 @@ from .keys import ParsedPrivateKey
 __all__ = [
     "AttachError",
     "AuthenticationError",
+    "BatchProgress",
     "Blob",
     "ClientStats",
     "CompletedInstance",

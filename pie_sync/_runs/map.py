@@ -8,25 +8,25 @@ into one queue when its instance has ended. Until then the events of an instance
 from __future__ import annotations
 
 import logging
+import os
 from collections import deque
+from heapq import heappop, heappush
 from queue import Empty
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Union
 
 from .._connection.validation import check_args, check_count
 from .._support.signal_handlers import is_from_signal_handler
 from .._support.signal_safe_queue import SignalSafeQueue
 from .._support.time_limits import DEFAULT
-from ..errors import (
-    InstanceFailed,
-    LaunchError,
-    PieConnectionError,
-    PieError,
-    PieTimeoutError,
-    ProtocolError,
-)
+from ..errors import PieError
 from ..events import CompletedInstance
+from .journal import Journal, recorded
 from .launch import Launch
 from .program_reference import ProgramReference
+from .progress import ProgressMeter, ProgressOption
+from .results import OnError, Results, check_on_error
+from .retries import growing_pause, may_be_bad_luck
 from .termination import terminate_all
 
 if TYPE_CHECKING:
@@ -47,9 +47,6 @@ LOOK_AHEAD = 4
 #: begins to wait does not wake it, and on Windows no signal does.
 _NAP = 0.1
 
-#: Errors after which a retry may succeed. Any other error would happen again.
-_WORTH_RETRYING = (LaunchError, InstanceFailed, ProtocolError, PieTimeoutError, PieConnectionError)
-
 #: What becomes of an input.
 Outcome = Union[CompletedInstance, Exception]
 
@@ -63,37 +60,57 @@ def map_(
     ordered: bool = True,
     retries: int = 0,
     return_exceptions: bool = False,
+    on_error: OnError | None = None,
+    results: str | os.PathLike[str] | None = None,
+    progress: ProgressOption = None,
     check: Callable[[], None] | None = None,
-) -> Generator[Any, None, None]:
+) -> Results:
     """Implement :meth:`PieClient.map`, which says what the arguments are, and the errors.
 
     ``check`` is called every ``_NAP`` seconds while no instance has ended. What it raises ends the map.
     """
     check_count(concurrency, "concurrency", least=1)
     check_count(retries, "retries", least=0)
+    on_error = check_on_error(on_error, return_exceptions)
+    if results is not None and not ordered:
+        raise ValueError("results is written in the order of the inputs: leave out ordered=False")
     iterator = iter(inputs)
     manager.authenticated("map", manager.limit(DEFAULT))
     reference = ProgramReference.find(manager, program)
-    return _Batch(
-        manager,
-        reference,
-        iterator,
-        concurrency=concurrency,
-        ordered=ordered,
-        retries=retries,
-        return_exceptions=return_exceptions,
-        check=check,
-    ).results()
+    meter = ProgressMeter(progress, inputs)
+
+    def start(inputs: Iterator[Any]) -> Generator[Outcome, None, None]:
+        return _Batch(
+            manager,
+            reference,
+            inputs,
+            concurrency=concurrency,
+            ordered=ordered,
+            retries=retries,
+            return_exceptions=on_error != "raise",
+            meter=meter,
+            check=check,
+        ).results()
+
+    if results is None:
+        return Results(start(iterator), on_error, meter.close)
+    journal = Journal(results, {"program": reference.identity, "retries": retries, "on_error": on_error})
+
+    def close() -> None:
+        journal.close()
+        meter.close()
+
+    return Results(recorded(journal, iterator, start, meter), on_error, close)
 
 
 class _Job:
     """One input on its way to its outcome."""
 
-    __slots__ = ("args", "outcome", "retries")
+    __slots__ = ("args", "failures", "outcome")
 
-    def __init__(self, args: Any, retries: int) -> None:
+    def __init__(self, args: Any) -> None:
         self.args = args
-        self.retries = retries
+        self.failures = 0
         self.outcome: Outcome | None = None
 
 
@@ -110,6 +127,7 @@ class _Batch:
         ordered: bool,
         retries: int,
         return_exceptions: bool,
+        meter: ProgressMeter,
         check: Callable[[], None] | None,
     ) -> None:
         self._manager = manager
@@ -119,13 +137,16 @@ class _Batch:
         self._ordered = ordered
         self._retries = retries
         self._return_exceptions = return_exceptions
+        self._meter = meter
         self._check = check
         # The reader thread puts in each launch that was refused, or whose instance has ended.
         self._ended: SignalSafeQueue[Launch] = SignalSafeQueue()
         self._running: dict[Launch, _Job] = {}
         # Those of the running ones that the server may not have answered yet, the oldest first.
         self._unanswered: deque[Launch] = deque()
-        self._again: deque[_Job] = deque()
+        # What is to be launched again: when, a number that decides between two of the same time, and the job.
+        self._again: list[tuple[float, int, _Job]] = []
+        self._failures = 0
         # The jobs that are to be yielded next: all in the order of the inputs, or those that are done.
         self._line: deque[_Job] = deque()
         # How many inputs were taken whose outcomes were not.
@@ -137,6 +158,7 @@ class _Batch:
             while True:
                 self._collect(block=False)
                 self._launch_more()
+                self._meter.tell(len(self._running))
                 if self._line and self._line[0].outcome is not None:
                     outcome = self._line.popleft().outcome
                     self._taken -= 1
@@ -144,7 +166,7 @@ class _Batch:
                         raise outcome
                     assert outcome is not None
                     yield outcome
-                elif self._running:
+                elif self._running or self._again:
                     self._collect(block=True)
                 else:
                     return
@@ -160,7 +182,10 @@ class _Batch:
 
     def _launch_more(self) -> None:
         while len(self._running) < self._concurrency:
-            job = self._again.popleft() if self._again else self._next_job()
+            if self._again and self._again[0][0] <= monotonic():
+                job: _Job | None = heappop(self._again)[2]
+            else:
+                job = self._next_job()
             if job is None:
                 return
             self._launch(job)
@@ -168,7 +193,7 @@ class _Batch:
     def _next_job(self) -> _Job | None:
         if self._inputs is None or self._taken >= LOOK_AHEAD * self._concurrency:
             return None
-        job = _Job(None, self._retries)
+        job = _Job(None)
         try:
             job.args = check_args(next(self._inputs))
         except StopIteration:
@@ -206,12 +231,18 @@ class _Batch:
 
     def _collect(self, *, block: bool) -> None:
         """Handle all launches that are in the queue. With ``block``, wait up to ``_NAP`` seconds for the first."""
+        nap = 0.0
         if block:
-            next(iter(self._running)).check_process()
+            nap = _NAP
+            for launch in self._running:
+                launch.check_process()
+                break
+            if self._again:
+                nap = min(nap, max(0.0, self._again[0][0] - monotonic()))
             if self._check is not None:
                 self._check()
         try:
-            launch = self._ended.get(_NAP if block else 0)
+            launch = self._ended.get(nap)
             while True:
                 self._take(launch)
                 launch = self._ended.get(0)
@@ -244,16 +275,24 @@ class _Batch:
                 self._failed(self._running.pop(launch), error)
 
     def _failed(self, job: _Job, error: Exception) -> None:
-        if job.retries > 0 and isinstance(error, _WORTH_RETRYING):
-            logger.debug("map: %s: launching it again, %d retries left", type(error).__name__, job.retries)
-            job.retries -= 1
-            self._again.append(job)
+        job.failures += 1
+        if job.failures <= self._retries and may_be_bad_luck(error):
+            pause = growing_pause(job.failures)
+            logger.debug(
+                "map: %s: launching it again in %.1f s, for the %d. time",
+                type(error).__name__,
+                pause,
+                job.failures,
+            )
+            self._failures += 1
+            heappush(self._again, (monotonic() + pause, self._failures, job))
         else:
             self._done(job, error)
 
     def _done(self, job: _Job, outcome: Outcome) -> None:
         job.outcome = outcome
         job.args = None
+        self._meter.count(failed=isinstance(outcome, Exception))
         if not self._ordered:
             self._line.append(job)
         if isinstance(outcome, Exception) and self._is_raised(outcome):

@@ -33,6 +33,11 @@ class ProgramReference(NamedTuple):
     name: str | None
     hash: str | None
 
+    @property
+    def identity(self) -> str:
+        """The hash or the name: what tells the results of one program from those of another."""
+        return self.hash or self.name or ""
+
     @classmethod
     def find(
         cls, manager: ConnectionManager, program: Program, left: Callable[[], Timeout] = lambda: DEFAULT
