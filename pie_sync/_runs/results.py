@@ -54,6 +54,7 @@ class Results(Generator[Any, None, None]):
         self._outcomes = outcomes
         self._skips = on_error == "skip"
         self._on_end = on_end
+        self._has_ended = False
 
     def send(self, value: None) -> Any:
         """Return the next outcome; see ``generator.send``."""
@@ -83,8 +84,13 @@ class Results(Generator[Any, None, None]):
 
     def _close_if_ended(self) -> None:
         # Not ended: it has yielded, or another thread is in it, and then this call has failed.
-        if self._outcomes.gi_frame is None and self._on_end is not None:
-            on_end, self._on_end = self._on_end, None
+        if self._outcomes.gi_frame is None and not self._has_ended:
+            self._has_ended = True
             if self.skipped:
                 logger.warning("%d inputs have failed and were skipped", self.skipped)
-            on_end()
+            self._ended()
+
+    def _ended(self) -> None:
+        """Let go of what belongs to the batch. Called once, but not when the generator is collected as garbage."""
+        if self._on_end is not None:
+            self._on_end()
