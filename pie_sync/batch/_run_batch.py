@@ -122,7 +122,7 @@ def run_batch(
         executor: a ``concurrent.futures.Executor``, or a callable without arguments that makes one, and is called
             again when that breaks (a class, a ``functools.partial``); executors that it made are shut down in the
             end. None: a ``ProcessPoolExecutor`` that spawns a process for each processor. Of Dask:
-            ``client.get_executor()``.
+            ``client.get_executor()``. Of Ray: :class:`RayExecutor`.
         username: the name to authenticate with. None: the login name in the calling process.
         key: the path of a private key without a password, which each worker reads for itself, or ``"agent"`` for
             the ssh-agent of each worker. The key itself never travels. None: authenticate without a key.
@@ -131,7 +131,7 @@ def run_batch(
         max_shards: how many shards may be submitted, or wait to be yielded. So many inputs and results are in
             the memory of the calling process. At least twice the number of workers keeps them busy. With several
             servers, no more shards are submitted than the executor has workers and the batch has servers, if the
-            executor tells how many workers it has (those of the standard library do).
+            executor tells how many workers it has (those of the standard library and :class:`RayExecutor` do).
         concurrency: how many instances of a shard run at a time, as for :meth:`PieClient.map`.
         retries: how often to launch a failed instance again, as for :meth:`PieClient.map`.
         return_exceptions: the older name of ``on_error="yield"``.
