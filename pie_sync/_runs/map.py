@@ -24,7 +24,7 @@ from ..events import CompletedInstance
 from .journal import Journal, recorded
 from .launch import Launch
 from .program_reference import ProgramReference
-from .progress import ProgressMeter, ProgressOption
+from .progress import ProgressMeter, ProgressOption, meter_of
 from .results import OnError, Results, check_on_error
 from .retries import growing_pause, may_be_bad_luck
 from .termination import terminate_all
@@ -62,7 +62,7 @@ def map_(
     return_exceptions: bool = False,
     on_error: OnError | None = None,
     results: str | os.PathLike[str] | None = None,
-    progress: ProgressOption = None,
+    progress: ProgressOption | ProgressMeter = None,
     check: Callable[[], None] | None = None,
 ) -> Results:
     """Implement :meth:`PieClient.map`, which says what the arguments are, and the errors.
@@ -77,7 +77,7 @@ def map_(
     iterator = iter(inputs)
     manager.authenticated("map", manager.limit(DEFAULT))
     reference = ProgramReference.find(manager, program)
-    meter = ProgressMeter(progress, inputs)
+    meter = meter_of(progress, inputs)
 
     def start(inputs: Iterator[Any]) -> Generator[Outcome, None, None]:
         return _Batch(
@@ -94,7 +94,9 @@ def map_(
 
     if results is None:
         return Results(start(iterator), on_error, meter.close)
-    journal = Journal(results, {"program": reference.identity, "retries": retries, "on_error": on_error})
+    journal = Journal(
+        results, {"program": reference.hash or reference.name, "retries": retries, "on_error": on_error}
+    )
 
     def close() -> None:
         journal.close()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from .._connection.manager import ConnectionManager
 
-__all__ = ["Program", "ProgramReference", "is_program_file"]
+__all__ = ["Program", "ProgramReference", "identity_of", "is_program_file"]
 
 #: A registry name, a program hash (64 hexadecimal digits), or the path of a file.
 Program = Union[str, "os.PathLike[str]"]
@@ -32,11 +32,6 @@ class ProgramReference(NamedTuple):
 
     name: str | None
     hash: str | None
-
-    @property
-    def identity(self) -> str:
-        """The hash or the name: what tells the results of one program from those of another."""
-        return self.hash or self.name or ""
 
     @classmethod
     def find(
@@ -88,3 +83,17 @@ def is_program_file(program: Program) -> bool:
         raise ValueError("program must not be empty")
     has_separator = any(separator in program for separator in (os.sep, os.altsep) if separator)
     return program.endswith(".wasm") or (has_separator and os.path.isfile(program))
+
+
+def identity_of(program: Program) -> str:
+    """Return what tells the results of one program from those of another: its hash, or its name as it was given.
+
+    Raises:
+        TypeError, ValueError: it's no program at all.
+        OSError: the file can't be read.
+    """
+    if is_program_file(program):
+        with open_payload(program) as payload:
+            return payload.hash
+    assert isinstance(program, str)
+    return program.lower() if _HASH.fullmatch(program) else program

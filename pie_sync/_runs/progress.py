@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Callable, Union
 
-__all__ = ["BatchProgress", "ProgressMeter", "ProgressOption"]
+__all__ = ["BatchProgress", "ProgressMeter", "ProgressOption", "meter_of"]
 
 #: For how many seconds at least a change is not told again: a batch may have thousands a second.
 _INTERVAL = 0.1
@@ -99,6 +99,11 @@ class ProgressMeter:
             self._tell = None
             if bar is not None:
                 bar.close()
+
+
+def meter_of(progress: ProgressOption | ProgressMeter, inputs: object) -> ProgressMeter:
+    """Return a meter for ``inputs``; or ``progress`` itself if that is one."""
+    return progress if isinstance(progress, ProgressMeter) else ProgressMeter(progress, inputs)
 
 
 class _Bar:

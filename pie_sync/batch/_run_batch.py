@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .._connection.validation import check_count
 from .._runs.journal import Journal, recorded
 from .._runs.program_reference import ProgramReference, is_program_file
-from .._runs.progress import ProgressMeter, ProgressOption
+from .._runs.progress import ProgressMeter, ProgressOption, meter_of
 from .._runs.results import Results, check_on_error
 from .._support.time_limits import check_timeout
 from ..errors import PieConnectionError
@@ -22,7 +22,7 @@ from ._shards import ShardScheduler
 from ._worker import BatchOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Mapping
+    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 
     from .._connection.validation import Arguments
     from .._runs.program_reference import Program
@@ -178,7 +178,7 @@ def run_batch(
 
 
 def run_on_endpoints(  # noqa: D417 - the other arguments are those of run_batch
-    endpoints: list[Endpoint],
+    endpoints: Sequence[Endpoint],
     program: Program,
     inputs: Iterable[Any],
     executor: ExecutorSource,
@@ -190,7 +190,7 @@ def run_on_endpoints(  # noqa: D417 - the other arguments are those of run_batch
     on_error: str,
     server_timeout: float | None,
     results: str | os.PathLike[str] | None = None,
-    progress: ProgressOption = None,
+    progress: ProgressOption | ProgressMeter = None,
     shards_each: int | None = None,
     check: Callable[[], None] | None = None,
 ) -> BatchResults:
@@ -216,7 +216,7 @@ def run_on_endpoints(  # noqa: D417 - the other arguments are those of run_batch
     check_count(max_shards, "max_shards", least=1)
     provider = ExecutorProvider(executor)
     iterator = iter(inputs)
-    meter = ProgressMeter(progress, inputs)
+    meter = meter_of(progress, inputs)
     pool = ServerPool(endpoints, server_timeout, shards_each)
     if is_file:
         options = replace(options, program=_upload(pool, program))
