@@ -621,7 +621,7 @@ class PieClient:
             return_exceptions: the older name of ``on_error="yield"``.
             on_error: what to do with a ``PieError`` of an input: ``"raise"`` it at its place, which ends the
                 iteration; ``"yield"`` it at its place; or ``"skip"`` the input. How many were skipped is the
-                generator's attribute ``skipped``, and a warning in the log at the end. None is ``"raise"``. A lost
+                generator's attribute ``skipped``, and is logged at INFO at the end. None is ``"raise"``. A lost
                 connection and mistakes in the inputs are raised in any case.
             results: the path of a journal. Each outcome is written to it before it is yielded, as one JSON line in
                 the format of ``pie-sync map``. If the file has lines already, their outcomes are yielded first,

@@ -87,7 +87,7 @@ class Results(Generator[Any, None, None]):
         if self._outcomes.gi_frame is None and not self._has_ended:
             self._has_ended = True
             if self.skipped:
-                logger.warning("%d inputs have failed and were skipped", self.skipped)
+                logger.info("%d inputs have failed and were skipped", self.skipped)
             self._ended()
 
     def _ended(self) -> None:

@@ -39,7 +39,7 @@ def test_yield(client):
 
 
 def test_skip_with_a_count(client, caplog):
-    with caplog.at_level(logging.WARNING, "pie_sync"):
+    with caplog.at_level(logging.INFO, "pie_sync"):
         results = client.map("square", INPUTS, on_error="skip")
         assert results.skipped == 0
         assert shown(results) == ["1", "9"]
