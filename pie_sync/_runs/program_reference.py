@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .._functions.inferlet import Inferlet
     from .._functions.signature import Signature
 
-__all__ = ["GivenProgram", "KnownProgram", "Program", "ProgramReference", "is_program_file"]
+__all__ = ["GivenProgram", "KnownProgram", "Program", "ProgramReference", "identity_of", "is_program_file"]
 
 #: A program of unknown result: a registry name, a program hash (64 hexadecimal digits), the path of a file, or a
 #: function of the official client.
@@ -41,6 +41,18 @@ class ProgramReference(NamedTuple):
     hash: str | None
     signature: Signature | None = None
 
+    @property
+    def identity(self) -> str:
+        """What tells the results of this program from those of another: its hash, or its name."""
+        identity = self.hash or self.name
+        assert identity is not None
+        return identity
+
+    @property
+    def result_form(self) -> ResultForm:
+        """The form of its result."""
+        return ResultForm.JSON if self.signature is None else self.signature.result_form
+
     def check_args(self, args: list[str] | dict[str, Any]) -> list[str] | dict[str, Any]:
         """Return the arguments of a launch as they are sent, which is not always as the user gave them.
 
@@ -51,8 +63,7 @@ class ProgramReference(NamedTuple):
 
     def launch_record(self, args: list[str] | dict[str, Any], began: float) -> LaunchRecord:
         """Return what is to be remembered of a launch; ``args`` are the arguments as the user gave them."""
-        form = ResultForm.JSON if self.signature is None else self.signature.result_form
-        return LaunchRecord(args, began, form)
+        return LaunchRecord(args, began, self.result_form)
 
 
 class GivenProgram:
@@ -104,6 +115,23 @@ class GivenProgram:
             return ProgramReference(None, self._program.lower())
         return ProgramReference(self._program, None)
 
+    def with_hash(self) -> ProgramReference:
+        """Return the reference as :meth:`find` does, but ask no server, and send nothing.
+
+        Raises:
+            OSError: the file can't be read.
+        """
+        reference = self.reference
+        if self.function is not None and not self.function.is_content_addressed:
+            # By its content-addressed twin: another client may have replaced what has its name.
+            with open_payload(self.function.source.encode("utf-8", "surrogatepass")) as payload:
+                return reference._replace(name=None, hash=payload.hash)
+        if self.is_file:
+            assert isinstance(self._program, (str, os.PathLike))
+            with open_payload(self._program) as payload:
+                return reference._replace(hash=payload.hash)
+        return reference
+
     def find(
         self, manager: ConnectionManager, method: str, left: Callable[[], Timeout] = lambda: DEFAULT
     ) -> ProgramReference:
@@ -119,16 +147,12 @@ class GivenProgram:
             OSError: the file can't be read.
             PieError, PieConnectionError: the upload has failed, or servers of this kind run no functions.
         """
-        reference = self.reference
         if self.function is not None:
             limit = manager.install_limit()
             functions = manager.authenticated(method, limit).functions
             functions.install(self.function, method, limit)
-            if not self.function.is_content_addressed:
-                # By its content-addressed twin: another client may have replaced what has its name.
-                with open_payload(self.function.source.encode("utf-8", "surrogatepass")) as payload:
-                    return reference._replace(name=None, hash=payload.hash)
-        elif self.is_file:
+            return self.with_hash()
+        if self.is_file:
             assert isinstance(self._program, (str, os.PathLike))
             with open_payload(self._program) as payload:
                 check_is_wasm(payload, os.fspath(self._program))
@@ -138,8 +162,8 @@ class GivenProgram:
                     limit = manager.limit(left(), for_upload=True)
                     programs = manager.authenticated("upload_program", limit).programs
                     programs.upload(payload, None, overwrite=False, limit=limit, progress=None)
-                return reference._replace(hash=payload.hash)
-        return reference
+                return self.reference._replace(hash=payload.hash)
+        return self.reference
 
 
 def is_program_file(program: Program) -> bool:
@@ -160,3 +184,13 @@ def is_program_file(program: Program) -> bool:
     if not program:
         raise ValueError("program must not be empty")
     return program.endswith(".wasm")
+
+
+def identity_of(program: Program) -> str:
+    """Return what :attr:`ProgramReference.identity` will be, without a server.
+
+    Raises:
+        TypeError, ValueError: it's no program at all.
+        OSError: the file can't be read.
+    """
+    return GivenProgram(program).with_hash().identity
