@@ -14,6 +14,7 @@ from ._connection.validation import (
     check_hash,
     check_headers,
     check_identity,
+    check_name,
     check_protocol,
     check_size,
     check_text,
@@ -107,7 +108,7 @@ class PieClient:
             servers.
 
     Raises:
-        ValueError, TypeError: an argument is invalid.
+        PieValueError, TypeError: an argument is invalid.
     """
 
     def __init__(
@@ -137,13 +138,15 @@ class PieClient:
             headers=check_headers(headers or {}),
             websocket_options={
                 "max_message_size": check_size(max_message_size, "max_message_size"),
-                "ping_interval": check_timeout(ping_interval, "ping_interval"),
-                "ping_timeout": check_timeout(ping_timeout, "ping_timeout"),
+                "ping_interval": check_timeout(ping_interval, "ping_interval", zero="None: never"),
+                "ping_timeout": check_timeout(ping_timeout, "ping_timeout", zero="None: no limit"),
             },
             max_blob_size=check_size(max_blob_size, "max_blob_size"),
             max_buffered_bytes=check_size(max_buffered_bytes, "max_buffered_bytes"),
             reconnect=bool(reconnect),
-            reconnect_timeout=check_timeout(reconnect_timeout, "reconnect_timeout"),
+            reconnect_timeout=check_timeout(
+                reconnect_timeout, "reconnect_timeout", zero="reconnect=False does not try at all"
+            ),
             protocol=check_protocol(protocol),
             identity=check_identity(identity),
         )
@@ -303,7 +306,7 @@ class PieClient:
             UploadError: the server refused it, or the name is taken, or does not fit the component. A server
                 from 0.4 on keeps what it can't compile: :meth:`program_exists` is true of that, and launches are
                 refused.
-            ValueError: the manifest can't be used.
+            PieValueError: the manifest can't be used.
             PieTimeoutError: it was not done in time.
             PieConnectionError: the connection is lost. A server up to 0.2 does that when it can't compile it.
             OSError: a file can't be read.
@@ -355,7 +358,7 @@ class PieClient:
 
         Raises:
             LaunchError: the server refused, for instance because it doesn't have the program.
-            TypeError, ValueError: ``args`` can't be encoded for this server.
+            PieValueError, TypeError: an argument is invalid, or ``args`` can't be encoded for this server.
             PieTimeoutError: no answer in time.
             PieConnectionError: the connection is lost.
         """
@@ -385,13 +388,11 @@ class PieClient:
 
         Raises:
             LaunchError: the server refused, for instance because there is no such program.
-            TypeError, ValueError: ``args`` can't be encoded for this server.
+            PieValueError, TypeError: an argument is invalid, or ``args`` can't be encoded for this server.
             PieTimeoutError: no answer in time.
             PieConnectionError: the connection is lost.
         """
-        if not check_text(name, "name"):
-            raise ValueError("name must not be empty")
-        args = check_args(args)
+        name, args = check_name(name), check_args(args)
         limit = self._manager.limit(timeout)
         connection = self._manager.authenticated("launch_instance_from_registry", limit)
         program_hash = connection.programs.hash_of(name)
@@ -472,7 +473,7 @@ class PieClient:
     def list_instances(self, *, timeout: Timeout = DEFAULT) -> list[InstanceInfo]:
         """Return what the server knows of your instances: the running ones, and those that finished detached.
 
-        Pie 0.5 lists everybody's, and none that has finished.
+        Pie 0.5 lists everybody's, and none that has finished. In a notebook the list shows itself as a table.
 
         Args:
             timeout: seconds; None is without limit; default: the client's ``timeout``.
@@ -547,7 +548,7 @@ class PieClient:
             LaunchError: the server refused, for instance because there is no such program.
             UploadError: the server refused the program or a blob.
             ProtocolError: the server sent a malformed message about this instance.
-            TypeError, ValueError: an argument is invalid, or can't be encoded for this server.
+            PieValueError, TypeError: an argument is invalid, or can't be encoded for this server.
             PieConnectionError: the connection is lost. The instance may run on.
             OSError: the file can't be read.
         """
@@ -619,7 +620,7 @@ class PieClient:
         Raises:
             InstanceFailed: at the place of an instance that did not complete.
             LaunchError, ProtocolError, PieTimeoutError: at the place of an input that could not be run.
-            TypeError, ValueError: an argument is invalid (at once), or an input (at its place).
+            PieValueError, TypeError: an argument is invalid (at once), or an input (at its place).
             PieConnectionError: the connection is lost.
             OSError: the file can't be read.
         """

@@ -6,12 +6,14 @@ import os
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Union
+from typing import TYPE_CHECKING, Any, NamedTuple, Union
+
+from ._display import beginning, html_table, shown, shown_fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Blob", "CompletedInstance", "Data", "Event", "InstanceInfo", "QueryResult"]
+__all__ = ["Blob", "CompletedInstance", "Data", "Event", "InstanceInfo", "InstanceList", "QueryResult"]
 
 #: What comes with an event: bytes for :attr:`Event.Blob`, else text.
 Data = Union[str, bytes]
@@ -134,6 +136,16 @@ class CompletedInstance:
     messages: tuple[str, ...] = ()
     blobs: tuple[bytes, ...] = ()
 
+    def __repr__(self) -> str:
+        return shown_fields("CompletedInstance", {**vars(self), "event": self.event})
+
+    def _repr_html_(self) -> str:
+        fields: dict[str, Any] = {**vars(self), "event": self.event.name}
+        given = {name: value for name, value in fields.items() if value not in ("", ())}
+        return html_table(
+            (name, beginning(value) if isinstance(value, str) else shown(value)) for name, value in given.items()
+        )
+
     @classmethod
     def from_events(cls, events: Iterable[tuple[Event, Data]]) -> CompletedInstance:
         """Collect the events of one instance, its terminal event included.
@@ -183,6 +195,31 @@ class InstanceInfo:
     elapsed_secs: float | None = None
     kv_pages_used: int | None = None
     program: str | None = None
+
+    def __repr__(self) -> str:
+        return shown_fields("InstanceInfo", vars(self))
+
+
+class InstanceList(list[InstanceInfo]):
+    """What :meth:`PieClient.list_instances` returns: a list that shows itself as a table in notebooks."""
+
+    def __repr__(self) -> str:
+        return f"[{(',' + chr(10) + ' ').join(map(repr, self))}]"
+
+    def _repr_html_(self) -> str:
+        rows = [vars(info) for info in self]
+        # What the server says of no instance is left out.
+        names = [
+            name for name in InstanceInfo.__dataclass_fields__ if any(row[name] not in (None, ()) for row in rows)
+        ]
+        cells = [[_cell(row[name]) for name in names] for row in rows]
+        return html_table(cells, names)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return " ".join(value) if isinstance(value, tuple) else str(value)
 
 
 class QueryResult(NamedTuple):

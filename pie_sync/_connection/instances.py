@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from .._protocol.messages import BadMessage
 from .._session.unclaimed import Attachment
 from ..errors import AttachError, LaunchError, ProtocolError, RequestError, TerminateError
+from ..events import InstanceList
 
 if TYPE_CHECKING:
     from .._protocol.messages import Answer
@@ -94,10 +95,10 @@ def new_tag() -> str:
 
 def list_instances(session: Session, limit: TimeLimit) -> list[InstanceInfo]:
     """Return the list, with the arguments as they were given."""
-    return [
+    return InstanceList(
         dataclasses.replace(info, arguments=tuple(_TAG.sub("", text) for text in info.arguments))
         for info in _fetch(session, "list_instances", limit, RequestError)
-    ]
+    )
 
 
 def find_detached(session: Session, method: str, tag: str, limit: TimeLimit) -> str:

@@ -22,6 +22,7 @@ from ..errors import (
     PieConnectionError,
     PieError,
     PieTimeoutError,
+    PieValueError,
     ProtocolError,
 )
 from ..events import CompletedInstance
@@ -154,7 +155,8 @@ class _Batch:
 
     def _is_raised(self, error: Exception) -> bool:
         # A lost connection is raised: it would be the outcome of all other inputs as well, which may be endless.
-        return not (self._return_exceptions and isinstance(error, PieError))
+        # So is a mistake in an input: it is the caller's, not the instance's.
+        return not self._return_exceptions or isinstance(error, PieValueError) or not isinstance(error, PieError)
 
     # --- from input to launch ---------------------------------------------------------------------------
 

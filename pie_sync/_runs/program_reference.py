@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, Union
 
 from .._session.payloads import open_payload
 from .._support.time_limits import DEFAULT, Timeout
+from ..errors import PieValueError
 
 if TYPE_CHECKING:
     from typing import Callable
@@ -45,7 +46,7 @@ class ProgramReference(NamedTuple):
             left: returns the time limit of a request that is sent now.
 
         Raises:
-            TypeError, ValueError: it can't be a program.
+            TypeError, PieValueError: it can't be a program.
             OSError: the file can't be read.
             PieError, PieConnectionError: the upload has failed.
         """
@@ -70,7 +71,7 @@ def is_program_file(program: Program) -> bool:
     A registry name may contain a slash. So a text without the ending ``.wasm`` is a file only if there is one.
 
     Raises:
-        TypeError, ValueError: it's no program at all.
+        TypeError, PieValueError: it's no program at all.
     """
     if isinstance(program, os.PathLike):
         return True
@@ -80,6 +81,6 @@ def is_program_file(program: Program) -> bool:
             " bytes go through upload_program(), which returns a hash"
         )
     if not program:
-        raise ValueError("program must not be empty")
+        raise PieValueError("program must not be empty")
     has_separator = any(separator in program for separator in (os.sep, os.altsep) if separator)
     return program.endswith(".wasm") or (has_separator and os.path.isfile(program))

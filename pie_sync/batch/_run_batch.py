@@ -84,7 +84,7 @@ def run_batch(
         a :class:`CompletedInstance` for each input, in order; or a :exc:`PieError`, see ``return_exceptions``.
 
     Raises:
-        TypeError, ValueError: an argument makes no sense.
+        TypeError, PieValueError: an argument makes no sense.
         InvalidKeyError: a worker can't use the key.
         InstanceFailed, LaunchError, ProtocolError, PieTimeoutError: at the place of an instance that has failed.
         AuthenticationError: the server does not know the user.

@@ -20,8 +20,15 @@ def __getattr__(name: str) -> object:
     # slow to load, or not installed without the extra.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from . import local_server  # noqa: PLC0415
-    from ._programs import python_program, records  # noqa: PLC0415
+    try:
+        from . import local_server  # noqa: PLC0415
+        from ._programs import python_program, records  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        package = str(error.name).partition(".")[0]
+        raise ModuleNotFoundError(
+            f"pie_sync.testing.{name} needs {package}, which is not installed: pip install 'pie-sync[testing]'",
+            name=error.name,
+        ) from error
 
     globals().update(
         InstanceRecord=records.InstanceRecord,

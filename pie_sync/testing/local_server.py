@@ -160,6 +160,12 @@ class LocalServer:
     ) -> None:
         self.close()
 
+    def __repr__(self) -> str:
+        if self._core.closing.is_set():
+            return "<LocalServer closed>"
+        where = "not started" if self._listener is None else self.uri
+        return f"<LocalServer {where}, {len(self._core.records.snapshot())} instances so far>"
+
     @property
     def port(self) -> int:
         """The TCP port that the server listens on.
