@@ -34,8 +34,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ._hints import hint_for_refusal
 from ._printable import printable
+from ._texts.hints import hint_for_refusal
 
 if TYPE_CHECKING:
     from .events import CompletedInstance
@@ -77,7 +77,6 @@ class PieError(Exception):
 
     Attributes:
         hint: what helps against the cause, in one line; None if that is not known.
-        text: what happened, without the hint, in one line.
     """
 
     hint: str | None = None
@@ -184,7 +183,6 @@ class PieConnectionError(ConnectionError):
 
     Attributes:
         hint: what helps against the cause, in one line; None if that is not known.
-        text: what happened, without the hint, in one line.
     """
 
     hint: str | None = None

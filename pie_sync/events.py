@@ -8,7 +8,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
-from ._display import beginning, html_table, shown, shown_fields
+from ._texts.display import beginning, html_table, shown, shown_fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

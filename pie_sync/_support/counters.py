@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .._display import html_table, shown, shown_fields
+from .._texts.display import html_table, shown, shown_fields
 
 __all__ = ["ClientStats", "Counters"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Callable
 
-from .._hints import hint_for_connecting
 from .._printable import SHORT, printable
 from .._support.signal_handlers import is_from_signal_handler
+from .._texts.hints import hint_for_connecting
 from ..errors import PieConnectionError, PieConnectTimeoutError
 from .dialer import Dialer, is_timeout
 from .upgrade import UpgradeRefusedError, upgrade

@@ -12,7 +12,7 @@ import pytest
 import trustme
 
 from pie_sync import LaunchError, PieClient, PieConnectionError, PieError
-from pie_sync._hints import hint_for_refusal
+from pie_sync._texts.hints import hint_for_refusal
 from pie_sync.testing import LocalServer
 from tests.programs import add_programs
 

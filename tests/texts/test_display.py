@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from pie_sync import Blob, ClientStats, CompletedInstance, Event, InstanceInfo, PieClient
-from pie_sync._display import beginning, html_table, shown, shown_fields
+from pie_sync._texts.display import beginning, html_table, shown, shown_fields
 from pie_sync.testing import LocalServer
 
 
