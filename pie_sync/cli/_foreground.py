@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Callable
 from .._support.signal_safe_queue import SignalSafeQueue
 from ..errors import PieConnectionError, PieError
 from ..events import Blob, Event
-from ._failures import Failure, explain, printable
+from ._failures import Failure, explain
 from ._interruption import INTERRUPTION, NAP
 from ._output import Output, writing
 from ._stdin import StdinReader
@@ -40,6 +40,7 @@ class Foreground:
         blobs: the folder to save blobs in; None drops them.
         send_stdin: whether to send each line of stdin as a message.
         timeout: how many seconds the server may take to terminate the instance.
+        tells_end: whether to tell that the instance has completed: who returns to an instance may find it ended.
     """
 
     def __init__(
@@ -50,12 +51,14 @@ class Foreground:
         blobs: Path | None,
         send_stdin: bool,
         timeout: float,
+        tells_end: bool = False,
     ) -> None:
         self._client = client
         self._obtain = obtain
         self._blobs = blobs
         self._send_stdin = send_stdin
         self._timeout = timeout
+        self._tells_end = tells_end
         self._output = Output()
         self._instance: Instance | None = None
         self._obtained = threading.Event()
@@ -119,6 +122,8 @@ class Foreground:
             # The process protocol always sends a result, as JSON: "null" if there is none.
             if data and data != "null":
                 output.result(data)
+            if self._tells_end:
+                output.note(f"[{event.name.lower()}]")
         else:
             self._end = event
             output.note(f"{event.name}: {data}".rstrip(": \n"))
@@ -165,7 +170,7 @@ class Foreground:
             return 0 if self._end is Event.Completed else 1
         if self._instance is not None and isinstance(error, PieConnectionError):
             raise Failure(
-                str(error), f"the server may have kept it running: `pie-sync attach {self._instance.id}`"
+                explain(error).text, f"the server may have kept it running: `pie-sync attach {self._instance.id}`"
             ) from error
         # The output can't be shown any more, so the instance is not left running.
         self._terminate_quietly()
@@ -210,4 +215,4 @@ class Foreground:
         try:
             self._instance.terminate(timeout=self._timeout)
         except (PieError, PieConnectionError) as error:
-            self._note(f"[can't end the instance {self._instance.id}: {printable(str(error))}]")
+            self._note(f"[can't end the instance {self._instance.id}: {explain(error).text}]")
