@@ -281,10 +281,18 @@ class LocalServer:
             if not self._core.closing.is_set():
                 client.set_delay(self._delay)
         number = next(self._numbers)
-        activity.info("connection %d from %s", number, connection.remote_address[0])
+        activity.info("connection %d from %s", number, _peer(connection))
         try:
             client.serve()
         finally:
             activity.info("connection %d has ended", number)
             with self._lock:
                 self._clients.discard(client)
+
+
+def _peer(connection: Connection) -> str:
+    """Return the address of a client, for people."""
+    try:
+        return str(connection.remote_address[0])
+    except OSError:
+        return "a client that is gone already"
