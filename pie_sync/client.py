@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-from time import perf_counter
-from typing import TYPE_CHECKING, Any, Callable, Literal, overload
+import os
+from pathlib import Path
+from time import monotonic, perf_counter
+from typing import TYPE_CHECKING, Any, Callable, Literal, TypeVar, cast, overload
 
 from ._connection.instances import attach, find_detached, list_instances, new_tag, terminate
 from ._connection.manager import ConnectionManager
 from ._connection.manifest import Manifest
+from ._connection.settings import ClientSettings, Given, UserKey
 from ._connection.validation import (
     Arguments,
     check_args,
     check_hash,
+    check_hash_or_name,
     check_headers,
     check_identity,
+    check_name,
     check_protocol,
     check_size,
     check_text,
     check_uri,
     is_confidential,
 )
+from ._functions.function_program import function_program
+from ._functions.inferlet import Inferlet
 from ._protocol import ProcessProtocol
 from ._protocol.messages import Answer
 from ._runs.map import map_
+from ._runs.program_reference import GivenProgram
 from ._runs.run import run
 from ._session.payloads import open_payload
 from ._session.unclaimed import Attachment
@@ -34,25 +42,32 @@ from .errors import (
     LaunchError,
     PieError,
     PieTimeoutError,
+    PieValueError,
     RequestError,
 )
-from .events import CompletedInstance, InstanceInfo, QueryResult
+from .events import CompletedInstance, InstanceInfo, LaunchRecord, QueryResult
 from .instance import Instance
+from .keys import ParsedPrivateKey
 
 if TYPE_CHECKING:
+    import os
     import ssl
-    from collections.abc import Generator, Iterable, Mapping
+    from collections.abc import Coroutine, Iterable, Mapping
     from types import TracebackType
 
     from ._connection.manager import Connection
     from ._connection.manifest import ManifestSource
-    from ._runs.program_reference import Program
+    from ._functions.function_program import RemoteFunction
+    from ._runs.program_reference import KnownProgram, Program
+    from ._runs.progress import ProgressOption
+    from ._runs.results import Results
     from ._runs.run import Input, OnEvent
     from ._session.payloads import PayloadSource
     from ._session.uploads import Progress
-    from .keys import ParsedPrivateKey
 
 __all__ = ["PieClient"]
+
+R = TypeVar("R")
 
 _MIB = 1024 * 1024
 
@@ -63,7 +78,7 @@ class PieClient:
     Use it as a context manager, or call :meth:`connect` and :meth:`close`::
 
         with PieClient("ws://127.0.0.1:8080") as client:
-            client.authenticate("alice", ParsedPrivateKey.from_file("~/.ssh/id_ed25519"))
+            client.authenticate("alice", "~/.ssh/id_ed25519")
             instance = client.launch_instance(client.upload_program("my_program.wasm"))
             for event, data in instance:
                 print(event.name, data)
@@ -110,7 +125,7 @@ class PieClient:
             servers.
 
     Raises:
-        ValueError, TypeError: an argument is invalid.
+        PieValueError, TypeError: an argument is invalid.
     """
 
     def __init__(
@@ -140,16 +155,65 @@ class PieClient:
             headers=check_headers(headers or {}),
             websocket_options={
                 "max_message_size": check_size(max_message_size, "max_message_size"),
-                "ping_interval": check_timeout(ping_interval, "ping_interval"),
-                "ping_timeout": check_timeout(ping_timeout, "ping_timeout"),
+                "ping_interval": check_timeout(ping_interval, "ping_interval", zero="None: never"),
+                "ping_timeout": check_timeout(ping_timeout, "ping_timeout", zero="None: no limit"),
             },
             max_blob_size=check_size(max_blob_size, "max_blob_size"),
             max_buffered_bytes=check_size(max_buffered_bytes, "max_buffered_bytes"),
             reconnect=bool(reconnect),
-            reconnect_timeout=check_timeout(reconnect_timeout, "reconnect_timeout"),
+            reconnect_timeout=check_timeout(
+                reconnect_timeout, "reconnect_timeout", zero="reconnect=False does not try at all"
+            ),
             protocol=check_protocol(protocol),
             identity=check_identity(identity),
         )
+
+    @classmethod
+    def from_env(
+        cls,
+        profile: str | None = None,
+        *,
+        password: str | bytes | None = None,
+        config: str | os.PathLike[str] | None = None,
+        **options: Any,
+    ) -> PieClient:
+        """Return a client that is connected and authenticated as the command ``pie-sync`` would be.
+
+        Address, user name, key and identity come from the environment (``PIE_URI``, ``PIE_USERNAME``, ``PIE_KEY``,
+        ``PIE_IDENTITY``), else from the configuration file, ``~/.pie/cli_config.toml`` (or ``cli_config.toml`` in
+        the folder that ``PIE_CLI_HOME`` names), else they are ``ws://127.0.0.1:8080``, the login name, the first
+        key in ``~/.ssh`` and ``default/pie-sync``. ``pie-sync config show`` shows them. The key is read only if
+        the server asks for a signature.
+
+        Blocks for up to ``connect_timeout`` and then ``timeout``. Close the client after use, or use ``with``.
+
+        Args:
+            profile: the name of a profile in the configuration file. Its values come before the environment. None:
+                the one that ``PIE_PROFILE`` names, whose values come behind the environment; else none.
+            password: the password of the key, if it is encrypted.
+            config: the path of another configuration file.
+            options: more arguments of :class:`PieClient`.
+
+        Raises:
+            PieValueError: a setting is not valid, or there is no such profile.
+            AuthenticationError: the server refuses the user, or asks for a key and there is none.
+            InvalidKeyError: the key can't be used.
+            PieTimeoutError: no answer in time.
+            PieConnectionError: the server can't be reached.
+            OSError: the configuration file or the key can't be read.
+        """
+        given = Given(profile=profile, config=None if config is None else Path(config))
+        settings = ClientSettings.find(given)
+        if not settings.username.value:
+            raise PieValueError(settings.username.origin, "the variable PIE_USERNAME says who you are")
+        client = cls(settings.uri.value, **{"identity": settings.identity.value, **options})
+        try:
+            client.connect()
+            client.authenticate(settings.username.value, cast("ParsedPrivateKey", UserKey(settings, password)))
+        except BaseException:
+            client.close()
+            raise
+        return client
 
     # --- the connection ---------------------------------------------------------------------------------
 
@@ -214,7 +278,11 @@ class PieClient:
     # --- who we are -------------------------------------------------------------------------------------
 
     def authenticate(
-        self, username: str, private_key: ParsedPrivateKey | None = None, *, timeout: Timeout = DEFAULT
+        self,
+        username: str,
+        private_key: ParsedPrivateKey | str | os.PathLike[str] | None = None,
+        *,
+        timeout: Timeout = DEFAULT,
     ) -> None:
         """Authenticate, signing the server's challenge if it sends one. Call this before any other request.
 
@@ -224,24 +292,23 @@ class PieClient:
         Args:
             username: the name under which the server knows your public key.
             private_key: signs the server's challenge: at most once, and only if the challenge is 16 to 64 bytes
-                long (a longer one could be something else that a hostile server wants signed). None for servers
-                that send no challenge.
+                long (a longer one could be something else that a hostile server wants signed). A key, or the path
+                of a key file without a password, or ``"agent"`` for the first key of the SSH agent. None for
+                servers that send no challenge.
             timeout: seconds for all of it; None is without limit; default: the client's ``timeout``.
 
         Raises:
             AuthenticationError: the server does not know you, wants a key, or refuses the signature.
             ProtocolError: the challenge is malformed, and was not signed.
+            InvalidKeyError: the key can't be used.
             PieTimeoutError: not in time.
             PieConnectionError: the connection is lost.
+            OSError: the key file can't be read.
         """
         check_text(username, "username")
-        if private_key is not None and not hasattr(private_key, "sign"):
-            raise TypeError(
-                f"private_key must be a ParsedPrivateKey, not {type(private_key).__name__}:"
-                " load it with ParsedPrivateKey.from_file(path)"
-            )
+        key = _load_key(private_key)
         connection = self._manager.unauthenticated("authenticate")
-        connection.authentication.identify(username, private_key, self._manager.limit(timeout))
+        connection.authentication.identify(username, key, self._manager.limit(timeout))
 
     def internal_authenticate(
         self, token: str, *, allow_insecure_token: bool = False, timeout: Timeout = DEFAULT
@@ -310,7 +377,7 @@ class PieClient:
             UploadError: the server refused it, or the name is taken, or does not fit the component. Pie 0.2.0, and
                 a server from 0.4 on, keeps what it can't compile: :meth:`program_exists` is true of that, and
                 launches are refused.
-            ValueError: the manifest can't be used.
+            PieValueError: the manifest can't be used.
             PieTimeoutError: it was not done in time.
             PieConnectionError: the connection is lost. A server up to 0.2 does that when it can't compile it.
             OSError: a file can't be read.
@@ -322,30 +389,102 @@ class PieClient:
             connection.programs.upload(payload, loaded, overwrite=overwrite, limit=limit, progress=progress)
             return payload.hash
 
-    def program_exists(self, program_hash: str, *, timeout: Timeout = DEFAULT) -> bool:
+    def program_exists(
+        self,
+        program_hash: str | Inferlet[..., Any] | RemoteFunction | Callable[..., Any],
+        *,
+        timeout: Timeout = DEFAULT,
+    ) -> bool:
         """Ask whether the server has a program.
 
         True also of a program that the server keeps though it could not compile it (Pie 0.2.0 by name, 0.3, which
         compiles at the launch, 0.4 and 0.5): its launches are refused.
 
         Args:
-            program_hash: its BLAKE3 hash, as :meth:`upload_program` returns it.
+            program_hash: its BLAKE3 hash, as :meth:`upload_program` returns it; or its ``name@version``; or a
+                function, as :meth:`run` takes it. (By name, Pie 0.2.0 says yes to whatever was uploaded once, and
+                older servers know no names.)
             timeout: seconds; None is without limit; default: the client's ``timeout``.
 
         Raises:
             RequestError: the server can't tell.
+            TypeError, ValueError: it can't be a program.
             PieTimeoutError: no answer in time.
             PieConnectionError: the connection is lost.
         """
-        program_hash = check_hash(program_hash)
+        function = None if isinstance(program_hash, str) else function_program(program_hash)
+        text = "" if function is not None else check_hash_or_name(program_hash)  # refuses what else there is
         limit = self._manager.limit(timeout)
-        return self._manager.authenticated("program_exists", limit).programs.exists(program_hash, limit)
+        connection = self._manager.authenticated("program_exists", limit)
+        if function is not None:
+            return connection.functions.exists(function, "program_exists", limit)
+        if "@" in text:
+            return connection.programs.name_exists(text, limit)
+        return connection.programs.exists(text, limit)
 
     # --- instances --------------------------------------------------------------------------------------
 
+    @overload
+    def launch(
+        self,
+        program: Inferlet[..., R],
+        args: Arguments = ...,
+        detached: bool = ...,
+        *,
+        timeout: Timeout = ...,
+    ) -> Instance[R]: ...
+    @overload
+    def launch(
+        self, program: KnownProgram, args: Arguments = ..., detached: bool = ..., *, timeout: Timeout = ...
+    ) -> Instance[Any]: ...
+    @overload
+    def launch(
+        self,
+        program: Callable[..., Coroutine[Any, Any, R]],
+        args: Arguments = ...,
+        detached: bool = ...,
+        *,
+        timeout: Timeout = ...,
+    ) -> Instance[R]: ...
+    @overload
+    def launch(
+        self, program: Callable[..., R], args: Arguments = ..., detached: bool = ..., *, timeout: Timeout = ...
+    ) -> Instance[R]: ...
+    def launch(
+        self, program: Program, args: Arguments = (), detached: bool = False, *, timeout: Timeout = DEFAULT
+    ) -> Instance[Any]:
+        """Launch a program, whatever it is. Blocks until the server says that it runs.
+
+        Args:
+            program: as for :meth:`run`. A function or a file is uploaded first, unless the server has it.
+            args: see :meth:`launch_instance`; for a function, what fits its signature.
+            detached: see :meth:`launch_instance`.
+            timeout: seconds; None is without limit; default: the client's ``timeout``. The upload of a function
+                has a limit of its own, see :meth:`run`. For the rest see :meth:`launch_instance`.
+
+        Raises:
+            LaunchError: the server refused, for instance because there is no such program, or it runs no
+                functions.
+            UploadError: the server refused the program, or it is no WebAssembly.
+            TypeError, ValueError: it can't be a program, or ``args`` can't be encoded or don't fit.
+            PieTimeoutError: no answer in time.
+            PieConnectionError: the connection is lost.
+            OSError: a file can't be read.
+        """
+        given, input_ = GivenProgram(program), check_args(args)
+        checked = given.check_args(input_)
+        reference = given.find(self._manager, "launch", lambda: timeout)
+        limit = self._manager.limit(timeout)
+        connection = self._manager.authenticated("launch", limit)
+        record = reference.launch_record(input_, monotonic())
+        if reference.hash is not None:
+            return self._launch_by_hash(connection, "launch", reference.hash, checked, detached, limit, record)
+        assert reference.name is not None
+        return self._launch_by_name(connection, "launch", reference.name, checked, detached, limit, record)
+
     def launch_instance(
         self, program_hash: str, args: Arguments = (), detached: bool = False, *, timeout: Timeout = DEFAULT
-    ) -> Instance:
+    ) -> Instance[Any]:
         """Launch an uploaded program. Blocks until the server says that it runs.
 
         Args:
@@ -364,25 +503,19 @@ class PieClient:
 
         Raises:
             LaunchError: the server refused, for instance because it doesn't have the program.
-            TypeError, ValueError: ``args`` can't be encoded for this server.
+            PieValueError, TypeError: an argument is invalid, or ``args`` can't be encoded for this server.
             PieTimeoutError: no answer in time.
             PieConnectionError: the connection is lost.
         """
-        program_hash, args = check_hash(program_hash), check_args(args)
+        program_hash, checked = check_hash(program_hash), check_args(args)
+        record = LaunchRecord(checked, monotonic())
         limit = self._manager.limit(timeout)
         connection = self._manager.authenticated("launch_instance", limit)
-        program = connection.programs.name_of(program_hash, "launch_instance", limit)
-
-        def encode(corr_id: int, **options: Any) -> bytes:
-            return connection.session.protocol.launch(
-                corr_id, program_hash, program, args, bool(detached), **options
-            )
-
-        return self._launch(connection, "launch_instance", encode, detached, limit)
+        return self._launch_by_hash(connection, "launch_instance", program_hash, checked, detached, limit, record)
 
     def launch_instance_from_registry(
         self, name: str, args: Arguments = (), detached: bool = False, *, timeout: Timeout = DEFAULT
-    ) -> Instance:
+    ) -> Instance[Any]:
         """Launch a program that the server finds by its name. Blocks until the server says that it runs.
 
         Args:
@@ -394,23 +527,54 @@ class PieClient:
 
         Raises:
             LaunchError: the server refused, for instance because there is no such program.
-            TypeError, ValueError: ``args`` can't be encoded for this server.
+            PieValueError, TypeError: an argument is invalid, or ``args`` can't be encoded for this server.
             PieTimeoutError: no answer in time.
             PieConnectionError: the connection is lost.
         """
-        if not check_text(name, "name"):
-            raise ValueError("name must not be empty")
-        args = check_args(args)
+        name, checked = check_name(name), check_args(args)
+        record = LaunchRecord(checked, monotonic())
         limit = self._manager.limit(timeout)
-        connection = self._manager.authenticated("launch_instance_from_registry", limit)
-        upload = connection.programs.upload_named(name, "launch_instance_from_registry", limit)
+        method = "launch_instance_from_registry"
+        connection = self._manager.authenticated(method, limit)
+        return self._launch_by_name(connection, method, name, checked, detached, limit, record)
+
+    def _launch_by_hash(
+        self,
+        connection: Connection,
+        method: str,
+        program_hash: str,
+        args: list[str] | dict[str, Any],
+        detached: bool,
+        limit: TimeLimit,
+        record: LaunchRecord,
+    ) -> Instance[Any]:
+        program = connection.programs.name_of(program_hash, method, limit)
+
+        def encode(corr_id: int, **options: Any) -> bytes:
+            return connection.session.protocol.launch(
+                corr_id, program_hash, program, args, bool(detached), **options
+            )
+
+        return self._launch(connection, method, encode, detached, limit, record)
+
+    def _launch_by_name(
+        self,
+        connection: Connection,
+        method: str,
+        name: str,
+        args: list[str] | dict[str, Any],
+        detached: bool,
+        limit: TimeLimit,
+        record: LaunchRecord,
+    ) -> Instance[Any]:
+        upload = connection.programs.upload_named(name, method, limit)
 
         def encode(corr_id: int, **options: Any) -> bytes:
             if upload is not None:
                 return connection.session.protocol.launch(corr_id, *upload, args, bool(detached), **options)
             return connection.session.protocol.launch_from_registry(corr_id, name, args, bool(detached), **options)
 
-        return self._launch(connection, "launch_instance_from_registry", encode, detached, limit)
+        return self._launch(connection, method, encode, detached, limit, record)
 
     def _launch(
         self,
@@ -419,7 +583,8 @@ class PieClient:
         encode: Callable[..., bytes],
         detached: bool,
         limit: TimeLimit,
-    ) -> Instance:
+        record: LaunchRecord,
+    ) -> Instance[Any]:
         session = connection.session
         if detached:
             is_listed = isinstance(session.protocol, ProcessProtocol)
@@ -446,12 +611,12 @@ class PieClient:
                 on_success=lambda answer: attachment.arrive(answer.text, router.add_instance(answer.text)),
                 refused=LaunchError,
             )
-            return Instance(self._manager, session, answer.text, attachment.events)
+            return Instance(self._manager, session, answer.text, attachment.events, record)
         except BaseException:  # also when a signal handler raises behind the call
             attachment.give_up()
             raise
 
-    def attach_instance(self, instance_id: str, *, timeout: Timeout = DEFAULT) -> Instance:
+    def attach_instance(self, instance_id: str, *, timeout: Timeout = DEFAULT) -> Instance[Any]:
         """Attach to an instance that is detached, or has finished while it was. Blocks until the server answers.
 
         The new :class:`Instance` gets all output that the server has kept, then what comes.
@@ -481,7 +646,7 @@ class PieClient:
     def list_instances(self, *, timeout: Timeout = DEFAULT) -> list[InstanceInfo]:
         """Return what the server knows of your instances: the running ones, and those that finished detached.
 
-        Pie 0.5 lists everybody's, and none that has finished.
+        Pie 0.5 lists everybody's, and none that has finished. In a notebook the list shows itself as a table.
 
         Args:
             timeout: seconds; None is without limit; default: the client's ``timeout``.
@@ -516,6 +681,50 @@ class PieClient:
 
     # --- batches ------------------------------------------------------------------------------------------
 
+    @overload
+    def run(
+        self,
+        program: Inferlet[..., R],
+        args: Arguments = ...,
+        *,
+        input: Input = ...,
+        timeout: float | None = ...,
+        check: bool = ...,
+        on_event: OnEvent = ...,
+    ) -> CompletedInstance[R]: ...
+    @overload
+    def run(
+        self,
+        program: KnownProgram,
+        args: Arguments = ...,
+        *,
+        input: Input = ...,
+        timeout: float | None = ...,
+        check: bool = ...,
+        on_event: OnEvent = ...,
+    ) -> CompletedInstance[Any]: ...
+    @overload
+    def run(
+        self,
+        program: Callable[..., Coroutine[Any, Any, R]],
+        args: Arguments = ...,
+        *,
+        input: Input = ...,
+        timeout: float | None = ...,
+        check: bool = ...,
+        on_event: OnEvent = ...,
+    ) -> CompletedInstance[R]: ...
+    @overload
+    def run(
+        self,
+        program: Callable[..., R],
+        args: Arguments = ...,
+        *,
+        input: Input = ...,
+        timeout: float | None = ...,
+        check: bool = ...,
+        on_event: OnEvent = ...,
+    ) -> CompletedInstance[R]: ...
     def run(
         self,
         program: Program,
@@ -525,25 +734,33 @@ class PieClient:
         timeout: float | None = None,
         check: bool = True,
         on_event: OnEvent = None,
-    ) -> CompletedInstance:
+    ) -> CompletedInstance[Any]:
         """Launch a program and wait for its end: what ``subprocess.run`` is for processes.
 
         Args:
-            program: its name in the registry, its hash (64 hexadecimal digits), or the path of a file: a
-                ``PathLike``, or a str that ends with ``.wasm``, or one with a slash under which there is a file. A
-                file is hashed, and uploaded only if the server doesn't have it.
-            args: see :meth:`launch_instance`.
+            program: one of these; what is uploaded is uploaded only if the server doesn't have it.
+
+                - A function, decorated with :func:`inferlet` or not, for Pie 0.5; or an inferlet of Pie's official
+                  client. It is uploaded as source.
+                - The path of a Python file, with the name of a function in it if there are several:
+                  ``"script.py"``, ``"script.py:complete"``. The file is read, not run.
+                - The path of a WebAssembly file: a ``PathLike``, or a str that ends with ``.wasm``.
+                - Any other str is never a file, but a name in the registry, or a hash (64 hexadecimal digits).
+            args: see :meth:`launch_instance`. Those of a function are checked before anything is sent; see also
+                :meth:`Inferlet.args`.
             input: what to send once it runs: a message (str), a blob (bytes-like), or an iterable of both, sent in
                 order. What comes after the instance's end is dropped. A generator is asked for the next when the
                 one before is sent. (Process protocol: a blob is lost unless the program is waiting for it at that
                 moment; see :meth:`Instance.upload_blob`.)
             timeout: seconds for the whole call; None, the default, is without limit, but each request has the
-                client's ``timeout`` all the same.
+                client's ``timeout`` all the same. The upload of a function does not count: it has the client's
+                ``timeout``, but 180 s at the least, since a fresh server needs half a minute for its first Python
+                program. (The logger ``pie_sync.protocol`` tells of it at level INFO.)
             check: raise ``InstanceFailed`` unless it has ``Completed``.
             on_event: called as ``on_event(event, data)`` for each event, the last one included, in this thread.
 
         Returns:
-            Everything that it sent.
+            Everything that it sent; ``.value`` is what a function returned.
 
         If the time is over, or anything is raised (also by ``on_event`` or ``input``, also Ctrl-C), the instance
         is terminated first: that takes what the server needs for it, 3 seconds more at the most. If the launch
@@ -553,10 +770,12 @@ class PieClient:
             InstanceFailed: see ``check``. Its ``completed`` has the result.
             PieTimeoutError: not done in time. Its ``completed`` is a :class:`CompletedInstance` with all that was
                 received up to its end (``Aborted``), or None if there was no instance, or no end.
-            LaunchError: the server refused, for instance because there is no such program.
-            UploadError: the server refused the program or a blob.
+            LaunchError: the server refused, for instance because there is no such program, or it runs no
+                functions.
+            UploadError: the server refused the program or a blob, or the program is no WebAssembly.
             ProtocolError: the server sent a malformed message about this instance.
-            TypeError, ValueError: an argument is invalid, or can't be encoded for this server.
+            TypeError, PieValueError: an argument is invalid, does not fit the function, or can't be encoded for
+                this server; or a function can't run there.
             PieConnectionError: the connection is lost. The instance may run on.
             OSError: the file can't be read.
         """
@@ -565,7 +784,7 @@ class PieClient:
     @overload
     def map(
         self,
-        program: Program,
+        program: Inferlet[..., R],
         inputs: Iterable[Arguments],
         *,
         concurrency: int = ...,
@@ -573,19 +792,115 @@ class PieClient:
         retries: int = ...,
         return_exceptions: Literal[False] = ...,
         timeout: float | None = ...,
-    ) -> Generator[CompletedInstance, None, None]: ...
+        on_error: Literal["raise", "skip"] | None = ...,
+        results: str | os.PathLike[str] | None = ...,
+        progress: ProgressOption = ...,
+    ) -> Results[CompletedInstance[R]]: ...
     @overload
     def map(
         self,
-        program: Program,
+        program: KnownProgram,
         inputs: Iterable[Arguments],
         *,
         concurrency: int = ...,
         ordered: bool = ...,
         retries: int = ...,
-        return_exceptions: bool,
+        return_exceptions: Literal[False] = ...,
         timeout: float | None = ...,
-    ) -> Generator[CompletedInstance | PieError, None, None]: ...
+        on_error: Literal["raise", "skip"] | None = ...,
+        results: str | os.PathLike[str] | None = ...,
+        progress: ProgressOption = ...,
+    ) -> Results[CompletedInstance[Any]]: ...
+    @overload
+    def map(
+        self,
+        program: Callable[..., Coroutine[Any, Any, R]],
+        inputs: Iterable[Arguments],
+        *,
+        concurrency: int = ...,
+        ordered: bool = ...,
+        retries: int = ...,
+        return_exceptions: Literal[False] = ...,
+        timeout: float | None = ...,
+        on_error: Literal["raise", "skip"] | None = ...,
+        results: str | os.PathLike[str] | None = ...,
+        progress: ProgressOption = ...,
+    ) -> Results[CompletedInstance[R]]: ...
+    @overload
+    def map(
+        self,
+        program: Callable[..., R],
+        inputs: Iterable[Arguments],
+        *,
+        concurrency: int = ...,
+        ordered: bool = ...,
+        retries: int = ...,
+        return_exceptions: Literal[False] = ...,
+        timeout: float | None = ...,
+        on_error: Literal["raise", "skip"] | None = ...,
+        results: str | os.PathLike[str] | None = ...,
+        progress: ProgressOption = ...,
+    ) -> Results[CompletedInstance[R]]: ...
+    @overload
+    def map(
+        self,
+        program: Inferlet[..., R],
+        inputs: Iterable[Arguments],
+        *,
+        concurrency: int = ...,
+        ordered: bool = ...,
+        retries: int = ...,
+        return_exceptions: bool = ...,
+        timeout: float | None = ...,
+        on_error: Literal["raise", "yield", "skip"] | None = ...,
+        results: str | os.PathLike[str] | None = ...,
+        progress: ProgressOption = ...,
+    ) -> Results[CompletedInstance[R] | PieError]: ...
+    @overload
+    def map(
+        self,
+        program: KnownProgram,
+        inputs: Iterable[Arguments],
+        *,
+        concurrency: int = ...,
+        ordered: bool = ...,
+        retries: int = ...,
+        return_exceptions: bool = ...,
+        timeout: float | None = ...,
+        on_error: Literal["raise", "yield", "skip"] | None = ...,
+        results: str | os.PathLike[str] | None = ...,
+        progress: ProgressOption = ...,
+    ) -> Results[CompletedInstance[Any] | PieError]: ...
+    @overload
+    def map(
+        self,
+        program: Callable[..., Coroutine[Any, Any, R]],
+        inputs: Iterable[Arguments],
+        *,
+        concurrency: int = ...,
+        ordered: bool = ...,
+        retries: int = ...,
+        return_exceptions: bool = ...,
+        timeout: float | None = ...,
+        on_error: Literal["raise", "yield", "skip"] | None = ...,
+        results: str | os.PathLike[str] | None = ...,
+        progress: ProgressOption = ...,
+    ) -> Results[CompletedInstance[R] | PieError]: ...
+    @overload
+    def map(
+        self,
+        program: Callable[..., R],
+        inputs: Iterable[Arguments],
+        *,
+        concurrency: int = ...,
+        ordered: bool = ...,
+        retries: int = ...,
+        return_exceptions: bool = ...,
+        timeout: float | None = ...,
+        on_error: Literal["raise", "yield", "skip"] | None = ...,
+        results: str | os.PathLike[str] | None = ...,
+        progress: ProgressOption = ...,
+    ) -> Results[CompletedInstance[R] | PieError]: ...
     def map(
         self,
         program: Program,
@@ -596,12 +911,15 @@ class PieClient:
         retries: int = 0,
         return_exceptions: bool = False,
         timeout: float | None = None,
-    ) -> Generator[Any, None, None]:
+        on_error: Literal["raise", "yield", "skip"] | None = None,
+        results: str | os.PathLike[str] | None = None,
+        progress: ProgressOption = None,
+    ) -> Results[Any]:
         """Run one instance for each input, many at a time over this one connection; yield their results.
 
-        A file is uploaded at once, if need be; everything else happens in the thread that takes the results, while
-        it waits for one. There is no further thread, and no launch waits for another one's answer. Take results
-        without long pauses: places that become free are filled again when the next one is asked for.
+        A function or a file is uploaded at once, if need be; everything else happens in the thread that takes the
+        results, while it waits for one. There is no further thread, and no launch waits for another one's answer.
+        Take results without long pauses: places that become free are filled again when the next one is asked for.
 
         Only one thread at a time may take results. Any number of ``map`` may run at once on one client.
 
@@ -613,20 +931,32 @@ class PieClient:
             concurrency: how many instances may be running or being launched.
             ordered: yield in the order of the inputs, so that a slow instance holds up those behind it; else as
                 they finish.
-            retries: how often an input is launched again, at once, when its launch was refused or not answered
-                within the client's ``timeout``, when its instance did not complete, not within ``timeout``, or the
-                server has lost its end, or when the server sent something senseless of it or the connection was
-                lost (which helps with ``reconnect=True``). An instance may have done its work all the same.
-                Mistakes in the arguments are not tried again.
-            return_exceptions: yield the ``PieError`` of an input at its place rather than raise it. A lost
-                connection and mistakes in the inputs are raised in any case.
+            retries: how often an input is launched again when its launch was refused or not answered within the
+                client's ``timeout``, when its instance did not complete, not within ``timeout``, or the server has
+                lost its end, or when the server sent something senseless of it or the connection was lost (which
+                helps with ``reconnect=True``). An instance may have done its work all the same. The pause before
+                it is 0.1 s and doubles each time, up to 30 s; meanwhile other inputs run. What would happen again
+                is not tried again: mistakes in the arguments, a program that the server does not have, an instance
+                that somebody has terminated.
             timeout: the time limit of each instance, in seconds from its launch; None, the default, is without
                 limit. An instance that has not ended by then is terminated, and the outcome of its input is a
                 ``PieTimeoutError``. A server can lose the end of an instance so that no question to it tells: then
                 only this limit ends the wait.
+            return_exceptions: the older name of ``on_error="yield"``.
+            on_error: what to do with a ``PieError`` of an input: ``"raise"`` it at its place, which ends the
+                iteration; ``"yield"`` it at its place; or ``"skip"`` the input. How many were skipped is the
+                generator's attribute ``skipped``, and is logged at INFO at the end. None is ``"raise"``. A lost
+                connection and mistakes in the inputs are raised in any case.
+            results: the path of a journal. Each outcome is written to it before it is yielded, as one JSON line in
+                the format of ``pie-sync map``. If the file has lines already, their outcomes are yielded first,
+                and the instances begin behind them: so the same call resumes a batch. What was raised has no line,
+                and is run again. Not with ``ordered=False``.
+            progress: a function that is called with a :class:`BatchProgress` in the thread that takes the results,
+                at most every 0.1 s; or True for a bar of tqdm (the extra ``progress``), on a terminal or in a
+                notebook. What the function raises ends the iteration.
 
         Yields:
-            a :class:`CompletedInstance` for each input, or its error: see ``return_exceptions``.
+            a :class:`CompletedInstance` for each input, or its error: see ``on_error``.
 
         Whatever ends the iteration before the inputs do (``close()``, ``break``, an error, Ctrl-C, dropping the
         generator) terminates what runs and drops its output: 2 seconds at the most. Where waiting would do harm
@@ -637,9 +967,11 @@ class PieClient:
             InstanceFailed: at the place of an instance that did not complete.
             LaunchError, ProtocolError: at the place of an input that could not be run.
             PieTimeoutError: the same; or its instance has not ended within ``timeout``.
-            TypeError, ValueError: an argument is invalid (at once), or an input (at its place).
+            TypeError, PieValueError: an argument is invalid (at once), or an input (at its place). The latter
+                also says that ``results`` is of another program, other options or other inputs, and names both.
             PieConnectionError: the connection is lost.
-            OSError: the file can't be read.
+            OSError: the file can't be read, or ``results`` can't be written.
+            ImportError: ``progress=True``, and there is no tqdm.
         """
         return map_(
             self._manager,
@@ -650,6 +982,9 @@ class PieClient:
             retries=retries,
             return_exceptions=return_exceptions,
             timeout=timeout,
+            on_error=on_error,
+            results=results,
+            progress=progress,
         )
 
     # --- the server -------------------------------------------------------------------------------------
@@ -714,3 +1049,20 @@ class PieClient:
                 f"{error}: servers up to 0.4 never answer a subject that they don't know"
             ) from error
         return QueryResult(True, answer.text)
+
+
+def _load_key(given: Any) -> ParsedPrivateKey | None:
+    """Return the key that a caller of authenticate() means."""
+    if isinstance(given, str) and ("\n" in given or "-----BEGIN" in given):
+        # Opened as a file, it would show up in the error, and in whatever log takes that.
+        raise PieValueError("private_key is a path or a key, not the text of one", "ParsedPrivateKey.parse(text)")
+    if given == "agent":
+        return ParsedPrivateKey.from_agent()
+    if isinstance(given, (str, os.PathLike)):
+        return ParsedPrivateKey.from_file(given)
+    if given is not None and not hasattr(given, "sign"):
+        raise TypeError(
+            f"private_key must be a ParsedPrivateKey or a path, not {type(given).__name__}:"
+            " load it with ParsedPrivateKey.from_file(path)"
+        )
+    return cast("ParsedPrivateKey | None", given)

@@ -14,6 +14,7 @@
      │   ├─ InstanceEnded           recv() after the terminal event
      │   ├─ InstanceFailed          wait(check=True) and the instance did not complete
      │   ├─ InvalidKeyError         a private key that can't be used     (also a ValueError)
+     │   ├─ PieValueError           an argument has a value that can't be used (also a ValueError)
      │   └─ PieTimeoutError         no answer within the time limit      (also a TimeoutError)
      └─ ConnectionError
          └─ PieConnectionError      the connection can't be made, or is lost; *not* a PieError
@@ -25,15 +26,21 @@ the ``__cause__``.
 
 What a server says is part of many texts. ``str()`` of an error is one line that can't control a terminal, of 2,000
 characters at the most; attributes such as ``reason`` are as the server said them.
+
+If the cause of an error has a known cure, ``error.hint`` says it, and ``str()`` ends with it: ``… (hint: …)``.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Any
 
 from ._printable import printable
+from ._texts.hints import hint_for_refusal
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from .events import CompletedInstance
 
 __all__ = [
@@ -47,6 +54,7 @@ __all__ = [
     "PieConnectionError",
     "PieError",
     "PieTimeoutError",
+    "PieValueError",
     "ProtocolError",
     "RequestError",
     "TerminateError",
@@ -57,15 +65,55 @@ __all__ = [
 #: The most characters of an error's text.
 _MAX_TEXT = 2000
 
+#: The most characters of the text in the ``repr`` of a failed instance.
+_MAX_REPR = 250
+
+#: A frame of a Python traceback, with its line of source. (Those of the server have none.)
+_FRAME = re.compile(r'^  File "[^"\n]*", line (\d+), in ([^\n]*)\n    (\S[^\n]*)$', re.MULTILINE)
+
+#: Longer messages are not searched for a traceback.
+_MAX_SEARCHED = 100_000
+
+
+def _text(error: Any) -> str:
+    """Return what happened, without the hint, as one line."""
+    return printable(error._text(), _MAX_TEXT)
+
+
+def _text_and_hint(error: Any) -> str:
+    return f"{error.text} (hint: {error.hint})" if error.hint else str(error.text)
+
 
 class PieError(Exception):
-    """The root of everything the server refuses or breaks. A lost connection is not one: see the module."""
+    """The root of everything the server refuses or breaks. A lost connection is not one: see the module.
 
-    def __str__(self) -> str:
-        return printable(self._text(), _MAX_TEXT)
+    Attributes:
+        hint: what helps against the cause, in one line; None if that is not known.
+        input: the arguments of the instance that the error is about, where :meth:`PieClient.map` raises or yields
+            it; else None. (:exc:`InstanceFailed` has them in any case.)
+    """
+
+    hint: str | None = None
+    input: list[str] | Mapping[str, Any] | None = None
+    text = property(_text)
+    __str__ = _text_and_hint
 
     def _text(self) -> str:
         return super().__str__()
+
+
+class PieValueError(PieError, ValueError):
+    """An argument has a value that can't be used; the text names it. A wrong *type* is a ``TypeError``.
+
+    Args:
+        text: what is wrong.
+        hint: what helps, in one line.
+    """
+
+    def __init__(self, text: str, hint: str | None = None) -> None:
+        super().__init__(text)
+        if hint is not None:
+            self.hint = hint
 
 
 class AuthenticationError(PieError):
@@ -84,6 +132,7 @@ class RequestError(PieError):
         super().__init__(request, reason)
         self.request = request
         self.reason = reason
+        self.hint = hint_for_refusal(request, reason)
 
     def _text(self) -> str:
         return f"{self.request} failed: {self.reason}"
@@ -116,18 +165,41 @@ class InstanceEnded(PieError):  # noqa: N818 - a state, like StopIteration; the 
 class InstanceFailed(PieError):  # noqa: N818 - the name is part of the API
     """``wait(check=True)``: the instance ended otherwise than ``Completed``.
 
+    The traceback of a function that failed on the server is part of the text, with the function's own lines only;
+    ``completed.message`` has all of it.
+
     Attributes:
         instance_id: which instance.
         completed: the :class:`CompletedInstance`, with everything that it had sent.
+        input: the arguments that it was launched with; None if this client did not launch it.
     """
 
-    def __init__(self, instance_id: str, completed: CompletedInstance) -> None:
+    def __init__(self, instance_id: str, completed: CompletedInstance[Any]) -> None:
         super().__init__(instance_id, completed)
         self.instance_id = instance_id
         self.completed = completed
+        self.input: list[str] | Mapping[str, Any] | None = completed.input
 
     def _text(self) -> str:
-        return f"instance {self.instance_id} ended with {self.completed.event.name}: {self.completed.message}"
+        message = _with_own_lines(self.completed.message)
+        return f"instance {self.instance_id} ended with {self.completed.event.name}: {message}"
+
+    def __repr__(self) -> str:
+        return f"<InstanceFailed: {printable(self._text(), _MAX_REPR)}>"
+
+
+def _with_own_lines(message: str) -> str:
+    """Shorten the traceback of a Python program: to its error, and the lines of the program that led there.
+
+    Pie 0.5 sends the error, then the traceback, which begins with frames of its own.
+    """
+    error, _, traceback = message.partition("\nTraceback (most recent call last):\n")
+    if not traceback or len(message) > _MAX_SEARCHED:
+        return message
+    # Behind the last "Traceback" are the frames of the error itself; before it those of its cause.
+    frames = _FRAME.findall(traceback.rsplit("\nTraceback (most recent call last):\n", 1)[-1])
+    lines = [f"line {line}, in {name}: {code}" for line, name, code in frames]
+    return f"{error} ({'; '.join(lines)})" if lines else error
 
 
 class InvalidKeyError(PieError, ValueError):
@@ -142,15 +214,23 @@ class PieTimeoutError(PieError, TimeoutError):
         instance_id: the instance that was waited for; None if it was the answer to a request.
     """
 
-    completed: CompletedInstance | None = None
+    completed: CompletedInstance[Any] | None = None
     instance_id: str | None = None
 
 
 class PieConnectionError(ConnectionError):
-    """The connection can't be made, or is lost, or was closed. Not a :class:`PieError`, on purpose."""
+    """The connection can't be made, or is lost, or was closed. Not a :class:`PieError`, on purpose.
 
-    def __str__(self) -> str:
-        return printable(super().__str__(), _MAX_TEXT)
+    Attributes:
+        hint: what helps against the cause, in one line; None if that is not known.
+    """
+
+    hint: str | None = None
+    text = property(_text)
+    __str__ = _text_and_hint
+
+    def _text(self) -> str:
+        return super().__str__()
 
 
 class PieConnectTimeoutError(PieConnectionError, TimeoutError):

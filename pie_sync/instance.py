@@ -8,20 +8,22 @@ from collections import deque
 from collections.abc import Iterator
 from itertools import chain
 from time import monotonic
-from typing import TYPE_CHECKING, Callable
+from typing import TYPE_CHECKING, Any, Callable, Generic
 
 from ._connection.instances import terminate
-from ._connection.validation import check_text
+from ._connection.validation import check_message
 from ._protocol import ProcessProtocol
 from ._session.event_queue import MESSAGE
 from ._session.payloads import open_payload
 from ._session.probes import Silence, first_nap
 from ._session.uploads import Confirmation
-from ._support.time_limits import DEFAULT, Timeout, acquire, check_timeout, deadline_after, time_left
+from ._support.time_limits import DEFAULT, Timeout, acquire, check_polling_timeout, deadline_after, time_left
 from .errors import AttachError, InstanceEnded, InstanceFailed, PieTimeoutError, TerminateError
-from .events import CompletedInstance, Event
+from .events import CompletedInstance, Event, LaunchRecord, R_co
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ._connection.manager import ConnectionManager
     from ._session.event_queue import Entry, EventQueue
     from ._session.payloads import PayloadSource
@@ -38,7 +40,7 @@ _LOCKED_UP = (
 )
 
 
-class Instance:
+class Instance(Generic[R_co]):
     """A running program. Made by :meth:`PieClient.launch_instance` and its siblings, not by hand.
 
     Iterate over it to get everything that it sends, up to its end::
@@ -64,12 +66,19 @@ class Instance:
     _events: EventQueue | None = None
 
     def __init__(
-        self, manager: ConnectionManager, session: Session, instance_id: str, events: EventQueue | None
+        self,
+        manager: Any,
+        session: Any,
+        instance_id: str,
+        events: Any,
+        launch: LaunchRecord | None = None,
     ) -> None:
-        self._manager = manager
-        self._session = session
+        # (The types of the arguments are not told above, since they are no part of the API.)
+        self._manager: ConnectionManager = manager
+        self._session: Session = session
         self._id = instance_id
         self._events = events
+        self._launch = launch
         # What recv() calls for each event, looked up once. A detached instance finds nothing there.
         self._take: Callable[[], Entry] = (deque() if events is None else events.queue).popleft
         # While the instance is silent, and somebody waits for it: what the server says of that.
@@ -109,7 +118,7 @@ class Instance:
             timeout: for how many seconds at the most. None, the default, waits without limit; 0 polls.
 
         Returns:
-            The kind of event and its data: bytes for :attr:`Event.Blob`, else text.
+            The kind of event and its data: a :class:`Blob` for :attr:`Event.Blob`, else text.
 
         Raises:
             PieTimeoutError: nothing came in time.
@@ -122,7 +131,7 @@ class Instance:
             # What is there already is taken without further ado: see EventQueue.get.
             entry = self._take()
         except IndexError:
-            return self._recv_slowly(self._attached("recv"), check_timeout(timeout))
+            return self._recv_slowly(self._attached("recv"), check_polling_timeout(timeout))
         return entry if isinstance(entry, tuple) else (MESSAGE, entry)
 
     def _recv_slowly(self, events: EventQueue, timeout: float | None) -> tuple[Event, Data]:
@@ -189,7 +198,7 @@ class Instance:
             timeout: for how many seconds at the most to wait for *each* event. None waits without limit.
         """
         events = self._attached("events") if self._events is None else self._events
-        return self._iterate(events, check_timeout(timeout))
+        return self._iterate(events, check_polling_timeout(timeout))
 
     def _iterate(self, events: EventQueue, timeout: float | None) -> Iterator[tuple[Event, Data]]:
         # The hot path of the library: one event costs a popleft and a yield here.
@@ -208,7 +217,7 @@ class Instance:
                     return
             yield item
 
-    def wait(self, timeout: float | None = None, *, check: bool = False) -> CompletedInstance:
+    def wait(self, timeout: float | None = None, *, check: bool = False) -> CompletedInstance[R_co]:
         """Receive everything up to the end. Blocks until the instance has ended.
 
         After a time-out nothing is lost: call it again. Called after the end, it returns the same result. Events
@@ -226,7 +235,7 @@ class Instance:
             AttachError: the instance was launched detached.
         """
         events = self._attached("wait")
-        deadline = deadline_after(check_timeout(timeout))
+        deadline = deadline_after(check_polling_timeout(timeout))
         acquired: list[bool] = []
         try:
             if not acquire(self._wait_lock, deadline, acquired):
@@ -237,7 +246,8 @@ class Instance:
                 self._collected.append(self._recv_slowly(events, time_left(deadline)))
         except InstanceEnded:
             assert events.terminal is not None
-            completed = CompletedInstance.from_events(chain(self._collected or (), [events.terminal]))
+            received = chain(self._collected or (), [events.terminal])
+            completed = CompletedInstance.from_events(received, self._id, self._launch, events.ended)
         except PieTimeoutError:
             raise self._timed_out(f"not ended within {timeout} s") from None
         finally:
@@ -256,11 +266,12 @@ class Instance:
 
         Args:
             message: the text.
-            timeout: for how many seconds at the most; None is without limit; default: the client's ``timeout``.
+            timeout: for how many seconds at the most; 0 sends only if there is room; None is without limit;
+                default: the client's ``timeout``.
 
         Raises:
             InstanceEnded: the terminal event was received already.
-            ValueError: it is longer than the server takes (Pie 0.5: 7 MiB; servers up to 0.4: 64 MiB).
+            PieValueError: it is longer than the server takes (Pie 0.5: 7 MiB; servers up to 0.4: 64 MiB).
             PieTimeoutError: it could not be sent in time.
             PieConnectionError: the connection is lost.
             AttachError: the instance was launched detached.
@@ -268,8 +279,8 @@ class Instance:
         self._attached("send")
         if self.finished:
             self._check_running("send")
-        check_text(message, "message", "bytes go through upload_blob()")
-        limit = self._manager.limit(timeout)
+        check_message(message)
+        limit = self._manager.limit(timeout, polls=True)
         session = self._current_session("send", limit)
         session.send(session.protocol.signal(self._id, message), deadline=limit.deadline())
 
@@ -285,8 +296,9 @@ class Instance:
         already: let it answer to the blob, and send again if it doesn't.
 
         Args:
-            blob: bytes-like, a path, or a binary file object (sent from its position to its end). Files are
-                read piecewise: twice, the first time for their hash.
+            blob: bytes-like, a path, or a binary file object (sent from its position to its end). A str is a
+                path: a text itself goes as ``text.encode()``. Files are read piecewise: twice, the first time for
+                their hash.
             progress: called as ``progress(sent_bytes, total_bytes)`` after each chunk of 256 KiB.
             timeout: seconds for the whole call; None is without limit. Default: the client's ``timeout``, as
                 the longest time *without progress*. The confirmation after the last byte is never waited for
@@ -367,7 +379,12 @@ class Instance:
         assert self._events is not None
         self._events.call_at_end(callback)
 
-    def _drain(self) -> CompletedInstance:
+    def _completed(self, received: Iterable[tuple[Event, Data]], launch: LaunchRecord) -> CompletedInstance[Any]:
+        """Return the result of the instance, of all that was received from it."""
+        assert self._events is not None
+        return CompletedInstance.from_events(received, self._id, launch, self._events.ended)
+
+    def _drain(self, launch: LaunchRecord) -> CompletedInstance[Any]:
         """Return everything that the instance sent. Only when its end has arrived; raises what recv() raises."""
         assert self._events is not None
         items = []
@@ -375,7 +392,7 @@ class Instance:
             while True:
                 items.append(self._events.get(block=False))
         except InstanceEnded:
-            return CompletedInstance.from_events(items)
+            return self._completed(items, launch)
 
     # ------------------------------------------------------------------------------------------------------
 

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
 from .._session.memory_limit import MemoryLimit
 from .._session.session import Session, State
-from .._support.time_limits import Default, TimeLimit, check_timeout
+from .._support.time_limits import Default, TimeLimit, check_polling_timeout, check_timeout
 from ..errors import AuthenticationError, PieConnectionError
 from .authentication import Authentication
 from .endpoint import Endpoint
+from .functions import INSTALL_TIMEOUT, Functions
 from .programs import Programs
 from .reconnection import Reconnector, UnwantedError
 
@@ -33,6 +34,7 @@ class Connection(NamedTuple):
     session: Session
     authentication: Authentication
     programs: Programs
+    functions: Functions
 
 
 class ConnectionManager:
@@ -98,16 +100,24 @@ class ConnectionManager:
         self._abandon()  # first: the warning may be raised
         warnings.warn(text, ResourceWarning, source=self, stacklevel=2)
 
-    def limit(self, timeout: Timeout, *, for_upload: bool = False) -> TimeLimit:
+    def limit(self, timeout: Timeout, *, for_upload: bool = False, polls: bool = False) -> TimeLimit:
         """Return the time limit of one call.
 
         Args:
             timeout: seconds; None is without limit; the default is the client's.
             for_upload: whether the client's is for the time without progress.
+            polls: whether 0 makes sense, since there may be nothing to wait for.
+
+        Raises:
+            TypeError, PieValueError: it can't be a time limit.
         """
         if isinstance(timeout, Default):
             return TimeLimit(self._timeout, stall=for_upload)
-        return TimeLimit(check_timeout(timeout))
+        return TimeLimit(check_polling_timeout(timeout) if polls else check_timeout(timeout))
+
+    def install_limit(self) -> TimeLimit:
+        """Return the time limit for the upload of a function: the client's, but not less than a server needs."""
+        return TimeLimit(None if self._timeout is None else max(self._timeout, INSTALL_TIMEOUT))
 
     @property
     def closed(self) -> bool:
@@ -181,11 +191,8 @@ class ConnectionManager:
             predecessor=None if predecessor is None else predecessor.session,
             on_lost=on_lost if self._reconnect else None,
         )
-        connection = Connection(
-            session,
-            Authentication(session),
-            Programs(session, None if predecessor is None else predecessor.programs),
-        )
+        programs = Programs(session, None if predecessor is None else predecessor.programs)
+        connection = Connection(session, Authentication(session), programs, Functions(session, programs))
         announce(session)
         session.open()
         return connection

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from .._protocol import InstanceProtocol, ProcessProtocol
 from .._protocol.components import MalformedComponentError, find_run_export, is_component
 from .._protocol.program_names import ProgramName, is_content_name, manifest_of, parse_name
-from .._session.payloads import open_payload
+from .._session.payloads import check_is_wasm, open_payload
 from ..errors import LaunchError, PieConnectionError, RequestError, UploadError
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ __all__ = ["Programs"]
 
 #: NAME in the run export of components for Pie 0.5, where all have the same and it has a version.
 _NAME_FOR_ALL = "inferlet"
-
 
 #: After how many seconds the server is asked again whether somebody has uploaded a program under a name. To ask at
 #: each launch of a program of the registry would take too long.
@@ -116,7 +115,7 @@ class Programs:
         if program.version is None:
             return None
         is_content_addressed = is_content_name(program) and not self._session.endpoint.is_gateway
-        if is_content_addressed and not self._is_installed(program, method, limit):
+        if is_content_addressed and not self.is_installed(program, method, limit):
             raise LaunchError(method, f"program {name} is not installed")
         if isinstance(self._session.protocol, ProcessProtocol):
             return None  # a launch is the same request for all
@@ -143,7 +142,7 @@ class Programs:
         until = self._named.get(program)
         if until is None or until < monotonic():
             try:
-                is_uploaded = self._is_installed(program, method, limit)
+                is_uploaded = self.is_installed(program, method, limit)
             except RequestError:  # it can't tell
                 is_uploaded = False
             self._named[program] = until = inf if is_uploaded else monotonic() + _ASK_AGAIN
@@ -157,7 +156,8 @@ class Programs:
         """Upload a program; see :meth:`PieClient.upload_program`."""
         try:
             if not isinstance(self._session.protocol, ProcessProtocol):
-                self._send(payload, None if manifest is None else manifest.text, limit, progress)
+                check_is_wasm(payload)  # these servers may hang up for it
+                self.send(payload, None if manifest is None else manifest.text, limit, progress)
                 self._found[payload.hash] = (
                     self._session.protocol.content_name(payload.hash) if manifest is None else manifest.program
                 )
@@ -176,7 +176,7 @@ class Programs:
 
     def _install_unnamed(self, payload: Payload, limit: TimeLimit, progress: Progress, *, overwrite: bool) -> None:
         name = ProcessProtocol.content_name(payload.hash)
-        if overwrite or not self._is_installed(name, "upload_program", limit):
+        if overwrite or not self.is_installed(name, "upload_program", limit):
             self._install_content(payload, self._run_export(payload), name, manifest_of(name), limit, progress)
         elif progress is not None:
             progress(payload.size, payload.size)
@@ -194,11 +194,11 @@ class Programs:
                 " servers up to Pie 0.4 run it only if the two names are the same",
             )
         renamed = manifest.renamed(name)
-        if not self._is_installed(program, "upload_program", limit) or overwrite:
+        if not self.is_installed(program, "upload_program", limit) or overwrite:
             # The twin first: if the upload is refused, or ends between the two, the name is not taken.
             self._install_content(payload, run_export, name, renamed, limit, progress)
-            self._send(payload, manifest.text, limit, None, overwrite=overwrite)
-        elif not self._is_installed(name, "upload_program", limit):
+            self.send(payload, manifest.text, limit, None, overwrite=overwrite)
+        elif not self.is_installed(name, "upload_program", limit):
             raise UploadError(
                 "upload_program",
                 f"the name {program} is taken by other bytes (or by bytes that something else than pie-sync"
@@ -220,10 +220,10 @@ class Programs:
     ) -> None:
         """Install a program under a content-addressed version, whatever is there: it can't be other bytes."""
         if run_export is None:
-            self._send(payload, manifest, limit, progress, overwrite=True)
+            self.send(payload, manifest, limit, progress, overwrite=True)
         else:
             with open_payload(run_export.renamed(_bytes_of(payload), name.name)) as renamed:
-                self._send(renamed, manifest, limit, progress, overwrite=True)
+                self.send(renamed, manifest, limit, progress, overwrite=True)
 
     def _run_export(self, payload: Payload) -> RunExport | None:
         """Return the run export of a component if it has to fit the name that it is installed under."""
@@ -237,7 +237,7 @@ class Programs:
         is_for_0_5 = found is not None and found.name == _NAME_FOR_ALL and found.version
         return None if is_for_0_5 else found
 
-    def _send(
+    def send(
         self,
         payload: Payload,
         manifest: str | None,
@@ -246,6 +246,7 @@ class Programs:
         *,
         overwrite: bool = False,
     ) -> None:
+        """Send a program under the name in its manifest, without a question."""
         protocol = self._session.protocol
         options = {"overwrite": overwrite} if isinstance(protocol, ProcessProtocol) else {}
 
@@ -291,17 +292,42 @@ class Programs:
         self._found.pop(program_hash, None)
         return False
 
+    def name_exists(self, name: str, limit: TimeLimit) -> bool:
+        """Say whether the server has a program, by its ``name@version``.
+
+        Raises:
+            RequestError: the server can't tell.
+        """
+        if not isinstance(self._session.protocol, ProcessProtocol):
+            program_hash = self._hash_of(name)  # some of these servers know no names
+            if program_hash is not None:
+                return self.exists(program_hash, limit)
+        return self.is_installed(parse_name(name), "program_exists", limit)
+
+    def find_named(self, program_hash: str, method: str, limit: TimeLimit) -> bool:
+        """Ask the server for the twin of a program with a manifest, by its hash; see the class."""
+        name = ProcessProtocol.content_name(program_hash, named=True)
+        is_there = self._found.get(program_hash) == name or self.is_installed(name, method, limit)
+        if is_there:
+            self._found[program_hash] = name
+        return is_there
+
     def _find(self, program_hash: str, method: str, limit: TimeLimit) -> ProgramName | None:
         """Ask the server for a program by its hash; return its name."""
         known = self._found.pop(program_hash, None)
         names = [ProcessProtocol.content_name(program_hash, named=named) for named in (True, False)]
         for name in sorted(names, key=lambda name: name != known):  # the known one first
-            if self._is_installed(name, method, limit):
+            if self.is_installed(name, method, limit):
                 self._found[program_hash] = name
                 return name
         return None
 
-    def _is_installed(self, program: ProgramName, method: str, limit: TimeLimit) -> bool:
+    def is_installed(self, program: ProgramName, method: str, limit: TimeLimit) -> bool:
+        """Ask the server for a program by its name and version.
+
+        Raises:
+            RequestError, UploadError: the server can't tell.
+        """
         encode = partial(self._session.protocol.named_program_exists, program=program)
         refused = UploadError if method == "upload_program" else RequestError
         answer = self._session.call(method, encode, limit, refused=refused)

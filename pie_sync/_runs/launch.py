@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from .._session.event_queue import EventQueue
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from .._session.probes import Silence
     from .._support.signal_safe_queue import SignalSafeQueue
     from .._support.time_limits import TimeLimit
-    from ..events import CompletedInstance
+    from ..events import CompletedInstance, LaunchRecord
     from .program_reference import ProgramReference
 
 __all__ = ["Launch"]
@@ -35,7 +36,7 @@ class Launch:
         manager: the client's connection manager.
         method: the client's method, for error messages.
         program: what to launch.
-        args: the instance's arguments.
+        args: the instance's arguments, as they are sent.
         limit: how long the server's answer may take.
         done: gets this launch when it is refused or fails, and when its instance has ended or has met an error.
 
@@ -65,7 +66,7 @@ class Launch:
         self._request = PendingRequest(
             method, (session.protocol.launch_answer,), self._make_instance, self._report
         )
-        self._program_name = program.name
+        self._program = program
         # What launches an upload: its hash and its name. None if the server is to find the program by its name.
         self._upload: tuple[str, ProgramName] | None = None
         if program.hash is not None:
@@ -78,6 +79,7 @@ class Launch:
         # another thread the other, and dict.setdefault() is atomic: whoever comes second finds what the first one
         # left, and terminates the instance.
         self._outcome: dict[str, Instance | None] = {}
+        self._began = monotonic()
         self.limit = limit
         self.is_terminated = False
 
@@ -87,7 +89,7 @@ class Launch:
         """Send the request. Blocks only while the server does not read.
 
         Raises:
-            TypeError, ValueError: the arguments can't be sent to this server.
+            TypeError, PieValueError: the arguments can't be sent to this server.
             PieTimeoutError: the request could not be sent in time.
             PieConnectionError: the connection is lost.
         """
@@ -104,8 +106,8 @@ class Launch:
         protocol = self._session.protocol
         if self._upload is not None:
             return protocol.launch(corr_id, *self._upload, self._args, False)
-        assert self._program_name is not None
-        return protocol.launch_from_registry(corr_id, self._program_name, self._args, False)
+        assert self._program.name is not None
+        return protocol.launch_from_registry(corr_id, self._program.name, self._args, False)
 
     def _make_instance(self, answer: Answer) -> None:
         # In the reader thread, which may lose the connection the next moment: a reconnection attaches to those
@@ -139,6 +141,10 @@ class Launch:
         self._session.router.pending.remove(self._request)
         self.drop()
 
+    def record(self, args: list[str] | dict[str, Any]) -> LaunchRecord:
+        """Return what is to be remembered of it; ``args`` are the arguments, as the user gave them."""
+        return self._program.launch_record(args, self._began)
+
     def check(self) -> None:
         """Raise if the launch did not succeed. Only when it is settled.
 
@@ -158,8 +164,11 @@ class Launch:
         """The instance, once the server has told of it, until :meth:`drop`."""
         return self._outcome.get(_INSTANCE)
 
-    def completed(self) -> CompletedInstance:
+    def completed(self, args: list[str] | dict[str, Any] | None = None) -> CompletedInstance[Any]:
         """Return what the instance has sent, once it has ended.
+
+        Args:
+            args: the arguments, as the user gave them.
 
         Raises:
             InstanceFailed: the instance did not complete.
@@ -168,7 +177,7 @@ class Launch:
         self.check()
         instance = self.instance
         assert instance is not None
-        completed = instance._drain()
+        completed = instance._drain(self.record([] if args is None else args))
         if completed.event is not Event.Completed:
             raise InstanceFailed(instance.id, completed)
         return completed

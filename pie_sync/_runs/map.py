@@ -8,7 +8,9 @@ into one queue when its instance has ended. Until then the events of an instance
 from __future__ import annotations
 
 import logging
+import os
 from collections import deque
+from heapq import heappop, heappush
 from queue import Empty
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Union
@@ -17,18 +19,15 @@ from .._connection.validation import check_args, check_count
 from .._session.probes import look_again
 from .._support.signal_handlers import is_from_signal_handler
 from .._support.signal_safe_queue import SignalSafeQueue
-from .._support.time_limits import DEFAULT, check_timeout, deadline_after, time_left
-from ..errors import (
-    InstanceFailed,
-    LaunchError,
-    PieConnectionError,
-    PieError,
-    PieTimeoutError,
-    ProtocolError,
-)
+from .._support.time_limits import DEFAULT, check_timeout, deadline_after
+from ..errors import PieError, PieValueError
 from ..events import CompletedInstance
+from .journal import Journal, recorded
 from .launch import Launch
-from .program_reference import ProgramReference
+from .program_reference import GivenProgram
+from .progress import ProgressMeter, ProgressOption, meter_of
+from .results import OnError, Results, check_on_error
+from .retries import growing_pause, may_be_bad_luck
 from .termination import terminate_all
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
 
     from .._connection.manager import ConnectionManager
     from .._connection.validation import Arguments
-    from .program_reference import Program
+    from .program_reference import Program, ProgramReference
 
 __all__ = ["LOOK_AHEAD", "Outcome", "map_"]
 
@@ -49,16 +48,13 @@ LOOK_AHEAD = 4
 #: begins to wait does not wake it, and on Windows no signal does.
 _NAP = 0.1
 
-#: Errors after which a retry may succeed. Any other error would happen again.
-_WORTH_RETRYING = (LaunchError, InstanceFailed, ProtocolError, PieTimeoutError, PieConnectionError)
-
 #: What becomes of an input.
-Outcome = Union[CompletedInstance, Exception]
+Outcome = Union[CompletedInstance[Any], Exception]
 
 
 def map_(
     manager: ConnectionManager,
-    program: Program,
+    program: Program | ProgramReference,
     inputs: Iterable[Arguments],
     *,
     concurrency: int = 16,
@@ -66,39 +62,60 @@ def map_(
     retries: int = 0,
     return_exceptions: bool = False,
     timeout: float | None = None,
+    on_error: OnError | None = None,
+    results: str | os.PathLike[str] | None = None,
+    progress: ProgressOption | ProgressMeter = None,
     check: Callable[[], None] | None = None,
-) -> Generator[Any, None, None]:
+) -> Results[Any]:
     """Implement :meth:`PieClient.map`, which says what the arguments are, and the errors.
 
     ``check`` is called every ``_NAP`` seconds while no instance has ended. What it raises ends the map.
     """
     check_count(concurrency, "concurrency", least=1)
     check_count(retries, "retries", least=0)
+    on_error = check_on_error(on_error, return_exceptions)
+    if results is not None and not ordered:
+        raise PieValueError("results is written in the order of the inputs: leave out ordered=False")
     timeout = check_timeout(timeout)
-    iterator = iter(inputs)
+    given, iterator = GivenProgram(program), iter(inputs)
     manager.authenticated("map", manager.limit(DEFAULT))
-    reference = ProgramReference.find(manager, program)
-    return _Batch(
-        manager,
-        reference,
-        iterator,
-        concurrency=concurrency,
-        ordered=ordered,
-        retries=retries,
-        return_exceptions=return_exceptions,
-        timeout=timeout,
-        check=check,
-    ).results()
+    reference = given.find(manager, "map")
+    meter = meter_of(progress, inputs)
+
+    def start(inputs: Iterator[Any]) -> Generator[Outcome, None, None]:
+        return _Batch(
+            manager,
+            reference,
+            inputs,
+            concurrency=concurrency,
+            ordered=ordered,
+            retries=retries,
+            return_exceptions=on_error != "raise",
+            timeout=timeout,
+            meter=meter,
+            check=check,
+        ).results()
+
+    if results is None:
+        return Results(start(iterator), on_error, meter.close)
+    options = {"retries": retries, "on_error": on_error, "timeout": timeout}
+    journal = Journal(results, {"program": reference.identity, **options})
+
+    def close() -> None:
+        journal.close()
+        meter.close()
+
+    return Results(recorded(journal, iterator, start, meter, reference.result_form), on_error, close)
 
 
 class _Job:
     """One input on its way to its outcome."""
 
-    __slots__ = ("args", "deadline", "outcome", "retries")
+    __slots__ = ("args", "deadline", "failures", "outcome", "sent_args")
 
-    def __init__(self, args: Any, retries: int) -> None:
-        self.args = args
-        self.retries = retries
+    def __init__(self, args: Any) -> None:
+        self.args = self.sent_args = args  # as the user gave them, and as they are sent
+        self.failures = 0
         # Of the instance that runs for it; None is without limit.
         self.deadline: float | None = None
         self.outcome: Outcome | None = None
@@ -118,6 +135,7 @@ class _Batch:
         retries: int,
         return_exceptions: bool,
         timeout: float | None,
+        meter: ProgressMeter,
         check: Callable[[], None] | None,
     ) -> None:
         self._manager = manager
@@ -128,15 +146,18 @@ class _Batch:
         self._retries = retries
         self._return_exceptions = return_exceptions
         self._timeout = timeout
+        self._meter = meter
         self._check = check
         # The reader thread puts in each launch that was refused, or whose instance has ended.
         self._ended: SignalSafeQueue[Launch] = SignalSafeQueue()
         self._running: dict[Launch, _Job] = {}
         # Those of the running ones that the server may not have answered yet, the oldest first.
         self._unanswered: deque[Launch] = deque()
+        # What is to be launched again: when, a number that decides between two of the same time, and the job.
+        self._again: list[tuple[float, int, _Job]] = []
+        self._failures = 0
         # When to look next which of the running ones are silent.
         self._next_look = 0.0
-        self._again: deque[_Job] = deque()
         # The jobs that are to be yielded next: all in the order of the inputs, or those that are done.
         self._line: deque[_Job] = deque()
         # How many inputs were taken whose outcomes were not.
@@ -148,6 +169,7 @@ class _Batch:
             while True:
                 self._collect(block=False)
                 self._launch_more()
+                self._meter.tell(len(self._running))
                 if self._line and self._line[0].outcome is not None:
                     outcome = self._line.popleft().outcome
                     self._taken -= 1
@@ -155,7 +177,7 @@ class _Batch:
                         raise outcome
                     assert outcome is not None
                     yield outcome
-                elif self._running:
+                elif self._running or self._again:
                     self._collect(block=True)
                 else:
                     return
@@ -165,13 +187,17 @@ class _Batch:
 
     def _is_raised(self, error: Exception) -> bool:
         # A lost connection is raised: it would be the outcome of all other inputs as well, which may be endless.
-        return not (self._return_exceptions and isinstance(error, PieError))
+        # So is a mistake in an input: it is the caller's, not the instance's.
+        return not self._return_exceptions or isinstance(error, PieValueError) or not isinstance(error, PieError)
 
     # --- from input to launch ---------------------------------------------------------------------------
 
     def _launch_more(self) -> None:
         while len(self._running) < self._concurrency:
-            job = self._again.popleft() if self._again else self._next_job()
+            if self._again and self._again[0][0] <= monotonic():
+                job: _Job | None = heappop(self._again)[2]
+            else:
+                job = self._next_job()
             if job is None:
                 return
             self._launch(job)
@@ -179,9 +205,10 @@ class _Batch:
     def _next_job(self) -> _Job | None:
         if self._inputs is None or self._taken >= LOOK_AHEAD * self._concurrency:
             return None
-        job = _Job(None, self._retries)
+        job = _Job(None)
         try:
             job.args = check_args(next(self._inputs))
+            job.sent_args = self._reference.check_args(job.args)
         except StopIteration:
             self._inputs = None
             return None
@@ -201,7 +228,7 @@ class _Batch:
         launch = None
         try:
             limit = self._manager.limit(DEFAULT)
-            launch = Launch(self._manager, "map", self._reference, job.args, limit, self._ended)
+            launch = Launch(self._manager, "map", self._reference, job.sent_args, limit, self._ended)
             job.deadline = deadline_after(self._timeout)
             self._running[launch] = job  # before it is sent, so that Ctrl-C leaves no launch behind
             launch.send()
@@ -219,7 +246,9 @@ class _Batch:
     def _collect(self, *, block: bool) -> None:
         """Handle all launches that are in the queue. With ``block``, wait up to ``_NAP`` seconds for the first."""
         if block:
-            next(iter(self._running)).check_process()
+            for launch in self._running:
+                launch.check_process()
+                break
             if self._check is not None:
                 self._check()
         try:
@@ -234,16 +263,22 @@ class _Batch:
             self._probe(now)
 
     def _nap(self) -> float:
-        """Return how long to wait at a time: not beyond the deadline of the instance that was launched first."""
-        left = time_left(next(iter(self._running.values())).deadline)
-        return _NAP if left is None else min(_NAP, left)
+        """Return how long to wait at a time: until the first deadline or the first launch again at the most."""
+        nap = _NAP
+        for job in self._running.values():  # in the order of their deadlines
+            if job.deadline is not None:
+                nap = min(nap, job.deadline - monotonic())
+            break
+        if self._again:
+            nap = min(nap, self._again[0][0] - monotonic())
+        return max(0.0, nap)
 
     def _take(self, launch: Launch) -> None:
         job = self._running.pop(launch, None)
         if job is None:
             return  # it was given up
         try:
-            completed = launch.completed()
+            completed = launch.completed(job.args)
         except Exception as error:
             if is_from_signal_handler(error):
                 raise
@@ -290,16 +325,26 @@ class _Batch:
             self._next_look = now + look_again()
 
     def _failed(self, job: _Job, error: Exception) -> None:
-        if job.retries > 0 and isinstance(error, _WORTH_RETRYING):
-            logger.debug("map: %s: launching it again, %d retries left", type(error).__name__, job.retries)
-            job.retries -= 1
-            self._again.append(job)
+        job.failures += 1
+        if job.failures <= self._retries and may_be_bad_luck(error):
+            pause = growing_pause(job.failures)
+            logger.debug(
+                "map: %s: launching it again in %.1f s, for the %d. time",
+                type(error).__name__,
+                pause,
+                job.failures,
+            )
+            self._failures += 1
+            heappush(self._again, (monotonic() + pause, self._failures, job))
         else:
             self._done(job, error)
 
     def _done(self, job: _Job, outcome: Outcome) -> None:
         job.outcome = outcome
-        job.args = None
+        if isinstance(outcome, PieError):
+            outcome.input = job.args
+        job.args = job.sent_args = None
+        self._meter.count(failed=isinstance(outcome, Exception))
         if not self._ordered:
             self._line.append(job)
         if isinstance(outcome, Exception) and self._is_raised(outcome):

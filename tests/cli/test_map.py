@@ -190,3 +190,11 @@ def test_a_lost_end_is_a_result(
     assert run_here("map", "name", "in.jsonl", "--output", "out.jsonl").code == 1
     assert [item["event"] for item in read(home / "out.jsonl")] == ["Completed", "ServerError", "Completed"]
     assert lost.count == 1
+
+
+def test_results_of_another_time_limit(run_here: RunHere, home: Path) -> None:
+    write(home / "in.jsonl", ["a"])
+    assert run_here("map", "talk", "in.jsonl", "-o", "out.jsonl", "--time-limit", "60").code == 0
+    result = run_here("map", "talk", "in.jsonl", "-o", "out.jsonl", "--time-limit", "30")
+    assert result.code == 1
+    assert "has results of timeout 60.0, and this batch has timeout 30.0" in result.stderr

@@ -16,13 +16,19 @@ from .._programs.uncompiled import NOT_COMPILED, Uncompiled
 from .._server.catalog import DEFAULT_NAMESPACE, LATEST, ProgramName
 from .._server.core import Core
 from .chunks import ChunkAssembler, OldChunkAssembler
-from .manifest import package_of
+from .manifest import language_of, package_of
 from .programs import NoRunInterface
 from .registry import manifest_failure
 
 __all__ = ["PROGRAM_RULES", "InstalledPrograms", "ProgramRules", "installed_name"]
 
 DEFAULT_VERSION = "0.1.0"
+
+#: What 0.5.2 says without a language component, but for the path; then what helps here.
+NO_LANGUAGE = (
+    "no {0} language component at languages/{0}.wasm: No such file or directory (os error 2);"
+    " LocalServer runs no functions or scripts: pie_sync.testing.EngineServer does"
+)
 
 _IDENTIFIER = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9_-]*)@(?P<version>[0-9]+\.[0-9]+\.[0-9]+)")
 
@@ -43,14 +49,16 @@ class ProgramRules(NamedTuple):
     """Whether an upload is refused whose name could not be launched."""
     knows_bare_names: bool
     """Whether a name without a version stands for its highest version."""
+    knows_scripts: bool
+    """Whether a manifest may tell the language of a script, in place of a component."""
     run_name: str | None
     """NAME in the export ``pie:NAME/run`` under which a component runs; None for the program's own name."""
 
 
 PROGRAM_RULES = {
-    "0.3": ProgramRules("Program added successfully", False, False, True, True, False, None),
-    "0.4": ProgramRules("Program installed successfully", True, False, True, True, False, None),
-    "0.5": ProgramRules("Program installed successfully", True, True, False, False, True, "inferlet"),
+    "0.3": ProgramRules("Program added successfully", False, False, True, True, False, False, None),
+    "0.4": ProgramRules("Program installed successfully", True, False, True, True, False, False, None),
+    "0.5": ProgramRules("Program installed successfully", True, True, False, False, True, True, "inferlet"),
 }
 
 
@@ -149,6 +157,7 @@ class InstalledPrograms:
     def _install(self, message: Mapping[str, Any], artifact: bytes) -> None:
         try:
             package, version = package_of(message["manifest"])
+            language = language_of(message["manifest"]) if self._rules.knows_scripts else None
         except ValueError as error:
             raise ValueError(f"Invalid manifest: Failed to parse manifest TOML: {error}") from error
         if self._rules.checks_names:
@@ -167,6 +176,8 @@ class InstalledPrograms:
         # A real server does not look at the bytes if the name is taken. It also keeps a program that it can't
         # compile, and then refuses that name until the program is overwritten.
         if replace or there is None:
+            if language is not None:
+                raise ValueError(NO_LANGUAGE.format(language))  # and the name stays free, unlike below
             program_hash = blake3(artifact).hexdigest()
             program = catalog.by_hash(program_hash) or self._compile(artifact)
             catalog.add_upload(program_hash, program)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pie_sync.testing._dialects.manifest import package_of, program_name
+from pie_sync.testing._dialects.manifest import language_of, package_of, program_name
 
 SCRIPT = """
 # A manifest with more in it than a server needs.
@@ -58,3 +58,11 @@ def test_a_name_without_a_namespace_is_none_on_the_instance_protocol() -> None:
 @pytest.mark.parametrize("name", ["a/b/c", "a/b@1", "/a", "a b/c", "../x"])
 def test_any_other_name_will_do_there(name: str) -> None:
     assert str(program_name(f'[package]\nname = "{name}"\nversion = "1"')) == f"{name}@1"
+
+
+def test_the_language_of_a_script() -> None:
+    assert language_of(SCRIPT) == "python"
+    for text in ('[package]\nname = "a"', "runtime = 5", "[runtime]\nentry = 'main'"):
+        assert language_of(text) is None
+    with pytest.raises(ValueError, match="unknown variant `cobol`, expected `python` or `javascript`"):
+        language_of('[runtime]\nlanguage = "cobol"')
