@@ -99,7 +99,7 @@ def serve(
     upload WebAssembly programs; they run in a sandbox without files or network. Python files run without one.
     """
     if engine:
-        if folder or user or protocol != "instance":
+        if folder or user or protocol != PROTOCOLS[0]:
             raise Failure(
                 "--engine takes no folder, no --user and no --protocol",
                 "the real server begins without programs and lets everybody in; its protocol is process",

@@ -83,7 +83,7 @@ def test_a_key_for_both(run_here: RunHere, home: Path, guarded: str, key_file: P
     write(home / "in.jsonl", ["a"])
     arguments = ["map", "--uri", guarded, "--uri", guarded, "nobody", "in.jsonl", "-o", "out.jsonl"]
     result = run_here(*arguments, "--key", key_file)
-    assert "Program not found" in result.stderr
+    assert "Failed to download inferlet from registry" in result.stderr
     error, _ = lines(run_here(*arguments))
     assert "there is no private key" in error
 
