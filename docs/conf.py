@@ -13,11 +13,31 @@ author = "The pie-sync authors"
 project_copyright = author
 release = version = pie_sync.__version__
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "myst_parser"]
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "myst_parser",
+    "sphinx_copybutton",  # a button on every block of code
+    "sphinx_design",  # tabs and cards
+]
 
 html_theme = "furo"
 html_title = f"pie-sync {release}"
 html_show_sphinx = False
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_favicon = "_static/favicon.svg"
+
+# What is copied is what is typed: without prompts.
+copybutton_prompt_text = r"\$ |>>> "
+copybutton_prompt_is_regexp = True
+copybutton_only_copy_prompt_lines = True
+
+myst_enable_extensions = ["colon_fence", "deflist"]
+#: For search engines, and for whoever is sent a link.
+myst_html_meta = {
+    "description": "pie-sync: the blocking Python client for Pie, the programmable LLM serving system"
+}
 
 # Other pages can link to sections, as on a code host.
 myst_heading_anchors = 3
