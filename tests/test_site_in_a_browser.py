@@ -29,7 +29,8 @@ const look = (frame) => {
   const wide = [...article.querySelectorAll("*")]
     .filter((element) => element.getBoundingClientRect().right > view.innerWidth + 1 && !scrolls(element))
     .map((element) => element.tagName + ": " + (element.textContent || element.src).trim().slice(0, 60));
-  const unseen = [...article.querySelectorAll("img")].filter((image) => !image.naturalWidth).map((image) => image.src);
+  const images = [...article.querySelectorAll("img")];
+  const unseen = images.filter((image) => !image.naturalWidth).map((image) => image.src);
   return {text: article.textContent.length, scroll: root.scrollWidth - view.innerWidth, wide, unseen};
 };
 const next = () => {
