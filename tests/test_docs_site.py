@@ -184,6 +184,13 @@ def test_a_picture_is_on_a_page_with_a_text_in_its_place(picture):
     assert min(map(len, texts)) > 30
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_the_picture_of_the_command_shows_what_it_shows_today():
+    command = [sys.executable, ROOT / "scripts" / "record-command", "--check"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=110)
+    assert result.returncode == 0, result.stderr
+
+
 class Box:
     """A box of the picture of the rooms."""
 

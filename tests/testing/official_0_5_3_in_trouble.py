@@ -71,13 +71,14 @@ async def events(uri: str) -> dict[str, Any]:
 
 def api(_: str) -> dict[str, Any]:
     methods = [method for name, method in inspect.getmembers(PieClient) if not name.startswith("_")]
+    takes = {method.__name__: str(inspect.signature(method)) for method in methods}
     return {
         "all async": all(map(inspect.iscoroutinefunction, methods)),
         "with a time limit": [
             method.__name__ for method in methods if "timeout" in str(inspect.signature(method))
         ],
-        "with progress": [method.__name__ for method in methods if "progress" in str(inspect.signature(method))],
-        "takes a key": "key" in str(inspect.signature(PieClient.authenticate)),
+        "with progress": [name for name, arguments in takes.items() if "progress" in arguments],
+        "takes a key": "key" in takes["authenticate"],
         "py.typed": (Path(pie_client.__file__).parent / "py.typed").exists(),
     }
 
