@@ -62,7 +62,7 @@ nitpick_ignore_regex = [
 ]
 
 ROOT = Path(__file__).parent.parent
-LINK = re.compile(r"\]\(([\w./-]+\.(?:md|rst))\)")
+LINK = re.compile(r"^- \[(.*?)\]\(([\w./-]+\.(?:md|rst))\)", re.MULTILINE)
 
 #: Pages whose text is another file of the repository. Their own text is for readers of the Markdown file.
 BORROWED = {"changelog": "CHANGELOG.md", "contributing": "CONTRIBUTING.md", "security": "SECURITY.md"}
@@ -74,7 +74,7 @@ def read_page(app: Any, page: str, source: list[str]) -> None:
     if page in BORROWED:
         text = (ROOT / BORROWED[page]).read_text(encoding="utf-8").replace("](docs/", "](")
     if page == "index":
-        text += contents(text)
+        text = with_cards(with_tabs(text)) + contents(text)
     for borrower, file in BORROWED.items():
         text = re.sub(rf"\]\([./]*{file}\)", f"](/{borrower}.md)", text)
     source[0] = text
@@ -83,14 +83,41 @@ def read_page(app: Any, page: str, source: list[str]) -> None:
 def contents(index: str) -> str:
     """Return the site's table of contents: the links of the index, under its headings.
 
-    So the index is an ordinary page of links, and there is no second list of pages that could differ.
+    So the index is an ordinary page of links, and there is no second list of pages (or of their titles) that could
+    differ.
     """
     tables = []
     for section in index.split("\n## ")[1:]:
         caption, _, text = section.partition("\n")
-        pages = [link for link in LINK.findall(text) if not link.startswith("..")]
+        pages = [f"{title} <{page}>" for title, page in LINK.findall(text)]
         tables.append("\n".join([f"\n```{{toctree}}\n:hidden:\n:caption: {caption}\n", *pages, "```\n"]))
     return "".join(tables)
+
+
+def with_tabs(index: str) -> str:
+    """Make tabs of the sections between two comments, which a reader of the Markdown file doesn't see."""
+    before, begin, rest = index.partition("<!-- tabs -->\n")
+    sections, end, after = rest.partition("<!-- end of tabs -->\n")
+    assert begin and end
+    tabs = [
+        "\n".join([f":::{{tab-item}} {title}\n", text.strip(), ":::\n"])
+        for title, _, text in (section.partition("\n") for section in sections.split("\n### ")[1:])
+    ]
+    return "".join([before, "::::{tab-set}\n\n", *tabs, "::::\n", after])
+
+
+CARD = re.compile(r"^- \[(.*?)\]\((.*)\.(?:md|rst)\): (.)(.*)\n", re.MULTILINE)
+
+
+def with_cards(index: str) -> str:
+    """Make a card of each link of a list that has a text behind it."""
+
+    def card(link: re.Match[str]) -> str:
+        title, page, first, rest = link.groups()
+        return f":::{{grid-item-card}} {title}\n:link: {page}\n:link-type: doc\n\n{first.upper()}{rest}\n:::\n"
+
+    lists = re.compile(f"(?:{CARD.pattern})+", re.MULTILINE)
+    return lists.sub(lambda found: f"::::{{grid}} 1 2 2 3\n:gutter: 2\n\n{CARD.sub(card, found[0])}::::\n", index)
 
 
 def read_docstring(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
