@@ -5,7 +5,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 JOBS   ?= 3
 
-.PHONY: help demo test test-coverage test-oldest test-exhaustive check format docs bench bench-quick soak fuzz clean
+.PHONY: help demo demo-engine test test-coverage test-oldest test-exhaustive check format docs bench bench-quick soak fuzz clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -26,8 +26,17 @@ $(VENV)/.fuzzing: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzzing]'
 	touch $@
 
+$(VENV)/.demo-engine: setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[engine]'
+	touch $@
+
 demo: $(VENV)/.demo  ## run the quickstart against a server of its own
 	$(BIN)/python examples/quickstart.py
+
+demo-engine: $(VENV)/.demo-engine  ## generate text on the real engine, with a tiny model on the CPU
+	if [ "$$(id -u)" -eq 0 ] && [ "$$(uname)" = Linux ]; then scripts/install-real-server; fi
+	$(BIN)/python examples/generate_text.py
 
 test: $(VENV)/.dev  ## run all tests; ARGS="-k name" for a part of them
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
@@ -74,7 +83,7 @@ bench-quick: $(VENV)/.dev  ## the same in under a minute, writing nothing
 	$(BIN)/python -m benchmarks --quick
 
 soak: $(VENV)/.dev  ## ten minutes of load, cuts, restarts and slow consumers; ends with a table
-	MALLOC_ARENA_MAX=1 $(BIN)/python -m benchmarks.soak  # glibc keeps what is freed, for each thread apart
+	$(BIN)/python -m benchmarks.soak
 
 fuzz: $(VENV)/.fuzzing  ## fuzz for ten minutes what a server can send; ARGS="--seconds 60 frames" for less
 	$(BIN)/python -m fuzzing $(ARGS)

@@ -12,6 +12,8 @@ pytest. (PYTEST_DONT_REWRITE keeps pytest from warning, or failing, when this wa
 
 from __future__ import annotations
 
+from ._functions.inferlet import Inferlet, inferlet
+from ._runs.progress import BatchProgress
 from ._support.counters import ClientStats
 from ._version import __version__
 from .client import PieClient
@@ -38,10 +40,12 @@ from .keys import ParsedPrivateKey
 __all__ = [
     "AttachError",
     "AuthenticationError",
+    "BatchProgress",
     "Blob",
     "ClientStats",
     "CompletedInstance",
     "Event",
+    "Inferlet",
     "Instance",
     "InstanceEnded",
     "InstanceFailed",
@@ -60,4 +64,5 @@ __all__ = [
     "TerminateError",
     "UploadError",
     "__version__",
+    "inferlet",
 ]

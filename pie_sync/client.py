@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from time import perf_counter
-from typing import TYPE_CHECKING, Any, Callable, Literal, overload
+from time import monotonic, perf_counter
+from typing import TYPE_CHECKING, Any, Callable, Literal, TypeVar, overload
 
 from ._connection.instances import attach, find_detached, list_instances, new_tag, terminate
 from ._connection.manager import ConnectionManager
@@ -12,6 +12,7 @@ from ._connection.validation import (
     Arguments,
     check_args,
     check_hash,
+    check_hash_or_name,
     check_headers,
     check_identity,
     check_protocol,
@@ -20,9 +21,12 @@ from ._connection.validation import (
     check_uri,
     is_confidential,
 )
+from ._functions.function_program import function_program
+from ._functions.inferlet import Inferlet
 from ._protocol import ProcessProtocol
 from ._protocol.messages import Answer
 from ._runs.map import map_
+from ._runs.program_reference import GivenProgram
 from ._runs.run import run
 from ._session.payloads import open_payload
 from ._session.unclaimed import Attachment
@@ -36,23 +40,29 @@ from .errors import (
     PieTimeoutError,
     RequestError,
 )
-from .events import CompletedInstance, InstanceInfo, QueryResult
+from .events import CompletedInstance, InstanceInfo, LaunchRecord, QueryResult
 from .instance import Instance
 
 if TYPE_CHECKING:
+    import os
     import ssl
-    from collections.abc import Generator, Iterable, Mapping
+    from collections.abc import Coroutine, Iterable, Mapping
     from types import TracebackType
 
     from ._connection.manager import Connection
     from ._connection.manifest import ManifestSource
-    from ._runs.program_reference import Program
+    from ._functions.function_program import RemoteFunction
+    from ._runs.program_reference import KnownProgram, Program
+    from ._runs.progress import ProgressOption
+    from ._runs.results import Results
     from ._runs.run import Input, OnEvent
     from ._session.payloads import PayloadSource
     from ._session.uploads import Progress
     from .keys import ParsedPrivateKey
 
 __all__ = ["PieClient"]
+
+R = TypeVar("R")
 
 _MIB = 1024 * 1024
 
@@ -98,9 +108,12 @@ class PieClient:
             instances lose their newest events, but not their end: a PieError in their place says how many.
         reconnect: when the connection is lost, connect again, authenticate as before, and attach to the instances
             that it had, so that receiving from them goes on where it was. Requests that were waiting for an
-            answer fail all the same (they may have happened); new ones wait for the connection. Pie 0.5 ends
-            instances with their connection: receiving from them raises an error that says so.
-        reconnect_timeout: for how many seconds to try that, with growing pauses. None is without limit.
+            answer fail all the same (they may have happened); new ones wait for the connection. Only servers up to
+            Pie 0.2 let an instance be attached to again. Pie 0.3 and 0.4 leave it running, but bound to the lost
+            connection, and only :meth:`terminate_instance` ends it; Pie 0.5 ends it. Receiving from such an
+            instance raises a ``PieConnectionError`` that says which of the two it is.
+        reconnect_timeout: for how many seconds to try that, with growing pauses, also while the server believes an
+            instance attached to the old connection. None is without limit (for such an instance: 60 s).
         protocol: which generation of the protocol to speak: ``"instance"`` (Pie up to 0.2), ``"process"`` (Pie
             0.3 to 0.5), or ``"auto"``, the default, which detects it; :attr:`protocol` has the result.
         identity: sent to Pie 0.5 as the header ``x-pie-identity``, in the form ``tenant/name``. Not sent to other
@@ -183,8 +196,10 @@ class PieClient:
     def close(self) -> None:
         """Close the connection. Idempotent. Blocks for 2 seconds at the most, whatever the server does.
 
-        Whatever waits in other threads ends with ``PieConnectionError``. Instances go on running, and another
-        connection can attach to them; except that Pie 0.5 ends those that this connection is attached to.
+        Whatever waits in other threads ends with ``PieConnectionError``. Instances go on running, and on servers
+        up to Pie 0.2 another connection can attach to them. Of the instances that this connection is attached to,
+        Pie 0.3 and 0.4 let nobody attach to any again (:meth:`terminate_instance` ends them), and Pie 0.5 ends
+        them.
         """
         self._manager.close()
 
@@ -213,7 +228,8 @@ class PieClient:
     ) -> None:
         """Authenticate, signing the server's challenge if it sends one. Call this before any other request.
 
-        A second call with the same name does nothing; a connection can't change its user.
+        A second call with the same name does nothing; a connection can't change its user. After a failure call it
+        again: servers up to Pie 0.2 then want a new connection, which is made first (:meth:`connect`).
 
         Args:
             username: the name under which the server knows your public key.
@@ -234,7 +250,7 @@ class PieClient:
                 f"private_key must be a ParsedPrivateKey, not {type(private_key).__name__}:"
                 " load it with ParsedPrivateKey.from_file(path)"
             )
-        connection = self._manager.connected("authenticate")
+        connection = self._manager.unauthenticated("authenticate")
         connection.authentication.identify(username, private_key, self._manager.limit(timeout))
 
     def internal_authenticate(
@@ -261,7 +277,7 @@ class PieClient:
                 f"the token would be readable on its way to {self._server_uri}: use wss://,"
                 " or pass allow_insecure_token=True"
             )
-        self._manager.connected("internal_authenticate").authentication.by_token(
+        self._manager.unauthenticated("internal_authenticate").authentication.by_token(
             token, self._manager.limit(timeout)
         )
 
@@ -285,9 +301,10 @@ class PieClient:
                 path, or a binary file object (sent from its position to its end). Files are read piecewise, twice,
                 the first time for their hash. (For Pie 0.3 and 0.4 a component is held in memory.)
             manifest: the program's manifest, as TOML text or as a path. With it the program can also be launched
-                by its own ``name@version`` (:meth:`launch_instance_from_registry`). On the instance protocol
-                that works from this connection; what else a manifest says means nothing there. For Pie 0.3 and
-                0.4 the name must be the one in the component's export ``pie:NAME/run``.
+                by its own ``name@version`` (:meth:`launch_instance_from_registry`). On servers up to Pie 0.2 that
+                name is ``namespace/name@version``; where programs are named by their hash it works from this
+                client only, and what else a manifest says means nothing. For Pie 0.3 and 0.4 the name must be the
+                one in the component's export ``pie:NAME/run``.
             overwrite: on the process protocol: send it in any case, and replace what has its ``name@version``.
                 Without it other bytes there are an error, and to upload the same ones again costs nothing. (This
                 client launches what it uploaded by that name, also if somebody else replaces it.)
@@ -300,9 +317,9 @@ class PieClient:
             The program's BLAKE3 hash, 64 hexadecimal digits: what :meth:`launch_instance` takes.
 
         Raises:
-            UploadError: the server refused it, or the name is taken, or does not fit the component. A server
-                from 0.4 on keeps what it can't compile: :meth:`program_exists` is true of that, and launches are
-                refused.
+            UploadError: the server refused it, or the name is taken, or does not fit the component. Pie 0.2.0, and
+                a server from 0.4 on, keeps what it can't compile: :meth:`program_exists` is true of that, and
+                launches are refused.
             ValueError: the manifest can't be used.
             PieTimeoutError: it was not done in time.
             PieConnectionError: the connection is lost. A server up to 0.2 does that when it can't compile it.
@@ -315,30 +332,102 @@ class PieClient:
             connection.programs.upload(payload, loaded, overwrite=overwrite, limit=limit, progress=progress)
             return payload.hash
 
-    def program_exists(self, program_hash: str, *, timeout: Timeout = DEFAULT) -> bool:
+    def program_exists(
+        self,
+        program_hash: str | Inferlet[..., Any] | RemoteFunction | Callable[..., Any],
+        *,
+        timeout: Timeout = DEFAULT,
+    ) -> bool:
         """Ask whether the server has a program.
 
         True also of a program that the server keeps though it could not compile it (Pie 0.2.0 by name, 0.3, which
         compiles at the launch, 0.4 and 0.5): its launches are refused.
 
         Args:
-            program_hash: its BLAKE3 hash, as :meth:`upload_program` returns it.
+            program_hash: its BLAKE3 hash, as :meth:`upload_program` returns it; or its ``name@version``; or a
+                function, as :meth:`run` takes it. (By name, Pie 0.2.0 says yes to whatever was uploaded once, and
+                older servers know no names.)
             timeout: seconds; None is without limit; default: the client's ``timeout``.
 
         Raises:
             RequestError: the server can't tell.
+            TypeError, ValueError: it can't be a program.
             PieTimeoutError: no answer in time.
             PieConnectionError: the connection is lost.
         """
-        program_hash = check_hash(program_hash)
+        function = None if isinstance(program_hash, str) else function_program(program_hash)
+        text = "" if function is not None else check_hash_or_name(program_hash)  # refuses what else there is
         limit = self._manager.limit(timeout)
-        return self._manager.authenticated("program_exists", limit).programs.exists(program_hash, limit)
+        connection = self._manager.authenticated("program_exists", limit)
+        if function is not None:
+            return connection.functions.exists(function, "program_exists", limit)
+        if "@" in text:
+            return connection.programs.name_exists(text, limit)
+        return connection.programs.exists(text, limit)
 
     # --- instances --------------------------------------------------------------------------------------
 
+    @overload
+    def launch(
+        self,
+        program: Inferlet[..., R],
+        args: Arguments = ...,
+        detached: bool = ...,
+        *,
+        timeout: Timeout = ...,
+    ) -> Instance[R]: ...
+    @overload
+    def launch(
+        self, program: KnownProgram, args: Arguments = ..., detached: bool = ..., *, timeout: Timeout = ...
+    ) -> Instance[Any]: ...
+    @overload
+    def launch(
+        self,
+        program: Callable[..., Coroutine[Any, Any, R]],
+        args: Arguments = ...,
+        detached: bool = ...,
+        *,
+        timeout: Timeout = ...,
+    ) -> Instance[R]: ...
+    @overload
+    def launch(
+        self, program: Callable[..., R], args: Arguments = ..., detached: bool = ..., *, timeout: Timeout = ...
+    ) -> Instance[R]: ...
+    def launch(
+        self, program: Program, args: Arguments = (), detached: bool = False, *, timeout: Timeout = DEFAULT
+    ) -> Instance[Any]:
+        """Launch a program, whatever it is. Blocks until the server says that it runs.
+
+        Args:
+            program: as for :meth:`run`. A function or a file is uploaded first, unless the server has it.
+            args: see :meth:`launch_instance`; for a function, what fits its signature.
+            detached: see :meth:`launch_instance`.
+            timeout: seconds; None is without limit; default: the client's ``timeout``. The upload of a function
+                has a limit of its own, see :meth:`run`. For the rest see :meth:`launch_instance`.
+
+        Raises:
+            LaunchError: the server refused, for instance because there is no such program, or it runs no
+                functions.
+            UploadError: the server refused the program, or it is no WebAssembly.
+            TypeError, ValueError: it can't be a program, or ``args`` can't be encoded or don't fit.
+            PieTimeoutError: no answer in time.
+            PieConnectionError: the connection is lost.
+            OSError: a file can't be read.
+        """
+        given, input_ = GivenProgram(program), check_args(args)
+        checked = given.check_args(input_)
+        reference = given.find(self._manager, "launch", lambda: timeout)
+        limit = self._manager.limit(timeout)
+        connection = self._manager.authenticated("launch", limit)
+        record = reference.launch_record(input_, monotonic())
+        if reference.hash is not None:
+            return self._launch_by_hash(connection, "launch", reference.hash, checked, detached, limit, record)
+        assert reference.name is not None
+        return self._launch_by_name(connection, "launch", reference.name, checked, detached, limit, record)
+
     def launch_instance(
         self, program_hash: str, args: Arguments = (), detached: bool = False, *, timeout: Timeout = DEFAULT
-    ) -> Instance:
+    ) -> Instance[Any]:
         """Launch an uploaded program. Blocks until the server says that it runs.
 
         Args:
@@ -346,9 +435,11 @@ class PieClient:
             args: the program's arguments, either as a list of strings (``["--max-tokens", "5"]``) or as a
                 mapping (``{"max_tokens": 5}``). What the server's generation wants is made of it, by the rule of
                 Pie's own command line.
-            detached: don't attach this connection to it. The instance protocol keeps its output until somebody
-                attaches; the process protocol does not (what it sends meanwhile is lost, and an instance that
-                ends before the server's list could be read can't be found: ``LaunchError``).
+            detached: don't attach this connection to it. The instance protocol keeps its stdout and stderr (the
+                last 1 MiB of each) and its end until somebody attaches; its messages and blobs are lost. Pie 0.5
+                keeps nothing, and on the process protocol an instance that ends before the server's list could be
+                read can't be found (``LaunchError``). There 64 spaces and tabs follow the JSON of its arguments,
+                by which the list tells it from others: a program that takes its input as text sees them.
             timeout: seconds; None is without limit; default: the client's ``timeout``. If the answer comes too
                 late, the instance runs all the same, attached to this connection: find it with
                 :meth:`list_instances`, and :meth:`attach_instance` takes it over, with all its events.
@@ -359,21 +450,15 @@ class PieClient:
             PieTimeoutError: no answer in time.
             PieConnectionError: the connection is lost.
         """
-        program_hash, args = check_hash(program_hash), check_args(args)
+        program_hash, checked = check_hash(program_hash), check_args(args)
+        record = LaunchRecord(checked, monotonic())
         limit = self._manager.limit(timeout)
         connection = self._manager.authenticated("launch_instance", limit)
-        program = connection.programs.name_of(program_hash, "launch_instance", limit)
-
-        def encode(corr_id: int, **options: Any) -> bytes:
-            return connection.session.protocol.launch(
-                corr_id, program_hash, program, args, bool(detached), **options
-            )
-
-        return self._launch(connection, "launch_instance", encode, detached, limit)
+        return self._launch_by_hash(connection, "launch_instance", program_hash, checked, detached, limit, record)
 
     def launch_instance_from_registry(
         self, name: str, args: Arguments = (), detached: bool = False, *, timeout: Timeout = DEFAULT
-    ) -> Instance:
+    ) -> Instance[Any]:
         """Launch a program that the server finds by its name. Blocks until the server says that it runs.
 
         Args:
@@ -391,17 +476,50 @@ class PieClient:
         """
         if not check_text(name, "name"):
             raise ValueError("name must not be empty")
-        args = check_args(args)
+        checked = check_args(args)
+        record = LaunchRecord(checked, monotonic())
         limit = self._manager.limit(timeout)
-        connection = self._manager.authenticated("launch_instance_from_registry", limit)
-        program_hash = connection.programs.hash_of(name)
-        if program_hash is not None:
-            return self.launch_instance(program_hash, args, detached, timeout=timeout)
+        method = "launch_instance_from_registry"
+        connection = self._manager.authenticated(method, limit)
+        return self._launch_by_name(connection, method, name, checked, detached, limit, record)
+
+    def _launch_by_hash(
+        self,
+        connection: Connection,
+        method: str,
+        program_hash: str,
+        args: list[str] | dict[str, Any],
+        detached: bool,
+        limit: TimeLimit,
+        record: LaunchRecord,
+    ) -> Instance[Any]:
+        program = connection.programs.name_of(program_hash, method, limit)
 
         def encode(corr_id: int, **options: Any) -> bytes:
+            return connection.session.protocol.launch(
+                corr_id, program_hash, program, args, bool(detached), **options
+            )
+
+        return self._launch(connection, method, encode, detached, limit, record)
+
+    def _launch_by_name(
+        self,
+        connection: Connection,
+        method: str,
+        name: str,
+        args: list[str] | dict[str, Any],
+        detached: bool,
+        limit: TimeLimit,
+        record: LaunchRecord,
+    ) -> Instance[Any]:
+        upload = connection.programs.upload_named(name, method, limit)
+
+        def encode(corr_id: int, **options: Any) -> bytes:
+            if upload is not None:
+                return connection.session.protocol.launch(corr_id, *upload, args, bool(detached), **options)
             return connection.session.protocol.launch_from_registry(corr_id, name, args, bool(detached), **options)
 
-        return self._launch(connection, "launch_instance_from_registry", encode, detached, limit)
+        return self._launch(connection, method, encode, detached, limit, record)
 
     def _launch(
         self,
@@ -410,7 +528,8 @@ class PieClient:
         encode: Callable[..., bytes],
         detached: bool,
         limit: TimeLimit,
-    ) -> Instance:
+        record: LaunchRecord,
+    ) -> Instance[Any]:
         session = connection.session
         if detached:
             is_listed = isinstance(session.protocol, ProcessProtocol)
@@ -437,12 +556,12 @@ class PieClient:
                 on_success=lambda answer: attachment.arrive(answer.text, router.add_instance(answer.text)),
                 refused=LaunchError,
             )
-            return Instance(self._manager, session, answer.text, attachment.events)
+            return Instance(self._manager, session, answer.text, attachment.events, record)
         except BaseException:  # also when a signal handler raises behind the call
             attachment.give_up()
             raise
 
-    def attach_instance(self, instance_id: str, *, timeout: Timeout = DEFAULT) -> Instance:
+    def attach_instance(self, instance_id: str, *, timeout: Timeout = DEFAULT) -> Instance[Any]:
         """Attach to an instance that is detached, or has finished while it was. Blocks until the server answers.
 
         The new :class:`Instance` gets all output that the server has kept, then what comes.
@@ -507,6 +626,50 @@ class PieClient:
 
     # --- batches ------------------------------------------------------------------------------------------
 
+    @overload
+    def run(
+        self,
+        program: Inferlet[..., R],
+        args: Arguments = ...,
+        *,
+        input: Input = ...,
+        timeout: float | None = ...,
+        check: bool = ...,
+        on_event: OnEvent = ...,
+    ) -> CompletedInstance[R]: ...
+    @overload
+    def run(
+        self,
+        program: KnownProgram,
+        args: Arguments = ...,
+        *,
+        input: Input = ...,
+        timeout: float | None = ...,
+        check: bool = ...,
+        on_event: OnEvent = ...,
+    ) -> CompletedInstance[Any]: ...
+    @overload
+    def run(
+        self,
+        program: Callable[..., Coroutine[Any, Any, R]],
+        args: Arguments = ...,
+        *,
+        input: Input = ...,
+        timeout: float | None = ...,
+        check: bool = ...,
+        on_event: OnEvent = ...,
+    ) -> CompletedInstance[R]: ...
+    @overload
+    def run(
+        self,
+        program: Callable[..., R],
+        args: Arguments = ...,
+        *,
+        input: Input = ...,
+        timeout: float | None = ...,
+        check: bool = ...,
+        on_event: OnEvent = ...,
+    ) -> CompletedInstance[R]: ...
     def run(
         self,
         program: Program,
@@ -516,25 +679,33 @@ class PieClient:
         timeout: float | None = None,
         check: bool = True,
         on_event: OnEvent = None,
-    ) -> CompletedInstance:
+    ) -> CompletedInstance[Any]:
         """Launch a program and wait for its end: what ``subprocess.run`` is for processes.
 
         Args:
-            program: its name in the registry, its hash (64 hexadecimal digits), or the path of a file: a
-                ``PathLike``, or a str that ends with ``.wasm``, or one with a slash under which there is a file. A
-                file is hashed, and uploaded only if the server doesn't have it.
-            args: see :meth:`launch_instance`.
+            program: one of these; what is uploaded is uploaded only if the server doesn't have it.
+
+                - A function, decorated with :func:`inferlet` or not, for Pie 0.5; or an inferlet of Pie's official
+                  client. It is uploaded as source.
+                - The path of a Python file, with the name of a function in it if there are several:
+                  ``"script.py"``, ``"script.py:complete"``. The file is read, not run.
+                - The path of a WebAssembly file: a ``PathLike``, or a str that ends with ``.wasm``.
+                - Any other str is never a file, but a name in the registry, or a hash (64 hexadecimal digits).
+            args: see :meth:`launch_instance`. Those of a function are checked before anything is sent; see also
+                :meth:`Inferlet.args`.
             input: what to send once it runs: a message (str), a blob (bytes-like), or an iterable of both, sent in
                 order. What comes after the instance's end is dropped. A generator is asked for the next when the
                 one before is sent. (Process protocol: a blob is lost unless the program is waiting for it at that
                 moment; see :meth:`Instance.upload_blob`.)
             timeout: seconds for the whole call; None, the default, is without limit, but each request has the
-                client's ``timeout`` all the same.
+                client's ``timeout`` all the same. The upload of a function does not count: it has the client's
+                ``timeout``, but 180 s at the least, since a fresh server needs half a minute for its first Python
+                program. (The logger ``pie_sync.protocol`` tells of it at level INFO.)
             check: raise ``InstanceFailed`` unless it has ``Completed``.
             on_event: called as ``on_event(event, data)`` for each event, the last one included, in this thread.
 
         Returns:
-            Everything that it sent.
+            Everything that it sent; ``.value`` is what a function returned.
 
         If the time is over, or anything is raised (also by ``on_event`` or ``input``, also Ctrl-C), the instance
         is terminated first: that takes what the server needs for it, 3 seconds more at the most. If the launch
@@ -544,10 +715,12 @@ class PieClient:
             InstanceFailed: see ``check``. Its ``completed`` has the result.
             PieTimeoutError: not done in time. Its ``completed`` is a :class:`CompletedInstance` with all that was
                 received up to its end (``Aborted``), or None if there was no instance, or no end.
-            LaunchError: the server refused, for instance because there is no such program.
-            UploadError: the server refused the program or a blob.
+            LaunchError: the server refused, for instance because there is no such program, or it runs no
+                functions.
+            UploadError: the server refused the program or a blob, or the program is no WebAssembly.
             ProtocolError: the server sent a malformed message about this instance.
-            TypeError, ValueError: an argument is invalid, or can't be encoded for this server.
+            TypeError, ValueError: an argument is invalid, does not fit the function, or can't be encoded for this
+                server; or a function can't run there.
             PieConnectionError: the connection is lost. The instance may run on.
             OSError: the file can't be read.
         """
@@ -556,25 +729,123 @@ class PieClient:
     @overload
     def map(
         self,
-        program: Program,
+        program: Inferlet[..., R],
         inputs: Iterable[Arguments],
         *,
         concurrency: int = ...,
         ordered: bool = ...,
         retries: int = ...,
         return_exceptions: Literal[False] = ...,
-    ) -> Generator[CompletedInstance, None, None]: ...
+        timeout: float | None = ...,
+        on_error: Literal["raise", "skip"] | None = ...,
+        results: str | os.PathLike[str] | None = ...,
+        progress: ProgressOption = ...,
+    ) -> Results[CompletedInstance[R]]: ...
     @overload
     def map(
         self,
-        program: Program,
+        program: KnownProgram,
         inputs: Iterable[Arguments],
         *,
         concurrency: int = ...,
         ordered: bool = ...,
         retries: int = ...,
-        return_exceptions: bool,
-    ) -> Generator[CompletedInstance | PieError, None, None]: ...
+        return_exceptions: Literal[False] = ...,
+        timeout: float | None = ...,
+        on_error: Literal["raise", "skip"] | None = ...,
+        results: str | os.PathLike[str] | None = ...,
+        progress: ProgressOption = ...,
+    ) -> Results[CompletedInstance[Any]]: ...
+    @overload
+    def map(
+        self,
+        program: Callable[..., Coroutine[Any, Any, R]],
+        inputs: Iterable[Arguments],
+        *,
+        concurrency: int = ...,
+        ordered: bool = ...,
+        retries: int = ...,
+        return_exceptions: Literal[False] = ...,
+        timeout: float | None = ...,
+        on_error: Literal["raise", "skip"] | None = ...,
+        results: str | os.PathLike[str] | None = ...,
+        progress: ProgressOption = ...,
+    ) -> Results[CompletedInstance[R]]: ...
+    @overload
+    def map(
+        self,
+        program: Callable[..., R],
+        inputs: Iterable[Arguments],
+        *,
+        concurrency: int = ...,
+        ordered: bool = ...,
+        retries: int = ...,
+        return_exceptions: Literal[False] = ...,
+        timeout: float | None = ...,
+        on_error: Literal["raise", "skip"] | None = ...,
+        results: str | os.PathLike[str] | None = ...,
+        progress: ProgressOption = ...,
+    ) -> Results[CompletedInstance[R]]: ...
+    @overload
+    def map(
+        self,
+        program: Inferlet[..., R],
+        inputs: Iterable[Arguments],
+        *,
+        concurrency: int = ...,
+        ordered: bool = ...,
+        retries: int = ...,
+        return_exceptions: bool = ...,
+        timeout: float | None = ...,
+        on_error: Literal["raise", "yield", "skip"] | None = ...,
+        results: str | os.PathLike[str] | None = ...,
+        progress: ProgressOption = ...,
+    ) -> Results[CompletedInstance[R] | PieError]: ...
+    @overload
+    def map(
+        self,
+        program: KnownProgram,
+        inputs: Iterable[Arguments],
+        *,
+        concurrency: int = ...,
+        ordered: bool = ...,
+        retries: int = ...,
+        return_exceptions: bool = ...,
+        timeout: float | None = ...,
+        on_error: Literal["raise", "yield", "skip"] | None = ...,
+        results: str | os.PathLike[str] | None = ...,
+        progress: ProgressOption = ...,
+    ) -> Results[CompletedInstance[Any] | PieError]: ...
+    @overload
+    def map(
+        self,
+        program: Callable[..., Coroutine[Any, Any, R]],
+        inputs: Iterable[Arguments],
+        *,
+        concurrency: int = ...,
+        ordered: bool = ...,
+        retries: int = ...,
+        return_exceptions: bool = ...,
+        timeout: float | None = ...,
+        on_error: Literal["raise", "yield", "skip"] | None = ...,
+        results: str | os.PathLike[str] | None = ...,
+        progress: ProgressOption = ...,
+    ) -> Results[CompletedInstance[R] | PieError]: ...
+    @overload
+    def map(
+        self,
+        program: Callable[..., R],
+        inputs: Iterable[Arguments],
+        *,
+        concurrency: int = ...,
+        ordered: bool = ...,
+        retries: int = ...,
+        return_exceptions: bool = ...,
+        timeout: float | None = ...,
+        on_error: Literal["raise", "yield", "skip"] | None = ...,
+        results: str | os.PathLike[str] | None = ...,
+        progress: ProgressOption = ...,
+    ) -> Results[CompletedInstance[R] | PieError]: ...
     def map(
         self,
         program: Program,
@@ -584,12 +855,16 @@ class PieClient:
         ordered: bool = True,
         retries: int = 0,
         return_exceptions: bool = False,
-    ) -> Generator[Any, None, None]:
+        timeout: float | None = None,
+        on_error: Literal["raise", "yield", "skip"] | None = None,
+        results: str | os.PathLike[str] | None = None,
+        progress: ProgressOption = None,
+    ) -> Results[Any]:
         """Run one instance for each input, many at a time over this one connection; yield their results.
 
-        A file is uploaded at once, if need be; everything else happens in the thread that takes the results, while
-        it waits for one. There is no further thread, and no launch waits for another one's answer. Take results
-        without long pauses: places that become free are filled again when the next one is asked for.
+        A function or a file is uploaded at once, if need be; everything else happens in the thread that takes the
+        results, while it waits for one. There is no further thread, and no launch waits for another one's answer.
+        Take results without long pauses: places that become free are filled again when the next one is asked for.
 
         Only one thread at a time may take results. Any number of ``map`` may run at once on one client.
 
@@ -601,15 +876,32 @@ class PieClient:
             concurrency: how many instances may be running or being launched.
             ordered: yield in the order of the inputs, so that a slow instance holds up those behind it; else as
                 they finish.
-            retries: how often an input is launched again, at once, when its launch was refused or not answered
-                within the client's ``timeout``, when its instance did not complete, or when the server sent
-                something senseless of it or the connection was lost (which helps with ``reconnect=True``). An
-                instance may have done its work all the same. Mistakes in the arguments are not tried again.
-            return_exceptions: yield the ``PieError`` of an input at its place rather than raise it. A lost
+            retries: how often an input is launched again when its launch was refused or not answered within the
+                client's ``timeout``, when its instance did not complete, not within ``timeout``, or the server has
+                lost its end, or when the server sent something senseless of it or the connection was lost (which
+                helps with ``reconnect=True``). An instance may have done its work all the same. The pause before
+                it is 0.1 s and doubles each time, up to 30 s; meanwhile other inputs run. What would happen again
+                is not tried again: mistakes in the arguments, a program that the server does not have, an instance
+                that somebody has terminated.
+            timeout: the time limit of each instance, in seconds from its launch; None, the default, is without
+                limit. An instance that has not ended by then is terminated, and the outcome of its input is a
+                ``PieTimeoutError``. A server can lose the end of an instance so that no question to it tells: then
+                only this limit ends the wait.
+            return_exceptions: the older name of ``on_error="yield"``.
+            on_error: what to do with a ``PieError`` of an input: ``"raise"`` it at its place, which ends the
+                iteration; ``"yield"`` it at its place; or ``"skip"`` the input. How many were skipped is the
+                generator's attribute ``skipped``, and is logged at INFO at the end. None is ``"raise"``. A lost
                 connection and mistakes in the inputs are raised in any case.
+            results: the path of a journal. Each outcome is written to it before it is yielded, as one JSON line in
+                the format of ``pie-sync map``. If the file has lines already, their outcomes are yielded first,
+                and the instances begin behind them: so the same call resumes a batch. What was raised has no line,
+                and is run again. Not with ``ordered=False``.
+            progress: a function that is called with a :class:`BatchProgress` in the thread that takes the results,
+                at most every 0.1 s; or True for a bar of tqdm (the extra ``progress``), on a terminal or in a
+                notebook. What the function raises ends the iteration.
 
         Yields:
-            a :class:`CompletedInstance` for each input, or its error: see ``return_exceptions``.
+            a :class:`CompletedInstance` for each input, or its error: see ``on_error``.
 
         Whatever ends the iteration before the inputs do (``close()``, ``break``, an error, Ctrl-C, dropping the
         generator) terminates what runs and drops its output: 2 seconds at the most. Where waiting would do harm
@@ -618,10 +910,13 @@ class PieClient:
 
         Raises:
             InstanceFailed: at the place of an instance that did not complete.
-            LaunchError, ProtocolError, PieTimeoutError: at the place of an input that could not be run.
-            TypeError, ValueError: an argument is invalid (at once), or an input (at its place).
+            LaunchError, ProtocolError: at the place of an input that could not be run.
+            PieTimeoutError: the same; or its instance has not ended within ``timeout``.
+            TypeError, ValueError: an argument is invalid (at once), or an input (at its place). A ``ValueError``
+                also says that ``results`` is of another program, other options or other inputs, and names both.
             PieConnectionError: the connection is lost.
-            OSError: the file can't be read.
+            OSError: the file can't be read, or ``results`` can't be written.
+            ImportError: ``progress=True``, and there is no tqdm.
         """
         return map_(
             self._manager,
@@ -631,6 +926,10 @@ class PieClient:
             ordered=ordered,
             retries=retries,
             return_exceptions=return_exceptions,
+            timeout=timeout,
+            on_error=on_error,
+            results=results,
+            progress=progress,
         )
 
     # --- the server -------------------------------------------------------------------------------------

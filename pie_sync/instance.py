@@ -7,18 +7,23 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from itertools import chain
-from typing import TYPE_CHECKING, Callable
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Callable, Generic
 
 from ._connection.instances import terminate
 from ._connection.validation import check_text
 from ._protocol import ProcessProtocol
 from ._session.event_queue import MESSAGE
 from ._session.payloads import open_payload
+from ._session.probes import Silence, first_nap
+from ._session.uploads import Confirmation
 from ._support.time_limits import DEFAULT, Timeout, acquire, check_timeout, deadline_after, time_left
 from .errors import AttachError, InstanceEnded, InstanceFailed, PieTimeoutError, TerminateError
-from .events import CompletedInstance, Event
+from .events import CompletedInstance, Event, LaunchRecord, R_co
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ._connection.manager import ConnectionManager
     from ._session.event_queue import Entry, EventQueue
     from ._session.payloads import PayloadSource
@@ -29,12 +34,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Instance"]
 
-#: The longest message that pie-server 0.5.2 takes. (Measured: it drops a longer one, and from 8 MiB on it ends the
-#: connection.)
-_GATEWAY_MESSAGE_LIMIT = 7 * 1024 * 1024
+_LOCKED_UP = (
+    "all bytes sent, but not confirmed (servers up to Pie 0.2 lock up in upload_blob: the program has the blob;"
+    " open a new connection, for this one answers nothing more, and terminate the instance over that)"
+)
 
 
-class Instance:
+class Instance(Generic[R_co]):
     """A running program. Made by :meth:`PieClient.launch_instance` and its siblings, not by hand.
 
     Iterate over it to get everything that it sends, up to its end::
@@ -44,6 +50,11 @@ class Instance:
 
     All methods may be called from any thread. Several threads may receive from one instance: each event goes to
     exactly one of them.
+
+    Servers can lose the end of an instance. So while somebody waits for one that has been silent for a second, the
+    client asks now and then whether it still runs, which makes no wait longer. One that the server does not know
+    any more ends with :attr:`Event.ServerError`. (Instance protocol: an attach that is refused tells that. Process
+    protocol: the list does, in which an instance that has ended may stay; then only a ``timeout`` ends the wait.)
 
     When the connection is lost, everything that had arrived is handed out first; then receiving raises
     :exc:`PieConnectionError`. The server keeps the program running, up to Pie 0.2 with its output: connect again
@@ -55,14 +66,23 @@ class Instance:
     _events: EventQueue | None = None
 
     def __init__(
-        self, manager: ConnectionManager, session: Session, instance_id: str, events: EventQueue | None
+        self,
+        manager: Any,
+        session: Any,
+        instance_id: str,
+        events: Any,
+        launch: LaunchRecord | None = None,
     ) -> None:
-        self._manager = manager
-        self._session = session
+        # (The types of the arguments are not told above, since they are no part of the API.)
+        self._manager: ConnectionManager = manager
+        self._session: Session = session
         self._id = instance_id
         self._events = events
+        self._launch = launch
         # What recv() calls for each event, looked up once. A detached instance finds nothing there.
         self._take: Callable[[], Entry] = (deque() if events is None else events.queue).popleft
+        # While the instance is silent, and somebody waits for it: what the server says of that.
+        self._silence: Silence | None = None
         # What wait() has received so far: kept when it times out, so that the next wait() goes on from there.
         self._collected: list[tuple[Event, Data]] | None = None
         # Serialises wait(): two at once get the same result.
@@ -98,7 +118,7 @@ class Instance:
             timeout: for how many seconds at the most. None, the default, waits without limit; 0 polls.
 
         Returns:
-            The kind of event and its data: bytes for :attr:`Event.Blob`, else text.
+            The kind of event and its data: a :class:`Blob` for :attr:`Event.Blob`, else text.
 
         Raises:
             PieTimeoutError: nothing came in time.
@@ -117,11 +137,52 @@ class Instance:
     def _recv_slowly(self, events: EventQueue, timeout: float | None) -> tuple[Event, Data]:
         # A child that was forked has no reader thread: nothing would ever come.
         self._session.check_process()
+        nap = first_nap(timeout)
         try:
-            item: tuple[Event, Data] = events.get(timeout=timeout)
+            item: tuple[Event, Data] | None = events.get(timeout=nap)
         except queue.Empty:
-            raise PieTimeoutError(f"instance {self._id}: no event within {timeout} s") from None
+            item = None
+        if item is None:
+            item = self._recv_silent(events, timeout, nap)
+        if self._silence is not None:
+            self._silence.is_over = True
+            self._silence = None
         return item
+
+    def _recv_silent(self, events: EventQueue, timeout: float | None, waited: float) -> tuple[Event, Data]:
+        """Wait on for an instance that was silent for ``waited`` seconds, and ask the server now and then."""
+        now = monotonic()
+        deadline = None if timeout is None else now - waited + timeout
+        silence = self._silence_since(now - waited)
+        while True:
+            if now >= silence.due:
+                self._manager.probe([silence])
+            if deadline is not None and now >= deadline:
+                raise self._timed_out(f"no event within {timeout} s")
+            nap = silence.nap(now) if deadline is None else min(silence.nap(now), deadline - now)
+            try:
+                item: tuple[Event, Data] = events.get(timeout=nap)
+            except queue.Empty:
+                now = monotonic()
+            else:
+                return item
+
+    def _silence_since(self, since: float) -> Silence:
+        """Return what is known of the instance's silence, which has begun then unless it had before."""
+        silence = self._silence
+        if silence is None:
+            silence = self._silence = Silence(self._id, self._attached("recv"), since)
+        return silence
+
+    def _timed_out(self, what: str) -> PieTimeoutError:
+        """Return the error to raise when a time limit is over. ``what`` says what did not happen in time."""
+        error = PieTimeoutError(f"instance {self._id}: {what}{self._remark()}")
+        error.instance_id = self._id
+        return error
+
+    def _remark(self) -> str:
+        """Return what an error should add of an instance that is silent though it is listed; else nothing."""
+        return "" if self._silence is None else self._silence.remark()
 
     def __iter__(self) -> Iterator[tuple[Event, Data]]:
         """Receive every event in order, the terminal one included; then stop. See :meth:`events`."""
@@ -156,7 +217,7 @@ class Instance:
                     return
             yield item
 
-    def wait(self, timeout: float | None = None, *, check: bool = False) -> CompletedInstance:
+    def wait(self, timeout: float | None = None, *, check: bool = False) -> CompletedInstance[R_co]:
         """Receive everything up to the end. Blocks until the instance has ended.
 
         After a time-out nothing is lost: call it again. Called after the end, it returns the same result. Events
@@ -178,16 +239,17 @@ class Instance:
         acquired: list[bool] = []
         try:
             if not acquire(self._wait_lock, deadline, acquired):
-                raise PieTimeoutError(f"instance {self._id}: not ended within {timeout} s")
+                raise self._timed_out(f"not ended within {timeout} s")
             if self._collected is None:
                 self._collected = []
             while True:
                 self._collected.append(self._recv_slowly(events, time_left(deadline)))
         except InstanceEnded:
             assert events.terminal is not None
-            completed = CompletedInstance.from_events(chain(self._collected or (), [events.terminal]))
+            received = chain(self._collected or (), [events.terminal])
+            completed = CompletedInstance.from_events(received, self._id, self._launch, events.ended)
         except PieTimeoutError:
-            raise PieTimeoutError(f"instance {self._id}: not ended within {timeout} s") from None
+            raise self._timed_out(f"not ended within {timeout} s") from None
         finally:
             if True in acquired:
                 self._wait_lock.release()
@@ -208,7 +270,7 @@ class Instance:
 
         Raises:
             InstanceEnded: the terminal event was received already.
-            ValueError: it is longer than the server takes (Pie 0.5: 7 MiB).
+            ValueError: it is longer than the server takes (Pie 0.5: 7 MiB; servers up to 0.4: 64 MiB).
             PieTimeoutError: it could not be sent in time.
             PieConnectionError: the connection is lost.
             AttachError: the instance was launched detached.
@@ -219,16 +281,14 @@ class Instance:
         check_text(message, "message", "bytes go through upload_blob()")
         limit = self._manager.limit(timeout)
         session = self._current_session("send", limit)
-        encoded = session.protocol.signal(self._id, message)
-        if session.endpoint.is_gateway and len(encoded) > _GATEWAY_MESSAGE_LIMIT:
-            raise ValueError(
-                f"a message of {len(encoded)} bytes is too long: Pie 0.5 drops what is longer than 7 MiB without a"
-                " word; send it in parts, or as a blob"
-            )
-        session.send(encoded, deadline=limit.deadline())
+        session.send(session.protocol.signal(self._id, message), deadline=limit.deadline())
 
     def upload_blob(self, blob: PayloadSource, *, progress: Progress = None, timeout: Timeout = DEFAULT) -> None:
         """Send bytes to the program. Blocks until the server has them all.
+
+        **Servers up to Pie 0.2 lock up their side of the connection** (seen on each of them): they give the blob
+        to the program, but never confirm it, and answer nothing more on this connection. That is a
+        ``PieTimeoutError`` which says so. Make a new client then, and terminate the instance over that.
 
         On the process protocol the server confirms nothing, **and drops them unless the program is waiting in
         receive_file at that moment** (protocol: ``transfer_file``). No message before that is proof that it waits
@@ -239,7 +299,8 @@ class Instance:
                 read piecewise: twice, the first time for their hash.
             progress: called as ``progress(sent_bytes, total_bytes)`` after each chunk of 256 KiB.
             timeout: seconds for the whole call; None is without limit. Default: the client's ``timeout``, as
-                the longest time *without progress*.
+                the longest time *without progress*. The confirmation after the last byte is never waited for
+                longer than the client's ``timeout``.
 
         Raises:
             UploadError: the server refused it.
@@ -266,6 +327,10 @@ class Instance:
                 limit=limit,
                 progress=progress,
                 confirmed=session.protocol.confirms_blobs,
+                # Nothing else shows the lock-up: the server answers WebSocket pings, and the program goes on.
+                confirmation=Confirmation(
+                    self._manager.limit(DEFAULT, for_upload=True), _LOCKED_UP, locks_up=True
+                ),
             )
 
     def terminate(self, *, timeout: Timeout = DEFAULT) -> None:
@@ -298,6 +363,10 @@ class Instance:
 
     # --- for run and map ----------------------------------------------------------------------------------
 
+    def _watch(self) -> Silence:
+        """Return what is known of the instance's silence, for somebody who waits for its end."""
+        return self._silence or self._silence_since(monotonic())
+
     @property
     def _is_running(self) -> bool:
         """Whether the instance is attached, and its end has not arrived."""
@@ -308,7 +377,12 @@ class Instance:
         assert self._events is not None
         self._events.call_at_end(callback)
 
-    def _drain(self) -> CompletedInstance:
+    def _completed(self, received: Iterable[tuple[Event, Data]], launch: LaunchRecord) -> CompletedInstance[Any]:
+        """Return the result of the instance, of all that was received from it."""
+        assert self._events is not None
+        return CompletedInstance.from_events(received, self._id, launch, self._events.ended)
+
+    def _drain(self, launch: LaunchRecord) -> CompletedInstance[Any]:
         """Return everything that the instance sent. Only when its end has arrived; raises what recv() raises."""
         assert self._events is not None
         items = []
@@ -316,7 +390,7 @@ class Instance:
             while True:
                 items.append(self._events.get(block=False))
         except InstanceEnded:
-            return CompletedInstance.from_events(items)
+            return self._completed(items, launch)
 
     # ------------------------------------------------------------------------------------------------------
 

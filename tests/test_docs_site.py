@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.pages import before_engine
 from tests.rooms import rooms
 from tests.testing.official import official_python
 
@@ -43,7 +45,7 @@ def pages_with(pattern: re.Pattern[str]) -> list[Path]:
 
 @pytest.mark.parametrize("page", pages_with(PRINTED), ids=name)
 def test_what_a_page_prints(page):
-    text = page.read_text()
+    text = before_engine(page.read_text())
     result = subprocess.run(
         [sys.executable, "-W", "error", "-c", "\n\n".join(CODE.findall(text))],
         cwd=ROOT,
@@ -118,6 +120,8 @@ def test_reliability_names_a_test_for_each_promise():
 def test_the_testing_guide_is_a_test_suite(tmp_path):
     path = tmp_path / "test_guide.py"
     path.write_text("\n\n".join(CODE.findall((DOCS / "guides" / "testing.md").read_text())))
+    (tmp_path / "examples").mkdir()
+    shutil.copy(ROOT / "examples" / "hello.wat", tmp_path / "examples")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", tmp_path, path]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stdout + result.stderr

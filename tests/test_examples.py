@@ -13,7 +13,7 @@ EXPECTED = {
         "an epic about tea (thinking...)\na haiku about tea\na limerick about tea\n",
         "a haiku about tea / a limerick about tea / an ode about tea / a sonnet about tea / a ballad about tea\n",
     ],
-    "quickstart.py": ["connected to ws://", "Hello, world!\nHello, Pie!\nended: Completed\n"],
+    "quickstart.py": ["connected to ws://", "Hello, world!\nHello, Pie!\nended: Completed bye\n"],
     "streaming.py": ["3\n2\n1\nmessage: lift-off\nCompleted: in orbit\n"],
     "messages_and_blobs.py": [
         "Message: A MESSAGE\n",
@@ -36,9 +36,12 @@ EXPECTED = {
 #: What a real server is needed for; it's run where there is one, in tests/real_server/.
 NEED_A_SERVER = {"real_server.py"}
 
+#: What starts the real engine by itself; it's run in tests/real_server/, too.
+NEED_THE_ENGINE = {"batch_of_prompts.py", "generate_text.py"}
+
 
 def test_no_example_is_forgotten():
-    assert {path.name for path in EXAMPLES.glob("*.py")} == set(EXPECTED) | NEED_A_SERVER
+    assert {path.name for path in EXAMPLES.glob("*.py")} == set(EXPECTED) | NEED_A_SERVER | NEED_THE_ENGINE
 
 
 @pytest.mark.parametrize("name", EXPECTED)
@@ -66,6 +69,20 @@ def test_without_a_server_it_says_in_one_line_what_it_needs(name):
     assert result.stdout == ""
     assert len(result.stderr.splitlines()) == 1
     assert "PIE_URI" in result.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the engine needs no software driver")
+@pytest.mark.parametrize("name", sorted(NEED_THE_ENGINE))
+def test_without_a_driver_it_says_what_to_install(name, tmp_path):
+    environment = {key: value for key, value in os.environ.items() if key != "PIE_URI"}
+    environment["XDG_DATA_DIRS"] = str(tmp_path)
+    command = [sys.executable, "-W", "error", EXAMPLES / name]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    what, hint = result.stderr.splitlines()
+    assert what.endswith("is not installed")
+    assert hint.startswith("hint: ")
 
 
 def test_the_example_of_a_test_suite():

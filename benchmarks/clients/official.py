@@ -71,5 +71,18 @@ async def connect(uri: str, times: int) -> dict[str, Any]:
     return {"times": taken}
 
 
+async def short(uri: str, times: int) -> dict[str, Any]:
+    taken = []
+    async with PieClient(uri) as client:
+        await client.authenticate("alice")
+        for _ in range(times):
+            begin = perf_counter()
+            instance = await client.launch_instance_from_registry("short")
+            while (await instance.recv())[0] is not Event.Completed:
+                pass
+            taken.append(perf_counter() - begin)
+    return {"times": taken}
+
+
 if __name__ == "__main__":
-    run(blocking({"events": events, "upload": upload, "ping": ping, "connect": connect}))
+    run(blocking({"events": events, "upload": upload, "ping": ping, "connect": connect, "short": short}))

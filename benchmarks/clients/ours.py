@@ -129,6 +129,16 @@ def connect(uri: str, times: int) -> dict[str, Any]:
     return {"times": taken}
 
 
+def short(uri: str, times: int) -> dict[str, Any]:
+    with connected(uri) as client:
+        taken = []
+        for _ in range(times):
+            begin = perf_counter()
+            client.launch_instance_from_registry("short").wait()
+            taken.append(perf_counter() - begin)
+    return {"times": taken}
+
+
 @contextmanager
 def connected(uri: str) -> Iterator[PieClient]:
     with PieClient(uri) as client:
@@ -145,5 +155,6 @@ if __name__ == "__main__":
             "upload": upload,
             "ping": ping,
             "connect": connect,
+            "short": short,
         }
     )

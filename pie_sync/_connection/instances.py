@@ -87,7 +87,12 @@ def new_tag() -> str:
 
     Behind the JSON text of a launch's arguments it means nothing to JSON. But the server's list of processes
     repeats that text to the letter. So two launches of the same program with the same arguments at the same
-    moment can be told apart.
+    moment can be told apart. A program that takes its input as text, without reading JSON, sees it.
+
+    No better mark was found. Of what a launch sends, the list of 0.3 to 0.5 repeats the program's name and the
+    input, and nothing else; a name that differs is another program. To compare the lists before and after a launch
+    would take another client's instance for ours if ours ends at once. An attached launch tells its id, but 0.3
+    and 0.4 never let go of what was attached.
     """
     return "".join(" \t"[bit == "1"] for bit in f"{secrets.randbits(_TAG_SIZE):0{_TAG_SIZE}b}")
 

@@ -13,14 +13,16 @@ from .._support.time_limits import Default, TimeLimit, check_timeout
 from ..errors import AuthenticationError, PieConnectionError
 from .authentication import Authentication
 from .endpoint import Endpoint
+from .functions import INSTALL_TIMEOUT, Functions
 from .programs import Programs
 from .reconnection import Reconnector, UnwantedError
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from .._session.event_queue import EventQueue
+    from .._session.probes import Silence
     from .._support.time_limits import Timeout
 
 __all__ = ["Connection", "ConnectionManager"]
@@ -32,6 +34,7 @@ class Connection(NamedTuple):
     session: Session
     authentication: Authentication
     programs: Programs
+    functions: Functions
 
 
 class ConnectionManager:
@@ -78,6 +81,8 @@ class ConnectionManager:
         self._identity = identity
         # Serialises connect().
         self._connect_lock = threading.Lock()
+        # Serialises the replacement of a connection on which to authenticate has failed.
+        self._renew_lock = threading.Lock()
         # Guards connection, _reconnector, _opening and _closings. Never held while anything is waited for.
         self._lock = threading.Lock()
         self._reconnector: Reconnector | None = None
@@ -105,6 +110,10 @@ class ConnectionManager:
         if isinstance(timeout, Default):
             return TimeLimit(self._timeout, stall=for_upload)
         return TimeLimit(check_timeout(timeout))
+
+    def install_limit(self) -> TimeLimit:
+        """Return the time limit for the upload of a function: the client's, but not less than a server needs."""
+        return TimeLimit(None if self._timeout is None else max(self._timeout, INSTALL_TIMEOUT))
 
     @property
     def closed(self) -> bool:
@@ -178,11 +187,8 @@ class ConnectionManager:
             predecessor=None if predecessor is None else predecessor.session,
             on_lost=on_lost if self._reconnect else None,
         )
-        connection = Connection(
-            session,
-            Authentication(session),
-            Programs(session, None if predecessor is None else predecessor.programs),
-        )
+        programs = Programs(session, None if predecessor is None else predecessor.programs)
+        connection = Connection(session, Authentication(session), programs, Functions(session, programs))
         announce(session)
         session.open()
         return connection
@@ -267,6 +273,25 @@ class ConnectionManager:
         connection.session.check_process()
         return connection
 
+    def unauthenticated(self, method: str) -> Connection:
+        """Return a connection on which to authenticate: a new one if an attempt on this one has failed for good.
+
+        Raises:
+            PieConnectionError: there is none, or it was made before a fork, or no new one can be made.
+        """
+        connection = self.connected(method)
+        if connection.authentication.is_spent:
+            with self._renew_lock:
+                connection = self.connected(method)
+                if connection.authentication.is_spent:  # else another thread was quicker
+                    reconnector = self._reconnector
+                    if reconnector is not None:  # the server has hung up already
+                        reconnector.stop()
+                    connection.session.close()
+                    self.connect()
+                    connection = self.connected(method)
+        return connection
+
     def authenticated(self, method: str, limit: TimeLimit) -> Connection:
         """Return the authenticated connection. Servers drop unauthenticated ones without an error.
 
@@ -307,6 +332,12 @@ class ConnectionManager:
                 session = restored
         session.check()
         return session
+
+    def probe(self, silences: Iterable[Silence]) -> None:
+        """Ask the server whether silent instances still run; see :meth:`Probes.ask`. Never waits."""
+        connection = self.connection
+        if connection is not None:
+            connection.session.probes.ask(silences)
 
     def forget(self, instance_id: str, events: EventQueue) -> None:
         """Drop the events of an instance that is being collected. Takes no lock: finalizers run anywhere."""

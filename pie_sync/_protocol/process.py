@@ -76,10 +76,14 @@ class ProcessProtocol(Generation):
     names = NAMES
     launch_answer = attach_answer = list_answer = "response"
     confirms_blobs = False
+    already_attached = "Cannot attach: already attached"
+    not_found = "Process not found"
+    refuses_attach_without_harm = False
+    writes_with_delay = False
     prefixes = _PREFIXES
 
     #: The refusal to terminate, or to attach to, a process that has ended.
-    NO_SUCH_PROCESS = "Process not found"
+    NO_SUCH_PROCESS = not_found
 
     # --- requests ---------------------------------------------------------------------------------------
 
@@ -177,6 +181,14 @@ class ProcessProtocol(Generation):
             }
         )
 
+    def farewell(self, corr_id: int, *, is_authenticated: bool) -> bytes:
+        """Encode a request that makes the server write something after the close frame has come.
+
+        Servers up to 0.4 write their close frame only together with something else, and else keep the socket for
+        ever. Before authentication they answer nothing but its messages.
+        """
+        return self.ping(corr_id) if is_authenticated else self.prove(corr_id, "")
+
     # --- what the server says ---------------------------------------------------------------------------
 
     def decode_text(self, text: str) -> Notice | Refusal | Abort | None:
@@ -191,7 +203,10 @@ class ProcessProtocol(Generation):
         """
         assert isinstance(answer, Answer)
         try:
-            return tuple(_instance_info(fields) for fields in json.loads(answer.text))
+            entries = json.loads(answer.text)
+            if type(entries) is not list:  # else an empty map would be a list of nothing
+                raise TypeError
+            return tuple(map(_instance_info, entries))
         except (ValueError, KeyError, TypeError, RecursionError):
             raise BadMessage("a list of processes that makes no sense") from None
 

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from .._session.event_queue import EventQueue
 from .._session.pending_request import PendingRequest
 from .._session.pending_requests import UNATTENDED
-from ..errors import InstanceFailed, LaunchError
+from ..errors import InstanceFailed, LaunchError, PieTimeoutError
 from ..events import Event
 from ..instance import Instance
 
 if TYPE_CHECKING:
     from .._connection.manager import ConnectionManager
     from .._protocol.messages import Answer
+    from .._protocol.program_names import ProgramName
+    from .._session.probes import Silence
     from .._support.signal_safe_queue import SignalSafeQueue
     from .._support.time_limits import TimeLimit
-    from ..events import CompletedInstance
+    from ..events import CompletedInstance, LaunchRecord
     from .program_reference import ProgramReference
 
 __all__ = ["Launch"]
@@ -33,7 +36,7 @@ class Launch:
         manager: the client's connection manager.
         method: the client's method, for error messages.
         program: what to launch.
-        args: the instance's arguments.
+        args: the instance's arguments, as they are sent.
         limit: how long the server's answer may take.
         done: gets this launch when it is refused or fails, and when its instance has ended or has met an error.
 
@@ -63,19 +66,20 @@ class Launch:
         self._request = PendingRequest(
             method, (session.protocol.launch_answer,), self._make_instance, self._report
         )
-        self._program_hash = program.hash
-        self._program_name = program.name
-        if program.name is not None:
-            # What this client uploaded under a name of its own is known by its hash to some servers.
-            self._program_hash = connection.programs.hash_of(program.name)
-        if self._program_hash is not None:
-            self._by_hash = connection.programs.name_of(self._program_hash, method, limit)
+        self._program = program
+        # What launches an upload: its hash and its name. None if the server is to find the program by its name.
+        self._upload: tuple[str, ProgramName] | None = None
+        if program.hash is not None:
+            self._upload = program.hash, connection.programs.name_of(program.hash, method, limit)
+        elif program.name is not None:
+            self._upload = connection.programs.upload_named(program.name, method, limit)
         self._args: list[str] | dict[str, Any] = args
         self._done = done
         # The instance, once there is one; None once nobody wants it any more. The reader thread brings the one,
         # another thread the other, and dict.setdefault() is atomic: whoever comes second finds what the first one
         # left, and terminates the instance.
         self._outcome: dict[str, Instance | None] = {}
+        self._began = monotonic()
         self.limit = limit
         self.is_terminated = False
 
@@ -100,10 +104,10 @@ class Launch:
 
     def _encode(self, corr_id: int) -> bytes:
         protocol = self._session.protocol
-        if self._program_hash is not None:
-            return protocol.launch(corr_id, self._program_hash, self._by_hash, self._args, False)
-        assert self._program_name is not None
-        return protocol.launch_from_registry(corr_id, self._program_name, self._args, False)
+        if self._upload is not None:
+            return protocol.launch(corr_id, *self._upload, self._args, False)
+        assert self._program.name is not None
+        return protocol.launch_from_registry(corr_id, self._program.name, self._args, False)
 
     def _make_instance(self, answer: Answer) -> None:
         # In the reader thread, which may lose the connection the next moment: a reconnection attaches to those
@@ -137,6 +141,10 @@ class Launch:
         self._session.router.pending.remove(self._request)
         self.drop()
 
+    def record(self, args: list[str] | dict[str, Any]) -> LaunchRecord:
+        """Return what is to be remembered of it; ``args`` are the arguments, as the user gave them."""
+        return self._program.launch_record(args, self._began)
+
     def check(self) -> None:
         """Raise if the launch did not succeed. Only when it is settled.
 
@@ -156,8 +164,11 @@ class Launch:
         """The instance, once the server has told of it, until :meth:`drop`."""
         return self._outcome.get(_INSTANCE)
 
-    def completed(self) -> CompletedInstance:
+    def completed(self, args: list[str] | dict[str, Any] | None = None) -> CompletedInstance[Any]:
         """Return what the instance has sent, once it has ended.
+
+        Args:
+            args: the arguments, as the user gave them.
 
         Raises:
             InstanceFailed: the instance did not complete.
@@ -166,7 +177,7 @@ class Launch:
         self.check()
         instance = self.instance
         assert instance is not None
-        completed = instance._drain()
+        completed = instance._drain(self.record([] if args is None else args))
         if completed.event is not Event.Completed:
             raise InstanceFailed(instance.id, completed)
         return completed
@@ -176,6 +187,18 @@ class Launch:
         """Whether there is an instance whose end has not arrived."""
         instance = self.instance
         return instance is not None and instance._is_running
+
+    def watch(self) -> Silence | None:
+        """Return what is known of the instance's silence; None if there is no instance."""
+        instance = self.instance
+        return None if instance is None else instance._watch()
+
+    def timed_out(self, timeout: float) -> PieTimeoutError:
+        """Return the error to raise when the instance has not ended within so many seconds."""
+        instance = self.instance
+        if instance is not None:
+            return instance._timed_out(f"not ended within {timeout} s")
+        return PieTimeoutError(f"{self._request.name}: no answer to a launch from the server within {timeout} s")
 
     # --- terminating it -----------------------------------------------------------------------------------
 

@@ -8,25 +8,26 @@ into one queue when its instance has ended. Until then the events of an instance
 from __future__ import annotations
 
 import logging
+import os
 from collections import deque
+from heapq import heappop, heappush
 from queue import Empty
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Union
 
 from .._connection.validation import check_args, check_count
+from .._session.probes import look_again
 from .._support.signal_handlers import is_from_signal_handler
 from .._support.signal_safe_queue import SignalSafeQueue
-from .._support.time_limits import DEFAULT
-from ..errors import (
-    InstanceFailed,
-    LaunchError,
-    PieConnectionError,
-    PieError,
-    PieTimeoutError,
-    ProtocolError,
-)
+from .._support.time_limits import DEFAULT, check_timeout, deadline_after
+from ..errors import PieError
 from ..events import CompletedInstance
+from .journal import Journal, recorded
 from .launch import Launch
-from .program_reference import ProgramReference
+from .program_reference import GivenProgram
+from .progress import ProgressMeter, ProgressOption, meter_of
+from .results import OnError, Results, check_on_error
+from .retries import growing_pause, may_be_bad_luck
 from .termination import terminate_all
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
     from .._connection.manager import ConnectionManager
     from .._connection.validation import Arguments
-    from .program_reference import Program
+    from .program_reference import Program, ProgramReference
 
 __all__ = ["LOOK_AHEAD", "Outcome", "map_"]
 
@@ -47,53 +48,76 @@ LOOK_AHEAD = 4
 #: begins to wait does not wake it, and on Windows no signal does.
 _NAP = 0.1
 
-#: Errors after which a retry may succeed. Any other error would happen again.
-_WORTH_RETRYING = (LaunchError, InstanceFailed, ProtocolError, PieTimeoutError, PieConnectionError)
-
 #: What becomes of an input.
-Outcome = Union[CompletedInstance, Exception]
+Outcome = Union[CompletedInstance[Any], Exception]
 
 
 def map_(
     manager: ConnectionManager,
-    program: Program,
+    program: Program | ProgramReference,
     inputs: Iterable[Arguments],
     *,
     concurrency: int = 16,
     ordered: bool = True,
     retries: int = 0,
     return_exceptions: bool = False,
+    timeout: float | None = None,
+    on_error: OnError | None = None,
+    results: str | os.PathLike[str] | None = None,
+    progress: ProgressOption | ProgressMeter = None,
     check: Callable[[], None] | None = None,
-) -> Generator[Any, None, None]:
+) -> Results[Any]:
     """Implement :meth:`PieClient.map`, which says what the arguments are, and the errors.
 
     ``check`` is called every ``_NAP`` seconds while no instance has ended. What it raises ends the map.
     """
     check_count(concurrency, "concurrency", least=1)
     check_count(retries, "retries", least=0)
-    iterator = iter(inputs)
+    on_error = check_on_error(on_error, return_exceptions)
+    if results is not None and not ordered:
+        raise ValueError("results is written in the order of the inputs: leave out ordered=False")
+    timeout = check_timeout(timeout)
+    given, iterator = GivenProgram(program), iter(inputs)
     manager.authenticated("map", manager.limit(DEFAULT))
-    reference = ProgramReference.find(manager, program)
-    return _Batch(
-        manager,
-        reference,
-        iterator,
-        concurrency=concurrency,
-        ordered=ordered,
-        retries=retries,
-        return_exceptions=return_exceptions,
-        check=check,
-    ).results()
+    reference = given.find(manager, "map")
+    meter = meter_of(progress, inputs)
+
+    def start(inputs: Iterator[Any]) -> Generator[Outcome, None, None]:
+        return _Batch(
+            manager,
+            reference,
+            inputs,
+            concurrency=concurrency,
+            ordered=ordered,
+            retries=retries,
+            return_exceptions=on_error != "raise",
+            timeout=timeout,
+            meter=meter,
+            check=check,
+        ).results()
+
+    if results is None:
+        return Results(start(iterator), on_error, meter.close)
+    options = {"retries": retries, "on_error": on_error, "timeout": timeout}
+    journal = Journal(results, {"program": reference.identity, **options})
+
+    def close() -> None:
+        journal.close()
+        meter.close()
+
+    return Results(recorded(journal, iterator, start, meter, reference.result_form), on_error, close)
 
 
 class _Job:
     """One input on its way to its outcome."""
 
-    __slots__ = ("args", "outcome", "retries")
+    __slots__ = ("args", "deadline", "failures", "outcome", "sent_args")
 
-    def __init__(self, args: Any, retries: int) -> None:
-        self.args = args
-        self.retries = retries
+    def __init__(self, args: Any) -> None:
+        self.args = self.sent_args = args  # as the user gave them, and as they are sent
+        self.failures = 0
+        # Of the instance that runs for it; None is without limit.
+        self.deadline: float | None = None
         self.outcome: Outcome | None = None
 
 
@@ -110,6 +134,8 @@ class _Batch:
         ordered: bool,
         retries: int,
         return_exceptions: bool,
+        timeout: float | None,
+        meter: ProgressMeter,
         check: Callable[[], None] | None,
     ) -> None:
         self._manager = manager
@@ -119,13 +145,19 @@ class _Batch:
         self._ordered = ordered
         self._retries = retries
         self._return_exceptions = return_exceptions
+        self._timeout = timeout
+        self._meter = meter
         self._check = check
         # The reader thread puts in each launch that was refused, or whose instance has ended.
         self._ended: SignalSafeQueue[Launch] = SignalSafeQueue()
         self._running: dict[Launch, _Job] = {}
         # Those of the running ones that the server may not have answered yet, the oldest first.
         self._unanswered: deque[Launch] = deque()
-        self._again: deque[_Job] = deque()
+        # What is to be launched again: when, a number that decides between two of the same time, and the job.
+        self._again: list[tuple[float, int, _Job]] = []
+        self._failures = 0
+        # When to look next which of the running ones are silent.
+        self._next_look = 0.0
         # The jobs that are to be yielded next: all in the order of the inputs, or those that are done.
         self._line: deque[_Job] = deque()
         # How many inputs were taken whose outcomes were not.
@@ -137,6 +169,7 @@ class _Batch:
             while True:
                 self._collect(block=False)
                 self._launch_more()
+                self._meter.tell(len(self._running))
                 if self._line and self._line[0].outcome is not None:
                     outcome = self._line.popleft().outcome
                     self._taken -= 1
@@ -144,7 +177,7 @@ class _Batch:
                         raise outcome
                     assert outcome is not None
                     yield outcome
-                elif self._running:
+                elif self._running or self._again:
                     self._collect(block=True)
                 else:
                     return
@@ -160,7 +193,10 @@ class _Batch:
 
     def _launch_more(self) -> None:
         while len(self._running) < self._concurrency:
-            job = self._again.popleft() if self._again else self._next_job()
+            if self._again and self._again[0][0] <= monotonic():
+                job: _Job | None = heappop(self._again)[2]
+            else:
+                job = self._next_job()
             if job is None:
                 return
             self._launch(job)
@@ -168,9 +204,10 @@ class _Batch:
     def _next_job(self) -> _Job | None:
         if self._inputs is None or self._taken >= LOOK_AHEAD * self._concurrency:
             return None
-        job = _Job(None, self._retries)
+        job = _Job(None)
         try:
             job.args = check_args(next(self._inputs))
+            job.sent_args = self._reference.check_args(job.args)
         except StopIteration:
             self._inputs = None
             return None
@@ -190,7 +227,8 @@ class _Batch:
         launch = None
         try:
             limit = self._manager.limit(DEFAULT)
-            launch = Launch(self._manager, "map", self._reference, job.args, limit, self._ended)
+            launch = Launch(self._manager, "map", self._reference, job.sent_args, limit, self._ended)
+            job.deadline = deadline_after(self._timeout)
             self._running[launch] = job  # before it is sent, so that Ctrl-C leaves no launch behind
             launch.send()
         except Exception as error:
@@ -207,23 +245,39 @@ class _Batch:
     def _collect(self, *, block: bool) -> None:
         """Handle all launches that are in the queue. With ``block``, wait up to ``_NAP`` seconds for the first."""
         if block:
-            next(iter(self._running)).check_process()
+            for launch in self._running:
+                launch.check_process()
+                break
             if self._check is not None:
                 self._check()
         try:
-            launch = self._ended.get(_NAP if block else 0)
+            launch = self._ended.get(self._nap() if block else 0)
             while True:
                 self._take(launch)
                 launch = self._ended.get(0)
         except Empty:
+            now = monotonic()
             self._give_up_unanswered()
+            self._terminate_late(now)
+            self._probe(now)
+
+    def _nap(self) -> float:
+        """Return how long to wait at a time: until the first deadline or the first launch again at the most."""
+        nap = _NAP
+        for job in self._running.values():  # in the order of their deadlines
+            if job.deadline is not None:
+                nap = min(nap, job.deadline - monotonic())
+            break
+        if self._again:
+            nap = min(nap, self._again[0][0] - monotonic())
+        return max(0.0, nap)
 
     def _take(self, launch: Launch) -> None:
         job = self._running.pop(launch, None)
         if job is None:
             return  # it was given up
         try:
-            completed = launch.completed()
+            completed = launch.completed(job.args)
         except Exception as error:
             if is_from_signal_handler(error):
                 raise
@@ -243,17 +297,53 @@ class _Batch:
                 error = launch.limit.expired("map", "no answer to a launch from the server")
                 self._failed(self._running.pop(launch), error)
 
+    def _terminate_late(self, now: float) -> None:
+        """Terminate the instances whose time is over."""
+        if self._timeout is None:
+            return
+        late = []
+        for launch, job in self._running.items():  # in the order of their deadlines
+            assert job.deadline is not None
+            if job.deadline > now:
+                break
+            # What neither runs nor is unanswered has ended just now: it is in the queue.
+            if launch.is_running or not launch.settled:
+                late.append((launch, launch.timed_out(self._timeout)))
+        for launch, _ in late:
+            if not launch.settled:
+                launch.give_up()  # whose instance is terminated when it comes
+        terminate_all([launch for launch, _ in late])
+        for launch, error in late:
+            self._failed(self._running.pop(launch), error)
+
+    def _probe(self, now: float) -> None:
+        """Ask the server now and then whether the instances that are silent still run."""
+        if now >= self._next_look:
+            watched = (launch.watch() for launch in self._running)
+            self._manager.probe(silence for silence in watched if silence is not None)
+            self._next_look = now + look_again()
+
     def _failed(self, job: _Job, error: Exception) -> None:
-        if job.retries > 0 and isinstance(error, _WORTH_RETRYING):
-            logger.debug("map: %s: launching it again, %d retries left", type(error).__name__, job.retries)
-            job.retries -= 1
-            self._again.append(job)
+        job.failures += 1
+        if job.failures <= self._retries and may_be_bad_luck(error):
+            pause = growing_pause(job.failures)
+            logger.debug(
+                "map: %s: launching it again in %.1f s, for the %d. time",
+                type(error).__name__,
+                pause,
+                job.failures,
+            )
+            self._failures += 1
+            heappush(self._again, (monotonic() + pause, self._failures, job))
         else:
             self._done(job, error)
 
     def _done(self, job: _Job, outcome: Outcome) -> None:
         job.outcome = outcome
-        job.args = None
+        if isinstance(outcome, PieError):
+            outcome.input = job.args
+        job.args = job.sent_args = None
+        self._meter.count(failed=isinstance(outcome, Exception))
         if not self._ordered:
             self._line.append(job)
         if isinstance(outcome, Exception) and self._is_raised(outcome):

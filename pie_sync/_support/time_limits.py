@@ -110,8 +110,19 @@ class TimeLimit:
         """Return how many seconds the step that begins now may take."""
         return time_left(self.deadline())
 
-    def expired(self, name: str, what: str) -> PieTimeoutError:
-        """Return the error to raise when the time is over. ``what`` says what did not happen in time."""
+    def earlier(self, other: TimeLimit) -> TimeLimit:
+        """Return this limit or another one, whichever ends a step earlier that begins now."""
+        mine, others = self.deadline(), other.deadline()
+        return other if others is not None and (mine is None or others < mine) else self
+
+    def expired(self, name: str, what: str, remark: str = "") -> PieTimeoutError:
+        """Return the error to raise when the time is over.
+
+        Args:
+            name: the client's method.
+            what: what did not happen in time.
+            remark: what to add.
+        """
         if self._stall:
             return PieTimeoutError(f"{name}: no progress for {self._timeout} s: {what}")
-        return PieTimeoutError(f"{name}: {what} within {self._timeout} s")
+        return PieTimeoutError(f"{name}: {what} within {self._timeout} s{remark}")

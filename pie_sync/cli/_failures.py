@@ -20,7 +20,7 @@ from ..errors import (
     UploadError,
 )
 
-__all__ = ["Explanation", "Failure", "explain", "printable"]
+__all__ = ["Explanation", "Failure", "explain", "fitting", "printable"]
 
 
 class Failure(Exception):  # noqa: N818 - the name is never shown to the user
@@ -49,7 +49,10 @@ _HINTS: tuple[tuple[type[BaseException], str], ...] = (
     (InvalidKeyError, "--key FILE takes another private key; `pie-sync config show` shows where this one is from"),
     (AuthenticationError, "try --username NAME or --key FILE; `pie-sync config show` shows what is used now"),
     (PieTimeoutError, "--timeout SECONDS waits longer"),
-    (LaunchError, "a program is a name such as std/text-completion@1.0.0, a hash, or the path of a .wasm file"),
+    (
+        LaunchError,
+        "a program is a name (std/text-completion@1.0.0), a hash, a .wasm file, or script.py:function",
+    ),
     (UploadError, "is it a program for this server's generation? see `pie-sync upload --help`"),
     (AttachError, "`pie-sync list` shows the instances, and which of them are detached"),
     (TerminateError, "`pie-sync list` shows the instances"),
@@ -61,6 +64,12 @@ _HINTS: tuple[tuple[type[BaseException], str], ...] = (
     (OSError, "--debug shows more"),
     (ValueError, "--help shows what is expected"),
     (TypeError, "--help shows what is expected"),
+)
+
+#: What is different on the process protocol, which has neither namespaces nor a status of instances.
+_PROCESS_HINTS: tuple[tuple[type[BaseException], str], ...] = (
+    (LaunchError, "a program is a name with its version, such as text-completion@1.0.0, a hash, or a file's path"),
+    (AttachError, "`pie-sync list` shows the instances; one that was attached before can't be attached to again"),
 )
 
 #: The error numbers of a disk, a quota or a file size limit that is used up.
@@ -78,6 +87,14 @@ def explain(error: BaseException) -> Explanation:
         if isinstance(error, kind):
             return Explanation(text, hint)
     return Explanation(f"{type(error).__name__}: {text}", "this is a bug in pie-sync: --debug shows where")
+
+
+def fitting(error: RequestError, protocol: str | None) -> Exception:
+    """Return the error, or a :class:`Failure` in its place whose hint fits the server's protocol better."""
+    for kind, hint in _PROCESS_HINTS if protocol == "process" else ():
+        if isinstance(error, kind):
+            return Failure(_text(error), hint)
+    return error
 
 
 def _text(error: BaseException) -> str:

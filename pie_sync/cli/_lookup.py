@@ -1,7 +1,8 @@
-"""Finds instances by the first characters of their ids."""
+"""Finds instances by their ids, or by the first characters of them."""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from ._failures import Failure, printable
@@ -12,13 +13,21 @@ if TYPE_CHECKING:
 __all__ = ["find"]
 
 
+#: A whole id: servers make UUIDs.
+_ID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
 def find(client: PieClient, prefix: str) -> str:
     """Return the id of the only instance whose id begins with ``prefix``.
+
+    A whole id is returned as it is. The list may lack the instance: Pie 0.2.0 lists only the 50 youngest ones.
 
     Raises:
         Failure: there is no such instance, or more than one.
     """
     prefix = prefix.lower()
+    if _ID.fullmatch(prefix):
+        return prefix
     found = [info.id for info in client.list_instances() if info.id.lower().startswith(prefix)] if prefix else []
     if not found:
         raise Failure(

@@ -1,4 +1,4 @@
-"""The sub-command ``serve``: a LocalServer with a folder of programs."""
+"""The sub-command ``serve``: a LocalServer with a folder of programs, or with ``--engine`` the real server."""
 
 # No "from __future__ import annotations": typer reads the annotations of the commands.
 
@@ -13,6 +13,7 @@ from ._failures import Failure, explain, printable
 from ._files import expand, read_text
 from ._interruption import INTERRUPTION, NAP
 from ._output import echo, say
+from ._serve_engine import serve_engine
 from ._settings import DEFAULT_HOST, DEFAULT_PORT
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 pie-sync serve
 pie-sync serve my_programs --port 9000
 pie-sync serve my_programs --user alice=alice.pub --user bob=bob.pub
+pie-sync serve --engine
 """,
 )
 def serve(
@@ -49,14 +51,41 @@ def serve(
             help="Accept this user, who has the private half of a public key in FILE. Default: everybody.",
         ),
     ] = None,
+    engine: Annotated[
+        bool, typer.Option("--engine", help="Run the real Pie server, with a model (extra `engine`).")
+    ] = False,
+    model: Annotated[
+        Optional[str],
+        typer.Option(
+            "--model",
+            metavar="NAME|PATH",
+            help="With --engine: an imported model, or a checkpoint's folder (/..., ./... or ~...)."
+            " Default: a tiny one with random weights.",
+        ),
+    ] = None,
+    memory: Annotated[
+        Optional[str],
+        typer.Option("--memory", metavar="SIZE", help="With --engine: what wgpu reserves, such as 8GiB."),
+    ] = None,
 ) -> None:
     """Serve programs from this machine.
 
-    This server is for trying things out: it runs WebAssembly programs (WASI preview 1 commands), without a model.
+    This server is for trying things out: it runs WebAssembly components and core modules, without a model.
+    With --engine it is the real Pie server, which runs Python functions next to a model.
 
     Prints the URI to connect to, and serves until Ctrl-C, SIGTERM or the end of the terminal. Everybody may
     upload programs; they run in a sandbox without files or network.
     """
+    if engine:
+        if folder or user or protocol != "instance":
+            raise Failure(
+                "--engine takes no folder, no --user and no --protocol",
+                "the real server begins without programs and lets everybody in; its protocol is process",
+            )
+        serve_engine(model, host, port, memory)
+        return
+    if model or memory:
+        raise Failure("--model and --memory are for --engine", "pie-sync serve --engine --model NAME")
     try:
         from ..testing import LocalServer  # noqa: PLC0415 - needs the extra `testing`
     except ModuleNotFoundError as error:

@@ -16,6 +16,7 @@ from websockets.exceptions import ConnectionClosed
 
 from pie_sync import PieClient
 from pie_sync.testing import LocalServer, ProgramContext
+from tests.old_process_server import nothing, old_process_server
 from tests.scripted import Peer, scripted_server
 from tests.testing.programs import command
 
@@ -127,6 +128,43 @@ def test_an_interruption_ends_the_instance(
     assert stderr == "[ending the instance; Ctrl-C again exits at once]\nAborted: Signal termination\n"
     assert waiter.wait(LIMIT)
     assert client.list_instances() == []
+
+
+@pytest.mark.usefixtures("waiter")
+@pytest.mark.parametrize("limit", ["0", "0.5"])
+def test_a_time_limit_ends_the_instance(pie: CommandLine, client: PieClient, limit: str) -> None:
+    done = pie("run", "waiter", "--time-limit", limit)
+    assert done.returncode == 1
+    assert done.stderr == f"[not ended within {limit} s: ending the instance]\nAborted: Signal termination\n"
+    assert client.list_instances() == []
+
+
+def test_a_time_limit_for_a_server_that_loses_the_end(lonely_pie: CommandLine) -> None:
+    """It does not answer the termination either."""
+
+    def script(peer: Peer) -> None:
+        peer.authenticate()
+        peer.launch()
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                peer.receive()
+
+    with scripted_server(script) as uri:
+        done = lonely_pie("run", "anything", "--uri", uri, "--time-limit", "0.5", "--timeout", "1")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[0] == "[not ended within 0.5 s: ending the instance]"
+    assert done.stderr.splitlines()[-1] == "[the instance instance-1 has not ended yet]"
+
+
+def test_a_time_limit_that_is_not_reached(pie: CommandLine) -> None:
+    done = pie("run", "echo", "--send-stdin", "--time-limit", str(LIMIT), stdin="hi\nstop\n")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "hi\nstopped\n", "")
+
+
+def test_a_time_limit_for_nobody(pie: CommandLine) -> None:
+    done = pie("run", "echo", "--detach", "--time-limit", "1")
+    assert done.returncode == 1
+    assert "--detach exits before" in done.stderr
 
 
 def test_an_interrupted_attach_ends_the_instance(pie: CommandLine, waiter: threading.Event) -> None:
@@ -389,3 +427,22 @@ def test_a_server_that_does_not_terminate_the_instance(lonely_pie: CommandLine) 
     assert "\n[can't end the instance the-id: " in stderr
     assert "I would rather not" in stderr
     assert stderr.endswith("\n[the instance the-id has not ended yet]\n")
+
+
+def test_after_a_lost_connection_the_process_protocol_has_no_way_back(lonely_pie: CommandLine) -> None:
+    """Pie 0.3 and 0.4 let nobody attach to it again, and 0.5 has ended it."""
+
+    def answer(message):
+        if message["type"] == "launch_process":
+            waiting = {"type": "process_event", "process_id": "process-1", "event": "stdout", "value": "waiting"}
+            return [(True, "process-1"), waiting]
+        return nothing(message)
+
+    with old_process_server(answer) as server:
+        process = lonely_pie.start("run", "waiter@1.0.0", "--uri", server.uri)
+        assert process.stdout.read(7) == "waiting"
+        server.cut()
+        returncode, _, stderr = finish(process)
+    assert returncode == 1
+    assert "hint: if the server has kept it running, `pie-sync terminate process-1` ends it\n" in stderr
+    assert "attach" not in stderr

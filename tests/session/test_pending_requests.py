@@ -123,6 +123,18 @@ def test_a_finalizer_that_gives_up_a_call_meanwhile(what_comes):
         assert len(calls) == 0
 
 
+def test_a_message_that_the_server_could_not_understand_was_no_probe():
+    calls = PendingRequests()
+    probe, mine = PendingRequest("probe", ("response",), is_probe=True), call()
+    calls.add(probe)
+    calls.refuse("what?")
+    assert not probe.settled
+    calls.add(mine)
+    calls.refuse("what?")
+    assert mine.settled
+    assert not probe.settled
+
+
 def test_every_thread_gets_ids_of_its_own():
     calls = PendingRequests()
     ids: list[list[int]] = [[] for _ in range(4)]
@@ -280,7 +292,7 @@ def test_what_was_sent_in_part_is_expected():
                 client.ping(timeout=0.05)
         pending = client._manager.connection.session.router.pending
         with pytest.raises(PieTimeoutError, match="was not sent in time"):
-            client.launch_instance_from_registry("x", ["y" * 64 * 1024 * 1024], timeout=0.5)
+            client.launch_instance_from_registry("x", ["y" * 63 * 1024 * 1024], timeout=0.5)
         assert len(pending) == 0
         assert len(pending._expecting) == len(pending._abandoned) == 1
         stop.set()

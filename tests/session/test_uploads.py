@@ -10,6 +10,7 @@ import weakref
 import pytest
 
 from pie_sync import PieTimeoutError, UploadError
+from tests.programs import no_component
 from tests.scripted import Peer, connect, scripted_server, wait_for_close
 
 
@@ -39,7 +40,7 @@ class TestUploads:
 
         def use(client):
             with pytest.raises(UploadError, match="upload_program failed: I don't like it"):
-                client.upload_program(bytes(400 * 256 * 1024))
+                client.upload_program(no_component(400 * 256 * 1024))
             client.ping()
 
         self.run(script, use)
@@ -66,13 +67,13 @@ class TestUploads:
 
         def use(client):
             with pytest.raises(RuntimeError, match="enough"):
-                client.upload_program(bytes(5 * 256 * 1024), progress=give_up)
-            client.upload_program(b"small")
-            client.upload_program(b"small")
+                client.upload_program(no_component(5 * 256 * 1024), progress=give_up)
+            client.upload_program(b"\0asm")
+            client.upload_program(b"\0asm")
             client.ping()
 
         self.run(script, use)
-        assert seen == [(0, 5, 262144), (1, 5, 262144), (5, 5, 0), (0, 1, 5), (0, 1, 5)]
+        assert seen == [(0, 5, 262144), (1, 5, 262144), (5, 5, 0), (0, 1, 4), (0, 1, 4)]
 
     def test_a_blob_given_up_is_kept_nowhere_and_can_be_sent_again(self):
         """Neither its bytes nor its instance. The server is told at once to forget the rest."""
@@ -128,14 +129,54 @@ class TestUploads:
 
         def use(client):
             begin = time.monotonic()
-            client.upload_program(bytes(4 * 256 * 1024), progress=slowly)
+            client.upload_program(no_component(4 * 256 * 1024), progress=slowly)
             assert time.monotonic() - begin > 1
             with pytest.raises(PieTimeoutError, match="no progress for 1 s: all bytes sent, but not confirmed"):
-                client.upload_program(b"x")
+                client.upload_program(b"\0asm")
             with pytest.raises(PieTimeoutError, match=r"upload_program: .* within 0\.6 s"):
-                client.upload_program(bytes(4 * 256 * 1024), progress=slowly, timeout=0.6)
+                client.upload_program(no_component(4 * 256 * 1024), progress=slowly, timeout=0.6)
 
         self.run(script, use, timeout=1)
+
+    @pytest.mark.parametrize("timeout", [{}, {"timeout": 600}, {"timeout": None}])
+    def test_a_server_that_locks_up_in_a_blob(self, timeout):
+        """Every real server up to 0.2: WebSocket pings are answered, requests never again."""
+
+        def script(peer):
+            peer.launch()
+            while True:  # the blob and the pings: nothing is answered
+                peer.receive()
+
+        def use(client):
+            instance = client.launch_instance_from_registry("blobs")
+            begin = time.monotonic()
+            with pytest.raises(
+                PieTimeoutError, match="no progress for 1 s: all bytes sent, but not conf"
+            ) as expired:
+                instance.upload_blob(bytes(3 * 256 * 1024), **timeout)
+            assert 0.9 < time.monotonic() - begin < 20
+            for part in ("servers up to Pie 0.2 lock up", "the program has the blob", "open a new connection"):
+                assert part in str(expired.value)
+            with pytest.raises(PieTimeoutError, match="upload_blob has locked up this connection"):
+                client.ping(timeout=0.1)
+
+        self.run(script, use, timeout=1)
+
+    def test_the_limit_for_the_confirmation_counts_from_the_last_chunk(self):
+        """A blob whose chunks take longer than the limit in all is no lock-up."""
+        chunks = 5
+
+        def script(peer):
+            peer.launch()
+            for _ in range(chunks):
+                request = peer.receive()
+            peer.respond(request, "Blob sent to instance")
+
+        def use(client):
+            instance = client.launch_instance_from_registry("blobs")
+            instance.upload_blob(bytes(chunks * 256 * 1024), progress=lambda sent, total: time.sleep(0.5))
+
+        self.run(script, use, timeout=2)
 
     def test_a_server_that_does_not_read(self):
         """The time limit holds also while the TCP window is full."""
@@ -147,7 +188,7 @@ class TestUploads:
         def use(client):
             begin = time.monotonic()
             with pytest.raises(PieTimeoutError):
-                client.upload_program(bytes(200 * 1024 * 1024), timeout=1)
+                client.upload_program(no_component(200 * 1024 * 1024), timeout=1)
             assert 0.9 < time.monotonic() - begin < 5
             begin = time.monotonic()
             client.close()

@@ -123,3 +123,12 @@ def test_acquiring_waits_until_the_lock_is_free():
 
 def test_the_default_has_a_name():
     assert repr(DEFAULT) == "DEFAULT"
+
+
+@pytest.mark.parametrize(
+    ("mine", "other", "is_mine"),
+    [(1, 2, True), (2, 1, False), (None, 1, False), (1, None, True), (None, None, True)],
+)
+def test_the_earlier_of_two_limits(mine, other, is_mine):
+    limits = TimeLimit(mine), TimeLimit(other, stall=True)
+    assert limits[0].earlier(limits[1]) is limits[0 if is_mine else 1]

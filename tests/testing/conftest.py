@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pie_sync.testing import LocalServer, ProgramContext
+from tests.fake_pie_server import make_python
 
 from .raw import RawClient
 from .raw_process import ProcessClient
@@ -75,3 +77,9 @@ def repeat(server: LocalServer, protocol: str) -> str:
             ctx.send(message)
 
     return "repeat"
+
+
+@pytest.fixture
+def python(tmp_path: Path) -> Path:
+    """An interpreter of an environment that has pie-server, as it seems."""
+    return make_python(tmp_path)

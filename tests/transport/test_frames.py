@@ -5,14 +5,18 @@ import struct
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from websockets.protocol import State
+from websockets.server import ServerProtocol
 
 from pie_sync._transport import frames as _frames
 from pie_sync._transport.frames import (
     BINARY,
     BUFFER_SIZE,
     CLOSE,
+    CONTINUATION,
     FIRST_BUFFER_SIZE,
     FIRST_READ_SIZE,
+    FRAGMENT_SIZE,
     PING,
     PONG,
     READ_SIZE,
@@ -21,6 +25,7 @@ from pie_sync._transport.frames import (
     FrameReader,
     encode_close,
     encode_frame,
+    encode_message,
     opcode_and_payload,
     parse_close,
 )
@@ -265,3 +270,22 @@ def test_the_reason_of_a_close_is_cut_at_a_character(reason):
     assert reason.startswith(kept)
     if kept != reason:  # one character more would have been too much
         assert len(reason[: len(kept) + 1].encode()) > 123
+
+
+@pytest.mark.parametrize(
+    "size", [0, 1, 125, FRAGMENT_SIZE - 1, FRAGMENT_SIZE, FRAGMENT_SIZE + 1, 3 * FRAGMENT_SIZE + 7]
+)
+def test_a_long_message_is_fragmented(size):
+    """Another implementation puts the fragments together again, each of them masked by a key of its own."""
+    payload = bytes(range(256)) * (size // 256 + 1)
+    payload = payload[:size]
+    frames = encode_message(payload)
+    assert len(frames) == max(1, -(-size // FRAGMENT_SIZE))
+    assert all(len(frame) <= FRAGMENT_SIZE + 14 for frame in frames)
+    server = ServerProtocol(state=State.OPEN, max_size=None)
+    for frame in frames:
+        server.receive_data(bytes(frame))
+    received = server.events_received()
+    assert [part.opcode for part in received] == [BINARY] + [CONTINUATION] * (len(frames) - 1)
+    assert [part.fin for part in received] == [False] * (len(frames) - 1) + [True]
+    assert b"".join(part.data for part in received) == payload

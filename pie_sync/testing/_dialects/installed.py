@@ -7,18 +7,24 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...events import Event
-from .._programs.component import MAGIC, ComponentProgram
+from .._programs.component import ComponentProgram
 from .._programs.instance import Instance, Program
+from .._programs.uncompiled import NOT_COMPILED, Uncompiled
 from .._server.catalog import DEFAULT_NAMESPACE, LATEST, ProgramName
 from .._server.core import Core
 from .chunks import ChunkAssembler
-from .manifest import package_of
+from .manifest import language_of, package_of
 
 __all__ = ["InstalledPrograms", "installed_name"]
 
 DEFAULT_VERSION = "0.1.0"
 INSTALLED = "Program installed successfully"
-NOT_COMPILED = "Failed to compile WASM: failed to parse WebAssembly module"
+
+#: What 0.5.2 says without a language component, but for the path; then what helps here.
+NO_LANGUAGE = (
+    "no {0} language component at languages/{0}.wasm: No such file or directory (os error 2);"
+    " LocalServer runs no functions or scripts: pie_sync.testing.EngineServer does"
+)
 
 NO_RUN = "No 'run' interface found"
 
@@ -77,11 +83,11 @@ class InstalledPrograms:
         program = self._core.catalog.registered(name)
         if program is None:
             raise ValueError(f"program {inferlet} is not installed")
-        if isinstance(program, _Uncompiled):
+        if isinstance(program, Uncompiled):
             raise ValueError(NOT_COMPILED)
         run_name = _NAME_FOR_ALL if self._is_gateway else name.name
-        if isinstance(program, ComponentProgram) and not program.exports_run(run_name):
-            program = _NoRunInterface()
+        if isinstance(program, ComponentProgram):
+            program = program.exporting(f"pie:{run_name}/run") or _NoRunInterface()
         return f"{name.name}@{name.version}", program
 
     def add(self, message: Mapping[str, Any]) -> tuple[bool, str] | None:
@@ -112,6 +118,7 @@ class InstalledPrograms:
     def _install(self, message: Mapping[str, Any], artifact: bytes) -> None:
         try:
             package, version = package_of(message["manifest"])
+            language = language_of(message["manifest"]) if self._is_gateway else None
         except ValueError as error:
             raise ValueError(f"Invalid manifest: Failed to parse manifest TOML: {error}") from error
         if not package or "/" in package:
@@ -122,26 +129,19 @@ class InstalledPrograms:
         # compile, and then refuses that name until the program is overwritten.
         catalog, replace = self._core.catalog, message["force_overwrite"]
         if replace or catalog.registered(name) is None:
+            if language is not None:
+                raise ValueError(NO_LANGUAGE.format(language))  # and the name stays free, unlike below
             program = catalog.by_hash(message["program_hash"]) or self._compile(artifact)
             catalog.add_upload(message["program_hash"], program)
             catalog.register(name, program, replace=replace)
-        if isinstance(catalog.registered(name), _Uncompiled):
+        if isinstance(catalog.registered(name), Uncompiled):
             raise ValueError(NOT_COMPILED)
 
     def _compile(self, artifact: bytes) -> Program:
         try:
-            if artifact.startswith(MAGIC):
-                return ComponentProgram(artifact)
             return self._core.compile(artifact)
         except ValueError:
-            return _Uncompiled()
-
-
-class _Uncompiled:
-    """Stands for a program that is installed but could not be compiled."""
-
-    def run(self, _instance: Instance) -> tuple[Event, str]:
-        raise AssertionError("find() never returns it")
+            return Uncompiled()
 
 
 class _NoRunInterface:
