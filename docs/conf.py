@@ -98,7 +98,8 @@ def with_tabs(index: str) -> str:
     """Make tabs of the sections between two comments, which a reader of the Markdown file doesn't see."""
     before, begin, rest = index.partition("<!-- tabs -->\n")
     sections, end, after = rest.partition("<!-- end of tabs -->\n")
-    assert begin and end
+    assert begin
+    assert end
     tabs = [
         "\n".join([f":::{{tab-item}} {title}\n", text.strip(), ":::\n"])
         for title, _, text in (section.partition("\n") for section in sections.split("\n### ")[1:])

@@ -1,4 +1,8 @@
-"""A program for the local server: ``pie-sync serve examples/greet.py``, then ``pie-sync run greet -- world``."""
+"""A program for ``pie-sync serve``, and the shortest one there is.
+
+Start it with ``pie-sync serve examples/greet.py``; run it with
+``pie-sync run greet -- world`` in another terminal.
+"""
 
 from pie_sync.testing import ProgramContext
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from pie_sync import Instance, PieClient
 from tests.pages import before_engine
 from tests.rooms import rooms
 from tests.testing.official import official_python
@@ -153,6 +154,14 @@ def test_the_async_original_does_what_its_port_does(tmp_path):
     ours, theirs = (part.strip().splitlines() for part in result.stdout.split("-----\n"))
     assert ours == theirs
     assert ours
+
+
+@pytest.mark.parametrize("kind", [PieClient, Instance])
+def test_the_overview_names_every_method(kind):
+    named = set(
+        re.findall(r"\w+", " ".join(re.findall(r"`([^`]+)`", (DOCS / "reference" / "overview.md").read_text())))
+    )
+    assert {name for name in vars(kind) if not name.startswith("_")} - named == set()
 
 
 @pytest.mark.skipif(importlib.util.find_spec("sphinx") is None, reason="needs the extra docs")
