@@ -5,7 +5,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 JOBS   ?= 3
 
-.PHONY: help demo demo-engine test test-coverage test-oldest test-exhaustive check format docs bench bench-quick soak fuzz clean
+.PHONY: help demo demo-engine test test-coverage test-oldest test-exhaustive check format dist docs bench bench-quick soak fuzz clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -74,6 +74,9 @@ format: $(VENV)/.dev  ## reformat the source
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/python scripts/format-pages
+
+dist:  ## build sdist and wheel into dist, check them, install and try each in a clean environment
+	PYTHON=$(PYTHON) scripts/build-distributions
 
 docs: $(VENV)/.dev  ## build the documentation into build/docs; warnings are errors
 	$(BIN)/python -m sphinx -W --keep-going -b html docs build/docs

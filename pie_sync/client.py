@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from time import monotonic, perf_counter
-from typing import TYPE_CHECKING, Any, Callable, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Callable, Literal, TypeVar, cast, overload
 
 from ._connection.instances import attach, find_detached, list_instances, new_tag, terminate
 from ._connection.manager import ConnectionManager
 from ._connection.manifest import Manifest
+from ._connection.settings import ClientSettings, Given, UserKey
 from ._connection.validation import (
     Arguments,
     check_args,
@@ -15,6 +18,7 @@ from ._connection.validation import (
     check_hash_or_name,
     check_headers,
     check_identity,
+    check_name,
     check_protocol,
     check_size,
     check_text,
@@ -38,10 +42,12 @@ from .errors import (
     LaunchError,
     PieError,
     PieTimeoutError,
+    PieValueError,
     RequestError,
 )
 from .events import CompletedInstance, InstanceInfo, LaunchRecord, QueryResult
 from .instance import Instance
+from .keys import ParsedPrivateKey
 
 if TYPE_CHECKING:
     import os
@@ -58,7 +64,6 @@ if TYPE_CHECKING:
     from ._runs.run import Input, OnEvent
     from ._session.payloads import PayloadSource
     from ._session.uploads import Progress
-    from .keys import ParsedPrivateKey
 
 __all__ = ["PieClient"]
 
@@ -73,7 +78,7 @@ class PieClient:
     Use it as a context manager, or call :meth:`connect` and :meth:`close`::
 
         with PieClient("ws://127.0.0.1:8080") as client:
-            client.authenticate("alice", ParsedPrivateKey.from_file("~/.ssh/id_ed25519"))
+            client.authenticate("alice", "~/.ssh/id_ed25519")
             instance = client.launch_instance(client.upload_program("my_program.wasm"))
             for event, data in instance:
                 print(event.name, data)
@@ -120,7 +125,7 @@ class PieClient:
             servers.
 
     Raises:
-        ValueError, TypeError: an argument is invalid.
+        PieValueError, TypeError: an argument is invalid.
     """
 
     def __init__(
@@ -150,16 +155,65 @@ class PieClient:
             headers=check_headers(headers or {}),
             websocket_options={
                 "max_message_size": check_size(max_message_size, "max_message_size"),
-                "ping_interval": check_timeout(ping_interval, "ping_interval"),
-                "ping_timeout": check_timeout(ping_timeout, "ping_timeout"),
+                "ping_interval": check_timeout(ping_interval, "ping_interval", zero="None: never"),
+                "ping_timeout": check_timeout(ping_timeout, "ping_timeout", zero="None: no limit"),
             },
             max_blob_size=check_size(max_blob_size, "max_blob_size"),
             max_buffered_bytes=check_size(max_buffered_bytes, "max_buffered_bytes"),
             reconnect=bool(reconnect),
-            reconnect_timeout=check_timeout(reconnect_timeout, "reconnect_timeout"),
+            reconnect_timeout=check_timeout(
+                reconnect_timeout, "reconnect_timeout", zero="reconnect=False does not try at all"
+            ),
             protocol=check_protocol(protocol),
             identity=check_identity(identity),
         )
+
+    @classmethod
+    def from_env(
+        cls,
+        profile: str | None = None,
+        *,
+        password: str | bytes | None = None,
+        config: str | os.PathLike[str] | None = None,
+        **options: Any,
+    ) -> PieClient:
+        """Return a client that is connected and authenticated as the command ``pie-sync`` would be.
+
+        Address, user name, key and identity come from the environment (``PIE_URI``, ``PIE_USERNAME``, ``PIE_KEY``,
+        ``PIE_IDENTITY``), else from the configuration file, ``~/.pie/cli_config.toml`` (or ``cli_config.toml`` in
+        the folder that ``PIE_CLI_HOME`` names), else they are ``ws://127.0.0.1:8080``, the login name, the first
+        key in ``~/.ssh`` and ``default/pie-sync``. ``pie-sync config show`` shows them. The key is read only if
+        the server asks for a signature.
+
+        Blocks for up to ``connect_timeout`` and then ``timeout``. Close the client after use, or use ``with``.
+
+        Args:
+            profile: the name of a profile in the configuration file. Its values come before the environment. None:
+                the one that ``PIE_PROFILE`` names, whose values come behind the environment; else none.
+            password: the password of the key, if it is encrypted.
+            config: the path of another configuration file.
+            options: more arguments of :class:`PieClient`.
+
+        Raises:
+            PieValueError: a setting is not valid, or there is no such profile.
+            AuthenticationError: the server refuses the user, or asks for a key and there is none.
+            InvalidKeyError: the key can't be used.
+            PieTimeoutError: no answer in time.
+            PieConnectionError: the server can't be reached.
+            OSError: the configuration file or the key can't be read.
+        """
+        given = Given(profile=profile, config=None if config is None else Path(config))
+        settings = ClientSettings.find(given)
+        if not settings.username.value:
+            raise PieValueError(settings.username.origin, "the variable PIE_USERNAME says who you are")
+        client = cls(settings.uri.value, **{"identity": settings.identity.value, **options})
+        try:
+            client.connect()
+            client.authenticate(settings.username.value, cast("ParsedPrivateKey", UserKey(settings, password)))
+        except BaseException:
+            client.close()
+            raise
+        return client
 
     # --- the connection ---------------------------------------------------------------------------------
 
@@ -224,7 +278,11 @@ class PieClient:
     # --- who we are -------------------------------------------------------------------------------------
 
     def authenticate(
-        self, username: str, private_key: ParsedPrivateKey | None = None, *, timeout: Timeout = DEFAULT
+        self,
+        username: str,
+        private_key: ParsedPrivateKey | str | os.PathLike[str] | None = None,
+        *,
+        timeout: Timeout = DEFAULT,
     ) -> None:
         """Authenticate, signing the server's challenge if it sends one. Call this before any other request.
 
@@ -234,24 +292,23 @@ class PieClient:
         Args:
             username: the name under which the server knows your public key.
             private_key: signs the server's challenge: at most once, and only if the challenge is 16 to 64 bytes
-                long (a longer one could be something else that a hostile server wants signed). None for servers
-                that send no challenge.
+                long (a longer one could be something else that a hostile server wants signed). A key, or the path
+                of a key file without a password, or ``"agent"`` for the first key of the SSH agent. None for
+                servers that send no challenge.
             timeout: seconds for all of it; None is without limit; default: the client's ``timeout``.
 
         Raises:
             AuthenticationError: the server does not know you, wants a key, or refuses the signature.
             ProtocolError: the challenge is malformed, and was not signed.
+            InvalidKeyError: the key can't be used.
             PieTimeoutError: not in time.
             PieConnectionError: the connection is lost.
+            OSError: the key file can't be read.
         """
         check_text(username, "username")
-        if private_key is not None and not hasattr(private_key, "sign"):
-            raise TypeError(
-                f"private_key must be a ParsedPrivateKey, not {type(private_key).__name__}:"
-                " load it with ParsedPrivateKey.from_file(path)"
-            )
+        key = _load_key(private_key)
         connection = self._manager.unauthenticated("authenticate")
-        connection.authentication.identify(username, private_key, self._manager.limit(timeout))
+        connection.authentication.identify(username, key, self._manager.limit(timeout))
 
     def internal_authenticate(
         self, token: str, *, allow_insecure_token: bool = False, timeout: Timeout = DEFAULT
@@ -320,7 +377,7 @@ class PieClient:
             UploadError: the server refused it, or the name is taken, or does not fit the component. Pie 0.2.0, and
                 a server from 0.4 on, keeps what it can't compile: :meth:`program_exists` is true of that, and
                 launches are refused.
-            ValueError: the manifest can't be used.
+            PieValueError: the manifest can't be used.
             PieTimeoutError: it was not done in time.
             PieConnectionError: the connection is lost. A server up to 0.2 does that when it can't compile it.
             OSError: a file can't be read.
@@ -446,7 +503,7 @@ class PieClient:
 
         Raises:
             LaunchError: the server refused, for instance because it doesn't have the program.
-            TypeError, ValueError: ``args`` can't be encoded for this server.
+            PieValueError, TypeError: an argument is invalid, or ``args`` can't be encoded for this server.
             PieTimeoutError: no answer in time.
             PieConnectionError: the connection is lost.
         """
@@ -470,13 +527,11 @@ class PieClient:
 
         Raises:
             LaunchError: the server refused, for instance because there is no such program.
-            TypeError, ValueError: ``args`` can't be encoded for this server.
+            PieValueError, TypeError: an argument is invalid, or ``args`` can't be encoded for this server.
             PieTimeoutError: no answer in time.
             PieConnectionError: the connection is lost.
         """
-        if not check_text(name, "name"):
-            raise ValueError("name must not be empty")
-        checked = check_args(args)
+        name, checked = check_name(name), check_args(args)
         record = LaunchRecord(checked, monotonic())
         limit = self._manager.limit(timeout)
         method = "launch_instance_from_registry"
@@ -591,7 +646,7 @@ class PieClient:
     def list_instances(self, *, timeout: Timeout = DEFAULT) -> list[InstanceInfo]:
         """Return what the server knows of your instances: the running ones, and those that finished detached.
 
-        Pie 0.5 lists everybody's, and none that has finished.
+        Pie 0.5 lists everybody's, and none that has finished. In a notebook the list shows itself as a table.
 
         Args:
             timeout: seconds; None is without limit; default: the client's ``timeout``.
@@ -719,8 +774,8 @@ class PieClient:
                 functions.
             UploadError: the server refused the program or a blob, or the program is no WebAssembly.
             ProtocolError: the server sent a malformed message about this instance.
-            TypeError, ValueError: an argument is invalid, does not fit the function, or can't be encoded for this
-                server; or a function can't run there.
+            TypeError, PieValueError: an argument is invalid, does not fit the function, or can't be encoded for
+                this server; or a function can't run there.
             PieConnectionError: the connection is lost. The instance may run on.
             OSError: the file can't be read.
         """
@@ -912,7 +967,7 @@ class PieClient:
             InstanceFailed: at the place of an instance that did not complete.
             LaunchError, ProtocolError: at the place of an input that could not be run.
             PieTimeoutError: the same; or its instance has not ended within ``timeout``.
-            TypeError, ValueError: an argument is invalid (at once), or an input (at its place). A ``ValueError``
+            TypeError, PieValueError: an argument is invalid (at once), or an input (at its place). The latter
                 also says that ``results`` is of another program, other options or other inputs, and names both.
             PieConnectionError: the connection is lost.
             OSError: the file can't be read, or ``results`` can't be written.
@@ -994,3 +1049,20 @@ class PieClient:
                 f"{error}: servers up to 0.4 never answer a subject that they don't know"
             ) from error
         return QueryResult(True, answer.text)
+
+
+def _load_key(given: Any) -> ParsedPrivateKey | None:
+    """Return the key that a caller of authenticate() means."""
+    if isinstance(given, str) and ("\n" in given or "-----BEGIN" in given):
+        # Opened as a file, it would show up in the error, and in whatever log takes that.
+        raise PieValueError("private_key is a path or a key, not the text of one", "ParsedPrivateKey.parse(text)")
+    if given == "agent":
+        return ParsedPrivateKey.from_agent()
+    if isinstance(given, (str, os.PathLike)):
+        return ParsedPrivateKey.from_file(given)
+    if given is not None and not hasattr(given, "sign"):
+        raise TypeError(
+            f"private_key must be a ParsedPrivateKey or a path, not {type(given).__name__}:"
+            " load it with ParsedPrivateKey.from_file(path)"
+        )
+    return cast("ParsedPrivateKey | None", given)

@@ -11,13 +11,13 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Callable, Generic
 
 from ._connection.instances import terminate
-from ._connection.validation import check_text
+from ._connection.validation import check_message
 from ._protocol import ProcessProtocol
 from ._session.event_queue import MESSAGE
 from ._session.payloads import open_payload
 from ._session.probes import Silence, first_nap
 from ._session.uploads import Confirmation
-from ._support.time_limits import DEFAULT, Timeout, acquire, check_timeout, deadline_after, time_left
+from ._support.time_limits import DEFAULT, Timeout, acquire, check_polling_timeout, deadline_after, time_left
 from .errors import AttachError, InstanceEnded, InstanceFailed, PieTimeoutError, TerminateError
 from .events import CompletedInstance, Event, LaunchRecord, R_co
 
@@ -131,7 +131,7 @@ class Instance(Generic[R_co]):
             # What is there already is taken without further ado: see EventQueue.get.
             entry = self._take()
         except IndexError:
-            return self._recv_slowly(self._attached("recv"), check_timeout(timeout))
+            return self._recv_slowly(self._attached("recv"), check_polling_timeout(timeout))
         return entry if isinstance(entry, tuple) else (MESSAGE, entry)
 
     def _recv_slowly(self, events: EventQueue, timeout: float | None) -> tuple[Event, Data]:
@@ -198,7 +198,7 @@ class Instance(Generic[R_co]):
             timeout: for how many seconds at the most to wait for *each* event. None waits without limit.
         """
         events = self._attached("events") if self._events is None else self._events
-        return self._iterate(events, check_timeout(timeout))
+        return self._iterate(events, check_polling_timeout(timeout))
 
     def _iterate(self, events: EventQueue, timeout: float | None) -> Iterator[tuple[Event, Data]]:
         # The hot path of the library: one event costs a popleft and a yield here.
@@ -235,7 +235,7 @@ class Instance(Generic[R_co]):
             AttachError: the instance was launched detached.
         """
         events = self._attached("wait")
-        deadline = deadline_after(check_timeout(timeout))
+        deadline = deadline_after(check_polling_timeout(timeout))
         acquired: list[bool] = []
         try:
             if not acquire(self._wait_lock, deadline, acquired):
@@ -266,11 +266,12 @@ class Instance(Generic[R_co]):
 
         Args:
             message: the text.
-            timeout: for how many seconds at the most; None is without limit; default: the client's ``timeout``.
+            timeout: for how many seconds at the most; 0 sends only if there is room; None is without limit;
+                default: the client's ``timeout``.
 
         Raises:
             InstanceEnded: the terminal event was received already.
-            ValueError: it is longer than the server takes (Pie 0.5: 7 MiB; servers up to 0.4: 64 MiB).
+            PieValueError: it is longer than the server takes (Pie 0.5: 7 MiB; servers up to 0.4: 64 MiB).
             PieTimeoutError: it could not be sent in time.
             PieConnectionError: the connection is lost.
             AttachError: the instance was launched detached.
@@ -278,8 +279,8 @@ class Instance(Generic[R_co]):
         self._attached("send")
         if self.finished:
             self._check_running("send")
-        check_text(message, "message", "bytes go through upload_blob()")
-        limit = self._manager.limit(timeout)
+        check_message(message)
+        limit = self._manager.limit(timeout, polls=True)
         session = self._current_session("send", limit)
         session.send(session.protocol.signal(self._id, message), deadline=limit.deadline())
 
@@ -295,8 +296,9 @@ class Instance(Generic[R_co]):
         already: let it answer to the blob, and send again if it doesn't.
 
         Args:
-            blob: bytes-like, a path, or a binary file object (sent from its position to its end). Files are
-                read piecewise: twice, the first time for their hash.
+            blob: bytes-like, a path, or a binary file object (sent from its position to its end). A str is a
+                path: a text itself goes as ``text.encode()``. Files are read piecewise: twice, the first time for
+                their hash.
             progress: called as ``progress(sent_bytes, total_bytes)`` after each chunk of 256 KiB.
             timeout: seconds for the whole call; None is without limit. Default: the client's ``timeout``, as
                 the longest time *without progress*. The confirmation after the last byte is never waited for

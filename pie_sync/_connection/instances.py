@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from .._protocol.messages import BadMessage
 from .._session.unclaimed import Attachment
 from ..errors import AttachError, LaunchError, ProtocolError, RequestError, TerminateError
+from ..events import InstanceList
 
 if TYPE_CHECKING:
     from .._protocol.messages import Answer
@@ -21,7 +22,13 @@ if TYPE_CHECKING:
     from .._support.time_limits import TimeLimit
     from ..events import InstanceInfo
 
-__all__ = ["attach", "find_detached", "list_instances", "new_tag", "terminate"]
+__all__ = ["HAS_ENDED", "attach", "find_detached", "list_instances", "new_tag", "terminate"]
+
+#: The reason of a :exc:`LaunchError`, though the launch succeeded: nobody can tell the id.
+HAS_ENDED = (
+    "the instance was launched detached and has ended before its id could be found: this server tells it only in"
+    " the list of running processes; launch it attached to get its output"
+)
 
 _TAG_SIZE = 64
 _TAG = re.compile(rf"[ \t]{{{_TAG_SIZE}}}\Z")
@@ -99,10 +106,10 @@ def new_tag() -> str:
 
 def list_instances(session: Session, limit: TimeLimit) -> list[InstanceInfo]:
     """Return the list, with the arguments as they were given."""
-    return [
+    return InstanceList(
         dataclasses.replace(info, arguments=tuple(_TAG.sub("", text) for text in info.arguments))
         for info in _fetch(session, "list_instances", limit, RequestError)
-    ]
+    )
 
 
 def find_detached(session: Session, method: str, tag: str, limit: TimeLimit) -> str:
@@ -117,11 +124,7 @@ def find_detached(session: Session, method: str, tag: str, limit: TimeLimit) -> 
     for info in _fetch(session, method, limit, LaunchError):
         if any(text.endswith(tag) for text in info.arguments):
             return info.id
-    raise LaunchError(
-        method,
-        "the instance was launched detached and has ended before its id could be found: this server tells it only"
-        " in the list of running processes; launch it attached to get its output",
-    )
+    raise LaunchError(method, HAS_ENDED)
 
 
 def _fetch(

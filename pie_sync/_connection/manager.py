@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
 from .._session.memory_limit import MemoryLimit
 from .._session.session import Session, State
-from .._support.time_limits import Default, TimeLimit, check_timeout
+from .._support.time_limits import Default, TimeLimit, check_polling_timeout, check_timeout
 from ..errors import AuthenticationError, PieConnectionError
 from .authentication import Authentication
 from .endpoint import Endpoint
@@ -100,16 +100,20 @@ class ConnectionManager:
         self._abandon()  # first: the warning may be raised
         warnings.warn(text, ResourceWarning, source=self, stacklevel=2)
 
-    def limit(self, timeout: Timeout, *, for_upload: bool = False) -> TimeLimit:
+    def limit(self, timeout: Timeout, *, for_upload: bool = False, polls: bool = False) -> TimeLimit:
         """Return the time limit of one call.
 
         Args:
             timeout: seconds; None is without limit; the default is the client's.
             for_upload: whether the client's is for the time without progress.
+            polls: whether 0 makes sense, since there may be nothing to wait for.
+
+        Raises:
+            TypeError, PieValueError: it can't be a time limit.
         """
         if isinstance(timeout, Default):
             return TimeLimit(self._timeout, stall=for_upload)
-        return TimeLimit(check_timeout(timeout))
+        return TimeLimit(check_polling_timeout(timeout) if polls else check_timeout(timeout))
 
     def install_limit(self) -> TimeLimit:
         """Return the time limit for the upload of a function: the client's, but not less than a server needs."""

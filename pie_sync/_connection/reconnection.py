@@ -109,7 +109,9 @@ class Reconnector:
                 return PieConnectionError("the client was closed")
             delay = min(2 * delay, _LONGEST_DELAY)
             if deadline is not None and monotonic() >= deadline:
-                return PieConnectionError(f"{error}; not reconnected within {self._timeout} s (reconnect_timeout)")
+                return PieConnectionError(
+                    f"{error.text}; not reconnected within {self._timeout} s (reconnect_timeout)"
+                )
             logger.info("reconnecting")
             try:
                 connection = self._connect(time_left(deadline), self._set_candidate)
@@ -117,7 +119,7 @@ class Reconnector:
             except UnwantedError:
                 raise
             except AuthenticationError as refused:
-                return PieConnectionError(f"{error}; reconnected, but {refused}")
+                return PieConnectionError(f"{error.text}; reconnected, but {refused}")
             except (PieConnectionError, PieError) as again:
                 logger.info("not reconnected yet: %s", again)
                 if isinstance(again, PieConnectionError):

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Callable, Union
 
 import msgpack
 
+from ..errors import PieValueError
+
 if TYPE_CHECKING:
     from ..events import Event, InstanceInfo
 
@@ -252,7 +254,12 @@ def optional(message: dict[str, Any], field: str, kinds: type | tuple[type, ...]
 
 def pack(message: dict[str, Any] | str) -> bytes:
     """Encode one message, or a text. Bytes travel as msgpack ``bin``, text as ``str`` (protocol, common rules)."""
-    packed: bytes = msgpack.Packer().pack(message)  # packb() does the same with one more step of Python
+    try:
+        packed: bytes = msgpack.Packer().pack(message)  # packb() does the same with one more step of Python
+    except UnicodeEncodeError as error:
+        raise PieValueError(
+            f"half a surrogate pair can't be sent: {error.object[error.start]!r} at {error.start}"
+        ) from None
     return packed
 
 

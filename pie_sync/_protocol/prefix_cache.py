@@ -112,7 +112,7 @@ class PrefixCache(Generic[Receiver]):
             return None
         try:
             begin = self._before_text(instance_id, event)
-        except UnicodeEncodeError:  # a caller's, with half a surrogate pair in it
+        except ValueError:  # a caller's, with half a surrogate pair in it
             return None
         return begin if begin is not None and len(begin) < _MAX_BEGIN else None
 

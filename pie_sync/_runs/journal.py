@@ -14,6 +14,7 @@ from collections.abc import Generator, Iterator, Mapping
 from time import monotonic
 from typing import IO, TYPE_CHECKING, Any
 
+from ..errors import PieValueError
 from ..events import Event, ResultForm
 from .records import Args, normalised, record, restore
 
@@ -35,21 +36,8 @@ _BATCH = "batch"
 _SYNC_INTERVAL = 1.0
 
 
-class JournalError(ValueError):
-    """A journal is not one of this batch.
-
-    Args:
-        text: what is wrong, in one line.
-        hint: what can be done about it, in one line.
-    """
-
-    def __init__(self, text: str, hint: str) -> None:
-        super().__init__(text, hint)
-        self.text = text
-        self.hint = hint
-
-    def __str__(self) -> str:
-        return f"{self.text} (hint: {self.hint})"
+class JournalError(PieValueError):
+    """A journal is not one of this batch. Has a hint, what can be done about it."""
 
 
 class Journal:

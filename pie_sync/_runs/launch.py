@@ -89,7 +89,7 @@ class Launch:
         """Send the request. Blocks only while the server does not read.
 
         Raises:
-            TypeError, ValueError: the arguments can't be sent to this server.
+            TypeError, PieValueError: the arguments can't be sent to this server.
             PieTimeoutError: the request could not be sent in time.
             PieConnectionError: the connection is lost.
         """

@@ -20,7 +20,7 @@ from .._session.probes import look_again
 from .._support.signal_handlers import is_from_signal_handler
 from .._support.signal_safe_queue import SignalSafeQueue
 from .._support.time_limits import DEFAULT, check_timeout, deadline_after
-from ..errors import PieError
+from ..errors import PieError, PieValueError
 from ..events import CompletedInstance
 from .journal import Journal, recorded
 from .launch import Launch
@@ -75,7 +75,7 @@ def map_(
     check_count(retries, "retries", least=0)
     on_error = check_on_error(on_error, return_exceptions)
     if results is not None and not ordered:
-        raise ValueError("results is written in the order of the inputs: leave out ordered=False")
+        raise PieValueError("results is written in the order of the inputs: leave out ordered=False")
     timeout = check_timeout(timeout)
     given, iterator = GivenProgram(program), iter(inputs)
     manager.authenticated("map", manager.limit(DEFAULT))
@@ -187,7 +187,8 @@ class _Batch:
 
     def _is_raised(self, error: Exception) -> bool:
         # A lost connection is raised: it would be the outcome of all other inputs as well, which may be endless.
-        return not (self._return_exceptions and isinstance(error, PieError))
+        # So is a mistake in an input: it is the caller's, not the instance's.
+        return not self._return_exceptions or isinstance(error, PieValueError) or not isinstance(error, PieError)
 
     # --- from input to launch ---------------------------------------------------------------------------
 

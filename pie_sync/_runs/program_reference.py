@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Union
 from .._functions.function_program import FunctionProgram, RemoteFunction, function_program
 from .._session.payloads import check_is_wasm, open_payload
 from .._support.time_limits import DEFAULT, Timeout
+from ..errors import PieValueError
 from ..events import LaunchRecord, ResultForm
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class GivenProgram:
         is_file: whether it is a WebAssembly file.
 
     Raises:
-        TypeError, ValueError: it can't be a program.
+        TypeError, PieValueError: it can't be a program.
         OSError: the Python file can't be read.
     """
 
@@ -144,6 +145,7 @@ class GivenProgram:
 
         Raises:
             UploadError: the file is no WebAssembly.
+            TypeError, PieValueError: it can't be a program.
             OSError: the file can't be read.
             PieError, PieConnectionError: the upload has failed, or servers of this kind run no functions.
         """
@@ -172,7 +174,7 @@ def is_program_file(program: Program) -> bool:
     Only the spelling counts, not which files there are: a ``PathLike``, or a text with the ending ``.wasm``.
 
     Raises:
-        TypeError, ValueError: it's no program at all.
+        TypeError, PieValueError: it's no program at all.
     """
     if isinstance(program, os.PathLike):
         return True
@@ -182,7 +184,7 @@ def is_program_file(program: Program) -> bool:
             " bytes go through upload_program(), which returns a hash"
         )
     if not program:
-        raise ValueError("program must not be empty")
+        raise PieValueError("program must not be empty")
     return program.endswith(".wasm")
 
 
@@ -190,7 +192,7 @@ def identity_of(program: Program) -> str:
     """Return what :attr:`ProgramReference.identity` will be, without a server.
 
     Raises:
-        TypeError, ValueError: it's no program at all.
+        TypeError, PieValueError: it's no program at all.
         OSError: the file can't be read.
     """
     return GivenProgram(program).with_hash().identity

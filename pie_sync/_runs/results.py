@@ -7,6 +7,8 @@ from collections.abc import Generator
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from ..errors import PieValueError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -22,14 +24,16 @@ def check_on_error(on_error: OnError | None, return_exceptions: bool) -> OnError
     """Return what is to happen to failed inputs, from both arguments that say so.
 
     Raises:
-        ValueError: it is none of the three, or the arguments contradict each other.
+        PieValueError: it is none of the three, or the arguments contradict each other.
     """
     if on_error is None:
         return "yield" if return_exceptions else "raise"
     if on_error not in ("raise", "yield", "skip"):
-        raise ValueError(f'on_error must be "raise", "yield" or "skip", not {on_error!r}')
+        raise PieValueError(f'on_error must be "raise", "yield" or "skip", not {on_error!r}')
     if return_exceptions and on_error != "yield":
-        raise ValueError(f"return_exceptions=True means on_error='yield', and contradicts on_error={on_error!r}")
+        raise PieValueError(
+            f"return_exceptions=True means on_error='yield', and contradicts on_error={on_error!r}"
+        )
     return on_error
 
 

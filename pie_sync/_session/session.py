@@ -20,7 +20,7 @@ from .._support.signal_handlers import is_from_signal_handler, start_thread
 from .._support.time_limits import time_left
 from .._transport.frames import BINARY, FRAGMENT_SIZE, encode_frame, encode_message
 from .._transport.websocket import WebSocket
-from ..errors import PieConnectionError, RequestError
+from ..errors import PieConnectionError, PieValueError, RequestError
 from .pending_request import PendingRequest
 from .pending_requests import UNATTENDED, copy_of_error
 from .probes import Probes
@@ -481,7 +481,7 @@ class Session:
         """Send one message, made of ``parts``. Blocks while the server does not read, until the deadline.
 
         Raises:
-            ValueError: it is longer than the server takes.
+            PieValueError: it is longer than the server takes.
             PieTimeoutError: it could not be sent in time.
             PieConnectionError: the connection is lost.
         """
@@ -491,7 +491,7 @@ class Session:
         """Return the frames of a message: several if it is long.
 
         Raises:
-            ValueError: it is longer than the server takes.
+            PieValueError: it is longer than the server takes.
         """
         if len(message) <= FRAGMENT_SIZE - CHUNK_SIZE:  # (what follows is a chunk)
             return encode_frame(BINARY, message, *more)
@@ -502,7 +502,7 @@ class Session:
             servers = (
                 "Pie 0.5 drops what is longer than" if is_gateway else "servers up to Pie 0.4 take no more than"
             )
-            raise ValueError(
+            raise PieValueError(
                 f"a message of {len(whole)} bytes is too long: {servers} {limit >> 20} MiB;"
                 " send it in parts, or as a blob"
             )

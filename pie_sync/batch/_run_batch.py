@@ -13,7 +13,7 @@ from .._runs.journal import Journal, recorded
 from .._runs.program_reference import GivenProgram, ProgramReference
 from .._runs.progress import ProgressMeter, ProgressOption, meter_of
 from .._runs.results import Results, check_on_error
-from .._support.time_limits import check_timeout
+from .._support.time_limits import check_polling_timeout, check_timeout
 from ..errors import PieConnectionError
 from ._executors import ExecutorProvider, ExecutorSource
 from ._server_pool import ServerPool, ServerStatus
@@ -330,7 +330,7 @@ def run_batch(
         tuple with a :class:`ServerStatus` for each server.
 
     Raises:
-        TypeError, ValueError: an argument makes no sense; or ``results`` is of another program or other inputs.
+        TypeError, PieValueError: an argument makes no sense; or ``results`` is of another program or other inputs.
         InvalidKeyError: a worker can't use the key.
         InstanceFailed, LaunchError, ProtocolError, PieTimeoutError: at the place of an instance that has failed.
         AuthenticationError: the server does not know the user.
@@ -353,7 +353,7 @@ def run_batch(
         results=results,
         progress=progress,
         timeout=check_timeout(timeout),
-        server_timeout=check_timeout(server_timeout, "server_timeout"),
+        server_timeout=check_polling_timeout(server_timeout, "server_timeout"),
     )
 
 

@@ -21,6 +21,7 @@ def find(client: PieClient, prefix: str) -> str:
     """Return the id of the only instance whose id begins with ``prefix``.
 
     A whole id is returned as it is. The list may lack the instance: Pie 0.2.0 lists only the 50 youngest ones.
+    An id that was shortened with an ellipsis, at its end or in its middle, is understood.
 
     Raises:
         Failure: there is no such instance, or more than one.
@@ -28,7 +29,9 @@ def find(client: PieClient, prefix: str) -> str:
     prefix = prefix.lower()
     if _ID.fullmatch(prefix):
         return prefix
-    found = [info.id for info in client.list_instances() if info.id.lower().startswith(prefix)] if prefix else []
+    begin, _, end = prefix.replace("...", "…").partition("…")
+    ids = [info.id for info in client.list_instances()] if begin else []
+    found = [one for one in ids if one.lower().startswith(begin) and one.lower().endswith(end)]
     if not found:
         raise Failure(
             f"there is no instance whose id begins with {printable(prefix)!r}", "`pie-sync list` shows all"

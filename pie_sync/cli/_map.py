@@ -14,11 +14,12 @@ from typing import Annotated, Any, Callable, Optional, Union
 import typer
 
 from .._functions.inferlet import Inferlet
-from .._runs.journal import Journal, JournalError
+from .._runs.journal import Journal
 from .._runs.map import map_
 from .._runs.program_reference import GivenProgram, identity_of
 from .._runs.progress import ProgressMeter
 from .._runs.records import Args, record
+from .._support.time_limits import check_timeout
 from ..errors import InstanceFailed, PieTimeoutError, ProtocolError
 from ._command import Options, command
 from ._connection import connected
@@ -107,6 +108,7 @@ def map_command(
     """
     addresses: list[Optional[str]] = list(uri) if uri else [options.uri]
     servers = [Settings.of(dataclasses.replace(options, uri=one)) for one in addresses]
+    time_limit = check_timeout(time_limit, "--time-limit", zero="leave it out for no limit")
     function = function_of(program)
     given: _Given = program if function is None else function
     if function is None:
@@ -143,18 +145,12 @@ def _open_results(output: Path, batch: dict[str, Any], inputs: str, restart: boo
     if inputs != "-" and path.exists() and path.samefile(inputs):
         raise Failure("the file of inputs can't be the output as well", "give another --output")
     hint = "--restart begins anew, --output FILE writes to another file"
-    try:
-        return Journal(path, batch, restart=restart, restart_hint=hint)
-    except JournalError as error:
-        raise Failure(error.text, error.hint) from error
+    return Journal(path, batch, restart=restart, restart_hint=hint)
 
 
 def _skip_done(results: Results, inputs: Iterator[Args]) -> None:
-    try:
-        for _ in results.resume(inputs):
-            pass
-    except JournalError as error:
-        raise Failure(error.text, error.hint) from error
+    for _ in results.resume(inputs):
+        pass
 
 
 def _prepare(

@@ -62,9 +62,11 @@ def endpoints_of(servers: Sequence[Settings]) -> list[Endpoint]:
     Raises:
         Failure: a server refuses the user, or none can be reached.
     """
-    keys, lock = KeyFile(servers[0]), threading.Lock()
+    keys, lock = KeyFile(servers[0].client), threading.Lock()
     endpoints = [
-        _CommandEndpoint(number, one.uri.value, one.username.value, settings=one, keys=keys, lock=lock)
+        _CommandEndpoint(
+            number, one.client.uri.value, one.client.username.value, settings=one, keys=keys, lock=lock
+        )
         for number, one in enumerate(servers)
     ]
     lost: PieConnectionError | None = None

@@ -67,6 +67,8 @@ class ParsedPrivateKey:
         if not isinstance(filename, str):
             raise TypeError("path must be str or os.PathLike[str], not bytes")
         _password_bytes(password)  # refuses a wrong type before the file is touched
+        if "\0" in filename:
+            raise InvalidKeyError(f"{filename!r} can't be a path: there is a null byte in it")
         with open(filename, "rb") as file:
             mode = os.fstat(file.fileno()).st_mode
             content = file.read(_MAX_FILE_SIZE + 1)

@@ -40,7 +40,14 @@ def __getattr__(name: str) -> object:
     # slow to load, or not installed without the extra.
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = getattr(import_module(_MODULES[name], __name__), name)
+    try:
+        globals()[name] = getattr(import_module(_MODULES[name], __name__), name)
+    except ModuleNotFoundError as error:
+        package = str(error.name).partition(".")[0]
+        raise ModuleNotFoundError(
+            f"pie_sync.testing.{name} needs {package}, which is not installed: pip install 'pie-sync[testing]'",
+            name=error.name,
+        ) from error
     return globals()[name]
 
 

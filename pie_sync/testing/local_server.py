@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
 import ssl
 import threading
 import time
@@ -19,6 +21,8 @@ from ._server.core import Core
 from ._server.users import Users
 
 __all__ = ["LocalServer"]
+
+activity = logging.getLogger("pie_sync.testing.activity")
 
 CLOSE_TIMEOUT = 3.0
 
@@ -60,7 +64,8 @@ class LocalServer:
     Pie 0.3 or 0.4 the server knows no bare names: a function registered as ``"echo"`` is launched as
     ``"echo@0.1.0"``.
 
-    The logger ``pie_sync.testing.requests`` gets a record at level DEBUG for each upgrade request, with its path
+    The logger ``pie_sync.testing.activity`` gets a record at level INFO for each connection, launch and end, and
+    ``pie_sync.testing.requests`` gets a record at level DEBUG for each upgrade request, with its path
     and headers, and for each message, with its type.
 
     Args:
@@ -124,6 +129,7 @@ class LocalServer:
         self._delay = 0.0
         # Guards the three above.
         self._lock = threading.Lock()
+        self._numbers = itertools.count(1)
         self._closed = False
         # Guards _closed. The first close() holds it to its end, so that a second one waits for the first.
         self._close_lock = threading.Lock()
@@ -174,6 +180,12 @@ class LocalServer:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def __repr__(self) -> str:
+        if self._core.closing.is_set():
+            return "<LocalServer closed>"
+        where = "not started" if self._listener is None else self.uri
+        return f"<LocalServer {where}, {len(self._core.records.snapshot())} instances so far>"
 
     @property
     def port(self) -> int:
@@ -283,8 +295,19 @@ class LocalServer:
             self._clients.add(client)
             if not self._core.closing.is_set():
                 client.set_delay(self._delay)
+        number = next(self._numbers)
+        activity.info("connection %d from %s", number, _peer(connection))
         try:
             client.serve()
         finally:
+            activity.info("connection %d has ended", number)
             with self._lock:
                 self._clients.discard(client)
+
+
+def _peer(connection: Connection) -> str:
+    """Return the address of a client, for people."""
+    try:
+        return str(connection.remote_address[0])
+    except OSError:
+        return "a client that is gone already"

@@ -45,9 +45,9 @@ def test_what_nobody_has_thought_of() -> None:
 
 
 def test_hints_fit_the_server(run_here: RunHere, server: LocalServer) -> None:
-    """The process protocol has no namespaces, and no instances that are detached."""
+    """The process protocol has no names without a version, and no instances that are detached."""
     _, hint = lines(run_here("run", "no-such-program", "--uri", server.uri))
-    assert "std/text-completion@1.0.0" in hint
+    assert hint.startswith("is it on the server?")
 
     def answer(message):
         if message["type"] == "launch_process":
@@ -56,8 +56,8 @@ def test_hints_fit_the_server(run_here: RunHere, server: LocalServer) -> None:
 
     with old_process_server(answer) as old:
         _, hint = lines(run_here("run", "no-such-program", "--uri", old.uri))
-        assert "std/" not in hint
-        assert "text-completion@1.0.0" in hint
+        assert hint == "this server wants the version as well: NAME@1.2.3"
         instance_id = "5b8d7e98-432a-41a0-891a-fa287c6e56df"
         _, hint = lines(run_here("attach", instance_id, "--uri", old.uri))
-        assert "which of them are detached" not in hint
+        assert "attached before can't be attached to again" in hint
+        assert "detached" not in hint

@@ -7,12 +7,13 @@ from time import monotonic
 
 import pytest
 
-from pie_sync import PieTimeoutError
+from pie_sync import PieTimeoutError, PieValueError
 from pie_sync._support.time_limits import (
     DEFAULT,
     LONGEST,
     TimeLimit,
     acquire,
+    check_polling_timeout,
     check_timeout,
     deadline_after,
     remaining,
@@ -25,7 +26,16 @@ from pie_sync._support.time_limits import (
     [(None, None), (0, 0), (0.5, 0.5), (LONGEST, LONGEST), (LONGEST + 1, None), (float("inf"), None)],
 )
 def test_timeouts_that_make_sense(timeout, checked):
-    assert check_timeout(timeout) == checked
+    assert check_polling_timeout(timeout) == checked
+    if timeout != 0:
+        assert check_timeout(timeout) == checked
+
+
+@pytest.mark.parametrize("timeout", [0, 0.0, -0.0])
+def test_no_time_at_all(timeout):
+    with pytest.raises(PieValueError, match="^patience must be more than 0 seconds") as caught:
+        check_timeout(timeout, "patience", zero="have some")
+    assert caught.value.hint == "have some"
 
 
 @pytest.mark.parametrize(
@@ -35,6 +45,8 @@ def test_timeouts_that_make_sense(timeout, checked):
 def test_timeouts_that_make_none(timeout, error):
     with pytest.raises(error, match="^patience must"):
         check_timeout(timeout, "patience")
+    with pytest.raises(error, match="^patience must"):
+        check_polling_timeout(timeout, "patience")
 
 
 def test_a_deadline_and_what_is_left():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Sequence
 from typing import Callable
@@ -15,6 +16,8 @@ from .catalog import Catalog
 from .users import Users
 
 __all__ = ["Core"]
+
+logger = logging.getLogger("pie_sync.testing")
 
 
 class Core:
@@ -60,8 +63,12 @@ class Core:
         if not self._core_modules:
             raise ValueError("no component")
         # Imported here, since wasmtime is slow to load and many servers run Python programs only.
-        from .._programs.wasm_program import WasmProgram  # noqa: PLC0415
-
+        try:
+            from .._programs.wasm_program import WasmProgram  # noqa: PLC0415
+        except ModuleNotFoundError as error:
+            text = f"WebAssembly needs {error.name}, which is not installed: pip install 'pie-sync[testing]'"
+            logger.error(text)  # a server of some generations ends the connection without a word
+            raise ValueError(text) from error
         return WasmProgram(wasm, self._memory_limit)
 
     def launch(
