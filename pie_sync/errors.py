@@ -75,13 +75,8 @@ _FRAME = re.compile(r'^  File "[^"\n]*", line (\d+), in ([^\n]*)\n    (\S[^\n]*)
 _MAX_SEARCHED = 100_000
 
 
-def _text(error: Any) -> str:
-    """Return what happened, without the hint, as one line."""
-    return printable(error._text(), _MAX_TEXT)
-
-
-def _text_and_hint(error: Any) -> str:
-    return f"{error.text} (hint: {error.hint})" if error.hint else str(error.text)
+def _with_hint(text: str, hint: str | None) -> str:
+    return f"{text} (hint: {hint})" if hint else text
 
 
 class PieError(Exception):
@@ -95,8 +90,14 @@ class PieError(Exception):
 
     hint: str | None = None
     input: list[str] | Mapping[str, Any] | None = None
-    text = property(_text)
-    __str__ = _text_and_hint
+
+    @property
+    def text(self) -> str:
+        """What happened, without the hint, as one line."""
+        return printable(self._text(), _MAX_TEXT)
+
+    def __str__(self) -> str:
+        return _with_hint(self.text, self.hint)
 
     def _text(self) -> str:
         return super().__str__()
@@ -112,8 +113,7 @@ class PieValueError(PieError, ValueError):
 
     def __init__(self, text: str, hint: str | None = None) -> None:
         super().__init__(text)
-        if hint is not None:
-            self.hint = hint
+        self.hint: str | None = hint
 
 
 class AuthenticationError(PieError):
@@ -132,7 +132,7 @@ class RequestError(PieError):
         super().__init__(request, reason)
         self.request = request
         self.reason = reason
-        self.hint = hint_for_refusal(request, reason)
+        self.hint: str | None = hint_for_refusal(request, reason)
 
     def _text(self) -> str:
         return f"{self.request} failed: {self.reason}"
@@ -226,8 +226,14 @@ class PieConnectionError(ConnectionError):
     """
 
     hint: str | None = None
-    text = property(_text)
-    __str__ = _text_and_hint
+
+    @property
+    def text(self) -> str:
+        """What happened, without the hint, as one line."""
+        return printable(self._text(), _MAX_TEXT)
+
+    def __str__(self) -> str:
+        return _with_hint(self.text, self.hint)
 
     def _text(self) -> str:
         return super().__str__()

@@ -62,7 +62,7 @@ class Foreground:
         self._blobs = blobs
         self._send_stdin = send_stdin
         self._timeout = timeout
-        self._time_limit = check_timeout(time_limit, "--time-limit", zero="leave it out for no limit")
+        self._time_limit = check_timeout(time_limit)
         self._tells_end = tells_end
         self._output = Output()
         self._instance: Instance | None = None

@@ -19,7 +19,6 @@ from .._runs.map import map_
 from .._runs.program_reference import GivenProgram, identity_of
 from .._runs.progress import ProgressMeter
 from .._runs.records import Args, record
-from .._support.time_limits import check_timeout
 from ..errors import InstanceFailed, PieTimeoutError, ProtocolError
 from ._command import Options, command
 from ._connection import connected
@@ -31,7 +30,7 @@ from ._map_servers import endpoints_of, map_on_servers, servers_in_notes
 from ._output import say
 from ._programs import file_of, function_of, upload_function, upload_if_lacking
 from ._progress import ProgressMode, batch_progress
-from ._run import Program, TimeLimit
+from ._run import Program, TimeLimit, check_time_limit
 from ._settings import Settings
 
 #: Where results go.
@@ -46,7 +45,7 @@ Start = Callable[[Iterator[Args], ProgressMeter], Generator[Any, None, None]]
 
 @command(
     "map",
-    options=("username", "key", "identity", "timeout", "config", "debug"),
+    options=("username", "key", "identity", "profile", "timeout", "config", "debug"),
     examples="""
 pie-sync map std/text-completion prompts.jsonl --output answers.jsonl
 pie-sync map script.py:complete inputs.jsonl --output results.jsonl
@@ -108,7 +107,7 @@ def map_command(
     """
     addresses: list[Optional[str]] = list(uri) if uri else [options.uri]
     servers = [Settings.of(dataclasses.replace(options, uri=one)) for one in addresses]
-    time_limit = check_timeout(time_limit, "--time-limit", zero="leave it out for no limit")
+    check_time_limit(time_limit)
     function = function_of(program)
     given: _Given = program if function is None else function
     if function is None:

@@ -51,6 +51,12 @@ TimeLimit = Annotated[
 ]
 
 
+def check_time_limit(seconds: Optional[float]) -> None:
+    """Raise a :class:`Failure` unless ``--time-limit`` leaves an instance any time."""
+    if seconds is not None and not seconds > 0:
+        raise Failure(f"--time-limit must be more than 0 seconds, not {seconds:g}", "leave it out for no limit")
+
+
 class RunCommand(Command):
     """The parser of ``run``, whose error for an unknown option tells how to pass options to the program."""
 
@@ -104,6 +110,7 @@ def run(
 
     The exit code is 0 if the instance completed, 1 if not, and 130 after Ctrl-C.
     """
+    check_time_limit(time_limit)
     function = function_of(program)
     path = None if function is not None else file_of(program)
     if link and path is None:

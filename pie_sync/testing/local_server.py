@@ -22,7 +22,7 @@ from ._server.users import Users
 
 __all__ = ["LocalServer"]
 
-activity = logging.getLogger("pie_sync.testing.activity")
+activity: logging.Logger = logging.getLogger("pie_sync.testing.activity")
 
 CLOSE_TIMEOUT = 3.0
 

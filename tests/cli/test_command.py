@@ -50,7 +50,7 @@ def test_help_wraps_where_the_terminal_ends(run_here: RunHere, monkeypatch: pyte
     monkeypatch.setenv("COLUMNS", "200")
     text = run_here("run", "--help").stdout
     assert "The exit code is 0 if the instance completed, 1 if not, and 130 after Ctrl-C." in text
-    assert "Its messages and its result are lines on stdout. A .wasm file is uploaded first" in text
+    assert "Its messages and its result are lines on stdout. A .wasm file or a Python function is" in text
 
 
 def test_an_error_that_it_causes_is_not_told(

@@ -20,7 +20,7 @@ from tests.old_process_server import nothing, old_process_server
 from tests.scripted import Peer, scripted_server
 from tests.testing.programs import command
 
-from .conftest import COMMAND, CTRL_C, CTRL_D, LIMIT, CommandLine, bash, end_of, finish
+from .conftest import COMMAND, CTRL_C, CTRL_D, LIMIT, CommandLine, RunHere, bash, end_of, finish, lines
 
 
 def test_an_interruption_before_the_launch_is_answered(lonely_pie: CommandLine) -> None:
@@ -131,12 +131,19 @@ def test_an_interruption_ends_the_instance(
 
 
 @pytest.mark.usefixtures("waiter")
-@pytest.mark.parametrize("limit", ["0", "0.5"])
+@pytest.mark.parametrize("limit", ["0.01", "0.5"])
 def test_a_time_limit_ends_the_instance(pie: CommandLine, client: PieClient, limit: str) -> None:
     done = pie("run", "waiter", "--time-limit", limit)
     assert done.returncode == 1
     assert done.stderr == f"[not ended within {limit} s: ending the instance]\nAborted: Signal termination\n"
     assert client.list_instances() == []
+
+
+@pytest.mark.usefixtures("home")
+def test_a_time_limit_of_nothing(run_here: RunHere) -> None:
+    for arguments in (("run", "x"), ("map", "x", "in.jsonl", "--output", "out.jsonl")):
+        error, hint = lines(run_here(*arguments, "--time-limit", "0"))
+        assert (error, hint) == ("--time-limit must be more than 0 seconds, not 0", "leave it out for no limit")
 
 
 def test_a_time_limit_for_a_server_that_loses_the_end(lonely_pie: CommandLine) -> None:

@@ -101,7 +101,7 @@ def test_what_a_detached_instance_printed_is_kept(pie: CommandLine) -> None:
     assert pie.output("attach", instance_id) == "out 1\nmessage 1\nout 2\nmessage 2\nx\n"
     done = pie("attach", instance_id)
     assert (done.returncode, done.stdout) == (1, "")
-    assert "hint: `pie-sync list`" in done.stderr
+    assert "hint: has it ended? `pie-sync list`" in done.stderr
 
 
 def test_detaching_does_not_stay_for_stdin(run_here: RunHere) -> None:

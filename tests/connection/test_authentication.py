@@ -67,10 +67,17 @@ class TestAuthentication:
             client.authenticate("alice", ParsedPrivateKey.from_file(path))
             assert client.ping() > 0
 
-    def test_a_path_is_not_a_key(self, server, key_file):
+    def test_the_path_of_a_key(self, key_file):
+        users = {"alice": key_file.with_suffix(".pub").read_text()}
+        for path in (key_file, str(key_file)):
+            with LocalServer(users=users) as server, PieClient(server.uri) as client:
+                client.authenticate("alice", path)
+                assert client.ping() > 0
+
+    def test_what_is_no_key(self, server):
         with PieClient(server.uri) as client:
             with pytest.raises(TypeError, match=r"ParsedPrivateKey\.from_file\(path\)"):
-                client.authenticate("alice", str(key_file))
+                client.authenticate("alice", 5)
 
     def test_internal(self):
         with LocalServer(internal_token="the token") as server, PieClient(server.uri) as client:
