@@ -77,7 +77,9 @@ def test_events_and_results():
     def script(peer: Peer) -> None:
         agree(peer)
         for process in ("one", "two"):
+            file(peer, process, b"early", blake3(b"early").hexdigest())
             agree(peer, process)
+            assert peer.receive()["type"] == "signal_process"  # from here on the client knows the process
             file(peer, process, b"wrong", "0" * 64)
             file(peer, process, b"right", blake3(b"right").hexdigest())
             for event in ("stdout", "stderr", "message"):

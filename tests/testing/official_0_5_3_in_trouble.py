@@ -16,7 +16,7 @@ import pie_client
 from pie_client import PieClient
 
 #: How many seconds stand for "for ever".
-PATIENCE = 1.0
+PATIENCE = 3.0
 
 
 async def how_it_ends(awaitable: Any) -> str:
@@ -54,12 +54,14 @@ async def silent(uri: str) -> dict[str, Any]:
 
 
 async def events(uri: str) -> dict[str, Any]:
-    """The server sends a file with a wrong hash, a right one, both outputs and a message, and the end."""
+    """The server sends a file too early, a wrong one, a right one, both outputs, a message, and the end."""
     async with PieClient(uri) as client:
         await client.authenticate("alice")
         process = await client.launch_process("program")
+        await process.signal("go")
         received = [(event.name, str(value)) for event, value in [await process.recv() for _ in range(5)]]
         collected = await client.launch_process("program")
+        await collected.signal("go")
         result = await collected.result()
         return {
             "events": received,
