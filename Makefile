@@ -64,6 +64,7 @@ test-exhaustive: $(VENV)/.dev  ## try every case where the tests take samples: f
 check: $(VENV)/.dev  ## check style, types on three systems, and the oldest Python version
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python scripts/format-pages --check
 	$(BIN)/mypy
 	$(BIN)/mypy --platform win32
 	$(BIN)/mypy --platform darwin
@@ -72,6 +73,7 @@ check: $(VENV)/.dev  ## check style, types on three systems, and the oldest Pyth
 format: $(VENV)/.dev  ## reformat the source
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/python scripts/format-pages
 
 dist:  ## build sdist and wheel into dist, check them, install and try each in a clean environment
 	PYTHON=$(PYTHON) scripts/build-distributions

@@ -1,7 +1,7 @@
-"""Ask the model for the next word of 20 texts, several at a time, and match the results to the texts.
+"""Ask the model for the next word of 20 texts, and match the results to the texts.
 
-The script starts the real Pie server with a tiny model (``pip install 'pie-sync[engine]'``). With the address of a
-server in the environment variable PIE_URI it uses that one.
+The script starts the real Pie server with a tiny model, which the extra "engine"
+installs. With a server's address in the environment variable PIE_URI it uses that one.
 """
 
 import os
@@ -21,7 +21,10 @@ def main() -> int:
     prompts = [f"The {animal} {verb}" for animal in ANIMALS for verb in VERBS]
     uri = os.environ.get("PIE_URI")
     try:
-        with nullcontext() if uri else EngineServer() as server, PieClient(uri or server.uri) as client:
+        with (
+            nullcontext() if uri else EngineServer() as server,
+            PieClient(uri or server.uri) as client,
+        ):
             client.authenticate("alice")
             inputs = ({"prompt": prompt, "max_tokens": 1} for prompt in prompts)
             # Each result has the input that it is for, so the order doesn't matter.

@@ -1,7 +1,8 @@
-"""Generate text with a function that runs next to the model, and print each token as it comes.
+"""Generate text with a function that runs next to the model; print each token at once.
 
-``generate_text.py [PROMPT]`` starts the real Pie server with a tiny model (``pip install 'pie-sync[engine]'``),
-whose words mean nothing. With the address of a server in the environment variable PIE_URI it uses that one.
+``generate_text.py [PROMPT]`` starts the real Pie server with a tiny model, whose words
+mean nothing; the extra "engine" installs both. With a server's address in the
+environment variable PIE_URI it uses that one.
 """
 
 import os
@@ -38,7 +39,9 @@ async def generate(prompt: str, max_tokens: int = 16) -> dict:
     batch = model.encode(prompt)  # the tokens of the next step: first all of the prompt
     cache, pipeline = WorkingSet(), Pipeline()
     cache.reserve((len(batch) + max_tokens + page - 1) // page)
-    recurrent = [RsWorkingSet()] if model.is_linear() else []  # the state of layers that are no attention
+    recurrent = (
+        [RsWorkingSet()] if model.is_linear() else []
+    )  # the state of layers that are no attention
 
     start, tokens, text = 0, [], ""
     while len(tokens) < max_tokens:
@@ -56,7 +59,9 @@ async def generate(prompt: str, max_tokens: int = 16) -> dict:
             positions=numbers(positions),
         )
         step.bind_state(cache, geometry, recurrent)
-        step.epilogue(lambda: chosen.put(reshape(reduce_argmax(intrinsics.logits()), [1])))  # noqa: B023
+        step.epilogue(
+            lambda: chosen.put(reshape(reduce_argmax(intrinsics.logits()), [1]))  # noqa: B023
+        )
         step.submit(pipeline)
         token = await chosen.take_scalar()
         if token in chat.stop_tokens():
@@ -78,10 +83,15 @@ def main() -> int:
     prompt = " ".join(sys.argv[1:]) or "Hello"
     uri = os.environ.get("PIE_URI")
     try:
-        with nullcontext() if uri else EngineServer() as server, PieClient(uri or server.uri) as client:
+        with (
+            nullcontext() if uri else EngineServer() as server,
+            PieClient(uri or server.uri) as client,
+        ):
             client.authenticate("alice")
             print(prompt, end="", flush=True)
-            done = client.run(generate, {"prompt": prompt, "max_tokens": 8}, on_event=show)
+            done = client.run(
+                generate, {"prompt": prompt, "max_tokens": 8}, on_event=show
+            )
             print(f"\n{len(done.value['tokens'])} tokens: {done.value['tokens']}")
     except EngineUnavailableError as error:
         print(error, file=sys.stderr)

@@ -1,6 +1,7 @@
 """Every example runs, and prints what it promises."""
 
 import os
+import runpy
 import subprocess
 import sys
 
@@ -39,9 +40,12 @@ NEED_A_SERVER = {"real_server.py"}
 #: What starts the real engine by itself; it's run in tests/real_server/, too.
 NEED_THE_ENGINE = {"batch_of_prompts.py", "generate_text.py"}
 
+#: A program for `pie-sync serve`, not a script.
+PROGRAM = "greet.py"
+
 
 def test_no_example_is_forgotten():
-    assert {path.name for path in EXAMPLES.glob("*.py")} == set(EXPECTED) | NEED_A_SERVER | NEED_THE_ENGINE
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {*EXPECTED, *NEED_A_SERVER, *NEED_THE_ENGINE, PROGRAM}
 
 
 @pytest.mark.parametrize("name", EXPECTED)
@@ -58,6 +62,11 @@ def test_example(name):
         assert result.stderr == "that was close\n"
     else:
         assert result.stderr == ""
+
+
+def test_the_program_for_the_local_server(server, client):
+    server.program("greet")(runpy.run_path(str(EXAMPLES / PROGRAM))["main"])
+    assert client.run("greet", ["world"]).message == "Hello, world!"
 
 
 @pytest.mark.parametrize("name", NEED_A_SERVER)
