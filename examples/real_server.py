@@ -1,35 +1,24 @@
-"""Run a Python program on a real Pie server, and exchange messages with it.
+"""Run a function on a real Pie server, and exchange messages with it.
 
-This script needs a server of Pie 0.5 with its Python runtime (on PyPI: pie-server and
-pie-language-python), and its address in the environment variable PIE_URI.
+This script needs a server of Pie 0.5 with its Python runtime (``pie-sync serve
+--engine`` starts one), and its address in the environment variable PIE_URI.
 """
 
 import os
 import sys
 
-from pie_sync import Event, PieClient
+from pie_sync import Event, PieClient, inferlet
 
-# This source runs on the server, which has the package inferlet.
-PROGRAM = """
-from inferlet import session
 
-async def greet(name, times):
+@inferlet
+async def greet(name: str, times: int = 1) -> dict:
+    """Greet somebody, and ask back."""
+    from inferlet import session  # this runs on the server, where the package is
+
     for _ in range(times):
         print(f"Hello, {name}!")
     session.send("And who are you?")
     return {"greeted": [name, await session.receive()]}
-"""
-
-MANIFEST = """
-[package]
-name = "pie-sync-example-greet"
-version = "1.0.0"
-
-[runtime]
-language = "python"
-entry = "greet"
-call = "kwargs"
-"""
 
 
 def main() -> int:
@@ -45,16 +34,8 @@ def main() -> int:
         client.authenticate("alice")
         print(f"connected: the {client.protocol} protocol")
 
-        # The first upload of a Python program to a server takes about half a minute, so
-        # the time limit is long. "overwrite" replaces a program of this name and
-        # version; without it, other bytes under that name are an error.
-        client.upload_program(
-            PROGRAM.encode(), manifest=MANIFEST, overwrite=True, timeout=300
-        )
-
-        instance = client.launch_instance_from_registry(
-            "pie-sync-example-greet@1.0.0", {"name": "world", "times": 2}
-        )
+        # The first function that a fresh server gets takes it about half a minute.
+        instance = client.launch(greet, {"name": "world", "times": 2})
         for event, data in instance.events(timeout=30):
             print(f"{event.name}: {data!r}")
             if event is Event.Message:
