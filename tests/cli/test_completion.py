@@ -44,7 +44,7 @@ def test_completion_of_instances(
         ("pie-sync run --se", {"--send-stdin"}),
         ("pie-sync config set p", {"port", "private_key_path"}),
         ("pie-sync config set enable_auth t", {"true"}),
-        ("pie-sync serve --protocol p", {"process", "process-0.5"}),
+        ("pie-sync serve --protocol 0.2", {"0.2", "0.2-names"}),
         ("pie-sync ping --profile l", {"lab", "laptop"}),
         ("pie-sync --profile la", {"lab", "laptop"}),
     ],

@@ -150,12 +150,20 @@ class TestQueries:
     def test_model_status(self, client: PieClient):
         successful, result = client.query("model_status", "")
         assert successful
-        assert json.loads(result)["default.kv_pages_total"] == 64
+        assert json.loads(result)["default.kv_pages_total"] == 512
 
     @pytest.mark.parametrize("subject", ["backend_stats", "program_exists", "weather"])
     def test_an_unknown_subject_is_answered(self, client: PieClient, subject: str):
         expected = f'unknown query subject "{subject}" (known: model_status)'
         assert client.query(subject, "") == QueryResult(False, expected)
+
+
+def test_from_env(uri: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PIE_URI", uri)
+    monkeypatch.setenv("PIE_USERNAME", "alice")
+    with PieClient.from_env() as client:
+        assert client.protocol == "process"
+        assert client.ping() > 0
 
 
 def test_no_method_is_forgotten():

@@ -27,7 +27,7 @@ def test_webassembly_without_its_package_is_refused() -> None:
         "with LocalServer() as server, PieClient(server.uri) as client:\n"
         "    client.authenticate('alice')\n"
         "    try:\n"
-        "        client.upload_program(b'')\n"
+        "        client.upload_program(b'\\0asm\\1\\0\\0\\0')\n"
         "    except Exception as error:\n"
         "        print(error)\n"
     )

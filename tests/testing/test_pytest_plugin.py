@@ -55,7 +55,7 @@ def test_the_fixtures_and_the_marker(pytester: pytest.Pytester) -> None:
             def test_the_nearest_marker_counts(self, pie_client):
                 assert pie_client.protocol == "instance"
 
-            @pytest.mark.parametrize("pie_server", [{}, {"early_events": True}], indirect=True)
+            @pytest.mark.parametrize("pie_server", [{}, {"nagle": True}], indirect=True)
             def test_parameters_are_added(self, pie_server, pie_client):
                 assert pie_client.protocol == "process"
 
