@@ -20,10 +20,16 @@ if TYPE_CHECKING:
     from ..events import CompletedInstance
     from .program_reference import ProgramReference
 
-__all__ = ["Launch"]
+__all__ = ["Launch", "send_all"]
 
 #: The one key of Launch._outcome.
 _INSTANCE = "instance"
+
+
+def send_all(launches: Sequence[Launch], messages: Sequence[bytes], limit: TimeLimit) -> None:
+    """Send the messages of launches on one connection in one write. Blocks only while the server does not read."""
+    requests = [launch.request for launch in launches]
+    launches[0].session.request_all(requests, messages, limit.deadline())
 
 
 class Launch:
@@ -59,8 +65,8 @@ class Launch:
     ) -> None:
         connection = manager.authenticated(method, limit)
         self._manager = manager
-        self._session = session = connection.session
-        self._request = PendingRequest(
+        self.session = session = connection.session
+        self.request = PendingRequest(
             method, (session.protocol.launch_answer,), self._make_instance, self._report
         )
         self._program_hash = program.hash
@@ -90,16 +96,19 @@ class Launch:
             PieConnectionError: the connection is lost.
         """
         try:
-            corr_id = self._session.router.pending.add(self._request)
-            message = self._encode(corr_id)
-            self._args = []  # a request that is never answered is kept for long
-            self._session.request(self._request, message, self.limit.deadline())
+            self.session.request(self.request, self.encode(), self.limit.deadline())
         except Exception:
             self.give_up()
             raise
 
+    def encode(self) -> bytes:
+        """Register the request, and return its message."""
+        message = self._encode(self.session.router.pending.add(self.request))
+        self._args = []  # a request that is never answered is kept for long
+        return message
+
     def _encode(self, corr_id: int) -> bytes:
-        protocol = self._session.protocol
+        protocol = self.session.protocol
         if self._program_hash is not None:
             return protocol.launch(corr_id, self._program_hash, self._by_hash, self._args, False)
         assert self._program_name is not None
@@ -108,8 +117,8 @@ class Launch:
     def _make_instance(self, answer: Answer) -> None:
         # In the reader thread, which may lose the connection the next moment: a reconnection attaches to those
         # instances that somebody has claimed by then.
-        events = self._session.router.add_instance(answer.text, EventQueue())
-        instance = Instance(self._manager, self._session, answer.text, events)
+        events = self.session.router.add_instance(answer.text, EventQueue())
+        instance = Instance(self._manager, self.session, answer.text, events)
         if self._outcome.setdefault(_INSTANCE, instance) is None:
             self._post_termination(instance)
 
@@ -126,15 +135,15 @@ class Launch:
     @property
     def settled(self) -> bool:
         """Whether the server has answered, or can't any more."""
-        return self._request.settled
+        return self.request.settled
 
     def wait(self, deadline: float | None) -> bool:
         """Block until the launch is answered, or the deadline. Return whether it is."""
-        return self._request.wait(deadline)
+        return self.request.wait(deadline)
 
     def give_up(self) -> None:
         """Wait for the answer no more. An instance that it brings after all is terminated; see :meth:`drop`."""
-        self._session.router.pending.remove(self._request)
+        self.session.router.pending.remove(self.request)
         self.drop()
 
     def check(self) -> None:
@@ -145,9 +154,9 @@ class Launch:
             PieConnectionError: the connection was lost before the answer came.
             ProtocolError: the answer makes no sense.
         """
-        answer: Any = self._request.result()
+        answer: Any = self.request.result()
         if not answer.ok:
-            raise LaunchError(self._request.name, answer.text)
+            raise LaunchError(self.request.name, answer.text)
 
     # --- the instance -------------------------------------------------------------------------------------
 
@@ -193,21 +202,21 @@ class Launch:
     def _post_termination(self, instance: Instance) -> None:
         """Have the instance terminated without waiting for anything, or knowing whether it was."""
         connection = self._manager.connection
-        session = self._session
+        session = self.session
         if connection is not None and connection.session.router.has_instance(instance.id):
             session = connection.session
         session.post(session.protocol.terminate(UNATTENDED, instance.id))
 
     def check_process(self) -> None:
         """Raise ``PieConnectionError`` in a child that was forked."""
-        self._session.check_process()
+        self.session.check_process()
 
     def may_wait_here(self) -> bool:
         """See :meth:`Session.may_wait_here`."""
-        return self._session.may_wait_here()
+        return self.session.may_wait_here()
 
     def wait_for_instance(self, limit: TimeLimit) -> Instance | None:
         """Return the instance, if it runs. Waits for the launch's answer if need be."""
-        if self._request.corr_ids and not self.wait(limit.deadline()):
+        if self.request.corr_ids and not self.wait(limit.deadline()):
             self.give_up()
         return self.instance if self.is_running else None

@@ -25,7 +25,7 @@ from ..errors import (
     ProtocolError,
 )
 from ..events import CompletedInstance
-from .launch import Launch
+from .launch import Launch, send_all
 from .program_reference import ProgramReference
 from .termination import terminate_all
 
@@ -126,6 +126,7 @@ class _Batch:
         # Those of the running ones that the server may not have answered yet, the oldest first.
         self._unanswered: deque[Launch] = deque()
         self._again: deque[_Job] = deque()
+        self._ready: deque[_Job] = deque()
         # The jobs that are to be yielded next: all in the order of the inputs, or those that are done.
         self._line: deque[_Job] = deque()
         # How many inputs were taken whose outcomes were not.
@@ -159,11 +160,33 @@ class _Batch:
     # --- from input to launch ---------------------------------------------------------------------------
 
     def _launch_more(self) -> None:
-        while len(self._running) < self._concurrency:
-            job = self._again.popleft() if self._again else self._next_job()
-            if job is None:
-                return
-            self._launch(job)
+        free = self._concurrency - len(self._running)
+        if free <= 0:
+            return
+        launches, messages = [], []
+        limit = self._manager.limit(DEFAULT)
+        while len(launches) < free:
+            if self._again:
+                job = self._again.popleft()
+            elif self._ready:
+                job = self._ready.popleft()
+            else:
+                if launches:
+                    break
+                job = self._next_job()
+                if job is None: break
+            launch = Launch(self._manager, "map", self._reference, job.args, limit, self._ended)
+            self._running[launch] = job
+            messages.append(launch.encode())
+            launches.append(launch)
+        if launches:
+            send_all(launches, messages, limit)
+            self._unanswered.extend(launches)
+            if len(launches)>0:
+                while len(self._ready) < max(free,8):
+                    job = self._next_job()
+                    if job is None: break
+                    self._ready.append(job)
 
     def _next_job(self) -> _Job | None:
         if self._inputs is None or self._taken >= LOOK_AHEAD * self._concurrency:

@@ -432,6 +432,21 @@ class Session:
         on_begin = None if request.on_success is None else request.mark_as_sent
         self._write(encode_frame(BINARY, message), 1, deadline, on_begin)
 
+    def request_all(
+        self, requests: Sequence[PendingRequest], messages: Sequence[bytes], deadline: float | None
+    ) -> None:
+        """Send several pending requests in one write, all of them or none; see :meth:`send`."""
+        if logger.isEnabledFor(logging.DEBUG):
+            for request, message in zip(requests, messages):
+                logger.debug("request %d: %s, %d bytes", request.corr_ids[-1], request.name, len(message))
+
+        def mark_as_sent() -> None:
+            for request in requests:
+                request.is_sent = True
+
+        frames = [encode_frame(BINARY, message) for message in messages]
+        self._write(b"".join(frames), len(frames), deadline, mark_as_sent)
+
     def request_by_any(self, request: PendingRequest, messages: list[bytes], deadline: float | None) -> None:
         """Send a pending request in several forms, one for each of its correlation ids, in one write."""
         for corr_id, message in zip(request.corr_ids, messages):
