@@ -74,7 +74,7 @@ bench-quick: $(VENV)/.dev  ## the same in under a minute, writing nothing
 	$(BIN)/python -m benchmarks --quick
 
 soak: $(VENV)/.dev  ## ten minutes of load, cuts, restarts and slow consumers; ends with a table
-	MALLOC_ARENA_MAX=1 $(BIN)/python -m benchmarks.soak  # glibc keeps what is freed, for each thread apart
+	$(BIN)/python -m benchmarks.soak
 
 fuzz: $(VENV)/.fuzzing  ## fuzz for ten minutes what a server can send; ARGS="--seconds 60 frames" for less
 	$(BIN)/python -m fuzzing $(ARGS)

@@ -563,6 +563,7 @@ class PieClient:
         ordered: bool = ...,
         retries: int = ...,
         return_exceptions: Literal[False] = ...,
+        timeout: float | None = ...,
     ) -> Generator[CompletedInstance, None, None]: ...
     @overload
     def map(
@@ -574,6 +575,7 @@ class PieClient:
         ordered: bool = ...,
         retries: int = ...,
         return_exceptions: bool,
+        timeout: float | None = ...,
     ) -> Generator[CompletedInstance | PieError, None, None]: ...
     def map(
         self,
@@ -584,6 +586,7 @@ class PieClient:
         ordered: bool = True,
         retries: int = 0,
         return_exceptions: bool = False,
+        timeout: float | None = None,
     ) -> Generator[Any, None, None]:
         """Run one instance for each input, many at a time over this one connection; yield their results.
 
@@ -602,11 +605,16 @@ class PieClient:
             ordered: yield in the order of the inputs, so that a slow instance holds up those behind it; else as
                 they finish.
             retries: how often an input is launched again, at once, when its launch was refused or not answered
-                within the client's ``timeout``, when its instance did not complete, or when the server sent
-                something senseless of it or the connection was lost (which helps with ``reconnect=True``). An
-                instance may have done its work all the same. Mistakes in the arguments are not tried again.
+                within the client's ``timeout``, when its instance did not complete, not within ``timeout``, or the
+                server has lost its end, or when the server sent something senseless of it or the connection was
+                lost (which helps with ``reconnect=True``). An instance may have done its work all the same.
+                Mistakes in the arguments are not tried again.
             return_exceptions: yield the ``PieError`` of an input at its place rather than raise it. A lost
                 connection and mistakes in the inputs are raised in any case.
+            timeout: the time limit of each instance, in seconds from its launch; None, the default, is without
+                limit. An instance that has not ended by then is terminated, and the outcome of its input is a
+                ``PieTimeoutError``. A server can lose the end of an instance so that no question to it tells: then
+                only this limit ends the wait.
 
         Yields:
             a :class:`CompletedInstance` for each input, or its error: see ``return_exceptions``.
@@ -618,7 +626,8 @@ class PieClient:
 
         Raises:
             InstanceFailed: at the place of an instance that did not complete.
-            LaunchError, ProtocolError, PieTimeoutError: at the place of an input that could not be run.
+            LaunchError, ProtocolError: at the place of an input that could not be run.
+            PieTimeoutError: the same; or its instance has not ended within ``timeout``.
             TypeError, ValueError: an argument is invalid (at once), or an input (at its place).
             PieConnectionError: the connection is lost.
             OSError: the file can't be read.
@@ -631,6 +640,7 @@ class PieClient:
             ordered=ordered,
             retries=retries,
             return_exceptions=return_exceptions,
+            timeout=timeout,
         )
 
     # --- the server -------------------------------------------------------------------------------------

@@ -139,9 +139,11 @@ class PieTimeoutError(PieError, TimeoutError):
 
     Attributes:
         completed: from :meth:`PieClient.run` only: what had been received; None where there's nothing to tell.
+        instance_id: the instance that was waited for; None if it was the answer to a request.
     """
 
     completed: CompletedInstance | None = None
+    instance_id: str | None = None
 
 
 class PieConnectionError(ConnectionError):

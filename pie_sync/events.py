@@ -31,7 +31,7 @@ class Event(Enum):
     Completed = 1  #: the program ended by itself; the text is its result
     Aborted = 2  #: the instance was terminated
     Exception = 3  #: the program failed; the text says how
-    ServerError = 4  #: the server failed
+    ServerError = 4  #: the server failed, or has lost the end of the instance
     OutOfResources = 5  #: the server ran out of something that the instance needed
     Blob = 6  #: bytes that the program sent
     Stdout = 7  #: text that the program printed

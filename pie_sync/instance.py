@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from itertools import chain
+from time import monotonic
 from typing import TYPE_CHECKING, Callable
 
 from ._connection.instances import terminate
@@ -14,6 +15,7 @@ from ._connection.validation import check_text
 from ._protocol import ProcessProtocol
 from ._session.event_queue import MESSAGE
 from ._session.payloads import open_payload
+from ._session.probes import Silence, first_nap
 from ._support.time_limits import DEFAULT, Timeout, acquire, check_timeout, deadline_after, time_left
 from .errors import AttachError, InstanceEnded, InstanceFailed, PieTimeoutError, TerminateError
 from .events import CompletedInstance, Event
@@ -45,6 +47,11 @@ class Instance:
     All methods may be called from any thread. Several threads may receive from one instance: each event goes to
     exactly one of them.
 
+    Servers can lose the end of an instance. So while somebody waits for one that has been silent for a second, the
+    client asks now and then whether it still runs, which makes no wait longer. One that the server does not know
+    any more ends with :attr:`Event.ServerError`. (Instance protocol: an attach that is refused tells that. Process
+    protocol: the list does, in which an instance that has ended may stay; then only a ``timeout`` ends the wait.)
+
     When the connection is lost, everything that had arrived is handed out first; then receiving raises
     :exc:`PieConnectionError`. The server keeps the program running, up to Pie 0.2 with its output: connect again
     and call :meth:`PieClient.attach_instance` with its :attr:`id`. (Losing the connection does not end an
@@ -63,6 +70,8 @@ class Instance:
         self._events = events
         # What recv() calls for each event, looked up once. A detached instance finds nothing there.
         self._take: Callable[[], Entry] = (deque() if events is None else events.queue).popleft
+        # While the instance is silent, and somebody waits for it: what the server says of that.
+        self._silence: Silence | None = None
         # What wait() has received so far: kept when it times out, so that the next wait() goes on from there.
         self._collected: list[tuple[Event, Data]] | None = None
         # Serialises wait(): two at once get the same result.
@@ -117,11 +126,52 @@ class Instance:
     def _recv_slowly(self, events: EventQueue, timeout: float | None) -> tuple[Event, Data]:
         # A child that was forked has no reader thread: nothing would ever come.
         self._session.check_process()
+        nap = first_nap(timeout)
         try:
-            item: tuple[Event, Data] = events.get(timeout=timeout)
+            item: tuple[Event, Data] | None = events.get(timeout=nap)
         except queue.Empty:
-            raise PieTimeoutError(f"instance {self._id}: no event within {timeout} s") from None
+            item = None
+        if item is None:
+            item = self._recv_silent(events, timeout, nap)
+        if self._silence is not None:
+            self._silence.is_over = True
+            self._silence = None
         return item
+
+    def _recv_silent(self, events: EventQueue, timeout: float | None, waited: float) -> tuple[Event, Data]:
+        """Wait on for an instance that was silent for ``waited`` seconds, and ask the server now and then."""
+        now = monotonic()
+        deadline = None if timeout is None else now - waited + timeout
+        silence = self._silence_since(now - waited)
+        while True:
+            if now >= silence.due:
+                self._manager.probe([silence])
+            if deadline is not None and now >= deadline:
+                raise self._timed_out(f"no event within {timeout} s")
+            nap = silence.nap(now) if deadline is None else min(silence.nap(now), deadline - now)
+            try:
+                item: tuple[Event, Data] = events.get(timeout=nap)
+            except queue.Empty:
+                now = monotonic()
+            else:
+                return item
+
+    def _silence_since(self, since: float) -> Silence:
+        """Return what is known of the instance's silence, which has begun then unless it had before."""
+        silence = self._silence
+        if silence is None:
+            silence = self._silence = Silence(self._id, self._attached("recv"), since)
+        return silence
+
+    def _timed_out(self, what: str) -> PieTimeoutError:
+        """Return the error to raise when a time limit is over. ``what`` says what did not happen in time."""
+        error = PieTimeoutError(f"instance {self._id}: {what}{self._remark()}")
+        error.instance_id = self._id
+        return error
+
+    def _remark(self) -> str:
+        """Return what an error should add of an instance that is silent though it is listed; else nothing."""
+        return "" if self._silence is None else self._silence.remark()
 
     def __iter__(self) -> Iterator[tuple[Event, Data]]:
         """Receive every event in order, the terminal one included; then stop. See :meth:`events`."""
@@ -178,7 +228,7 @@ class Instance:
         acquired: list[bool] = []
         try:
             if not acquire(self._wait_lock, deadline, acquired):
-                raise PieTimeoutError(f"instance {self._id}: not ended within {timeout} s")
+                raise self._timed_out(f"not ended within {timeout} s")
             if self._collected is None:
                 self._collected = []
             while True:
@@ -187,7 +237,7 @@ class Instance:
             assert events.terminal is not None
             completed = CompletedInstance.from_events(chain(self._collected or (), [events.terminal]))
         except PieTimeoutError:
-            raise PieTimeoutError(f"instance {self._id}: not ended within {timeout} s") from None
+            raise self._timed_out(f"not ended within {timeout} s") from None
         finally:
             if True in acquired:
                 self._wait_lock.release()
@@ -297,6 +347,10 @@ class Instance:
         return self._session
 
     # --- for run and map ----------------------------------------------------------------------------------
+
+    def _watch(self) -> Silence:
+        """Return what is known of the instance's silence, for somebody who waits for its end."""
+        return self._silence or self._silence_since(monotonic())
 
     @property
     def _is_running(self) -> bool:

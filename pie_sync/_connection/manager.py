@@ -18,9 +18,10 @@ from .reconnection import Reconnector, UnwantedError
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from .._session.event_queue import EventQueue
+    from .._session.probes import Silence
     from .._support.time_limits import Timeout
 
 __all__ = ["Connection", "ConnectionManager"]
@@ -307,6 +308,12 @@ class ConnectionManager:
                 session = restored
         session.check()
         return session
+
+    def probe(self, silences: Iterable[Silence]) -> None:
+        """Ask the server whether silent instances still run; see :meth:`Probes.ask`. Never waits."""
+        connection = self.connection
+        if connection is not None:
+            connection.session.probes.ask(silences)
 
     def forget(self, instance_id: str, events: EventQueue) -> None:
         """Drop the events of an instance that is being collected. Takes no lock: finalizers run anywhere."""

@@ -53,6 +53,13 @@ class Generation:
     #: Whether the server confirms the blobs that it gets.
     confirms_blobs: bool
 
+    #: How the server refuses to attach to an instance that is attached already, and to one that is not there.
+    already_attached: str
+    not_found: str
+
+    #: Whether such a refusal does no harm. (Pie 0.5 ends an instance of which it refused to attach a second time.)
+    refuses_attach_without_harm: bool
+
     #: What makes something of each type of message.
     decoders: dict[str, Decoder]
 

@@ -69,6 +69,9 @@ class InstanceProtocol(Generation):
     attach_answer = "instance_attach_result"
     list_answer = "live_instances"
     confirms_blobs = True
+    already_attached = "Instance already attached"
+    not_found = "Instance not found"
+    refuses_attach_without_harm = True
     prefixes = _PREFIXES
 
     # --- requests ---------------------------------------------------------------------------------------

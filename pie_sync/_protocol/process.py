@@ -76,10 +76,13 @@ class ProcessProtocol(Generation):
     names = NAMES
     launch_answer = attach_answer = list_answer = "response"
     confirms_blobs = False
+    already_attached = "Cannot attach: already attached"
+    not_found = "Process not found"
+    refuses_attach_without_harm = False
     prefixes = _PREFIXES
 
     #: The refusal to terminate, or to attach to, a process that has ended.
-    NO_SUCH_PROCESS = "Process not found"
+    NO_SUCH_PROCESS = not_found
 
     # --- requests ---------------------------------------------------------------------------------------
 
@@ -191,7 +194,10 @@ class ProcessProtocol(Generation):
         """
         assert isinstance(answer, Answer)
         try:
-            return tuple(_instance_info(fields) for fields in json.loads(answer.text))
+            entries = json.loads(answer.text)
+            if type(entries) is not list:  # else an empty map would be a list of nothing
+                raise TypeError
+            return tuple(map(_instance_info, entries))
         except (ValueError, KeyError, TypeError, RecursionError):
             raise BadMessage("a list of processes that makes no sense") from None
 

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 from .._session.event_queue import EventQueue
 from .._session.pending_request import PendingRequest
 from .._session.pending_requests import UNATTENDED
-from ..errors import InstanceFailed, LaunchError
+from ..errors import InstanceFailed, LaunchError, PieTimeoutError
 from ..events import Event
 from ..instance import Instance
 
 if TYPE_CHECKING:
     from .._connection.manager import ConnectionManager
     from .._protocol.messages import Answer
+    from .._session.probes import Silence
     from .._support.signal_safe_queue import SignalSafeQueue
     from .._support.time_limits import TimeLimit
     from ..events import CompletedInstance
@@ -185,6 +186,18 @@ class Launch:
         """Whether there is an instance whose end has not arrived."""
         instance = self.instance
         return instance is not None and instance._is_running
+
+    def watch(self) -> Silence | None:
+        """Return what is known of the instance's silence; None if there is no instance."""
+        instance = self.instance
+        return None if instance is None else instance._watch()
+
+    def timed_out(self, timeout: float) -> PieTimeoutError:
+        """Return the error to raise when the instance has not ended within so many seconds."""
+        instance = self.instance
+        if instance is not None:
+            return instance._timed_out(f"not ended within {timeout} s")
+        return PieTimeoutError(f"{self._request.name}: no answer to a launch from the server within {timeout} s")
 
     # --- terminating it -----------------------------------------------------------------------------------
 

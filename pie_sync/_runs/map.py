@@ -10,12 +10,14 @@ from __future__ import annotations
 import logging
 from collections import deque
 from queue import Empty
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Union
 
 from .._connection.validation import check_args, check_count
+from .._session.probes import look_again
 from .._support.signal_handlers import is_from_signal_handler
 from .._support.signal_safe_queue import SignalSafeQueue
-from .._support.time_limits import DEFAULT
+from .._support.time_limits import DEFAULT, check_timeout, deadline_after, time_left
 from ..errors import (
     InstanceFailed,
     LaunchError,
@@ -63,6 +65,7 @@ def map_(
     ordered: bool = True,
     retries: int = 0,
     return_exceptions: bool = False,
+    timeout: float | None = None,
     check: Callable[[], None] | None = None,
 ) -> Generator[Any, None, None]:
     """Implement :meth:`PieClient.map`, which says what the arguments are, and the errors.
@@ -71,6 +74,7 @@ def map_(
     """
     check_count(concurrency, "concurrency", least=1)
     check_count(retries, "retries", least=0)
+    timeout = check_timeout(timeout)
     iterator = iter(inputs)
     manager.authenticated("map", manager.limit(DEFAULT))
     reference = ProgramReference.find(manager, program)
@@ -82,6 +86,7 @@ def map_(
         ordered=ordered,
         retries=retries,
         return_exceptions=return_exceptions,
+        timeout=timeout,
         check=check,
     ).results()
 
@@ -89,11 +94,13 @@ def map_(
 class _Job:
     """One input on its way to its outcome."""
 
-    __slots__ = ("args", "outcome", "retries")
+    __slots__ = ("args", "deadline", "outcome", "retries")
 
     def __init__(self, args: Any, retries: int) -> None:
         self.args = args
         self.retries = retries
+        # Of the instance that runs for it; None is without limit.
+        self.deadline: float | None = None
         self.outcome: Outcome | None = None
 
 
@@ -110,6 +117,7 @@ class _Batch:
         ordered: bool,
         retries: int,
         return_exceptions: bool,
+        timeout: float | None,
         check: Callable[[], None] | None,
     ) -> None:
         self._manager = manager
@@ -119,12 +127,15 @@ class _Batch:
         self._ordered = ordered
         self._retries = retries
         self._return_exceptions = return_exceptions
+        self._timeout = timeout
         self._check = check
         # The reader thread puts in each launch that was refused, or whose instance has ended.
         self._ended: SignalSafeQueue[Launch] = SignalSafeQueue()
         self._running: dict[Launch, _Job] = {}
         # Those of the running ones that the server may not have answered yet, the oldest first.
         self._unanswered: deque[Launch] = deque()
+        # When to look next which of the running ones are silent.
+        self._next_look = 0.0
         self._again: deque[_Job] = deque()
         self._ready: deque[_Job] = deque()
         # The jobs that are to be yielded next: all in the order of the inputs, or those that are done.
@@ -214,6 +225,7 @@ class _Batch:
         try:
             limit = self._manager.limit(DEFAULT)
             launch = Launch(self._manager, "map", self._reference, job.args, limit, self._ended)
+            job.deadline = deadline_after(self._timeout)
             self._running[launch] = job  # before it is sent, so that Ctrl-C leaves no launch behind
             launch.send()
         except Exception as error:
@@ -234,12 +246,20 @@ class _Batch:
             if self._check is not None:
                 self._check()
         try:
-            launch = self._ended.get(_NAP if block else 0)
+            launch = self._ended.get(self._nap() if block else 0)
             while True:
                 self._take(launch)
                 launch = self._ended.get(0)
         except Empty:
+            now = monotonic()
             self._give_up_unanswered()
+            self._terminate_late(now)
+            self._probe(now)
+
+    def _nap(self) -> float:
+        """Return how long to wait at a time: not beyond the deadline of the instance that was launched first."""
+        left = time_left(next(iter(self._running.values())).deadline)
+        return _NAP if left is None else min(_NAP, left)
 
     def _take(self, launch: Launch) -> None:
         job = self._running.pop(launch, None)
@@ -265,6 +285,32 @@ class _Batch:
                 launch.give_up()
                 error = launch.limit.expired("map", "no answer to a launch from the server")
                 self._failed(self._running.pop(launch), error)
+
+    def _terminate_late(self, now: float) -> None:
+        """Terminate the instances whose time is over."""
+        if self._timeout is None:
+            return
+        late = []
+        for launch, job in self._running.items():  # in the order of their deadlines
+            assert job.deadline is not None
+            if job.deadline > now:
+                break
+            # What neither runs nor is unanswered has ended just now: it is in the queue.
+            if launch.is_running or not launch.settled:
+                late.append((launch, launch.timed_out(self._timeout)))
+        for launch, _ in late:
+            if not launch.settled:
+                launch.give_up()  # whose instance is terminated when it comes
+        terminate_all([launch for launch, _ in late])
+        for launch, error in late:
+            self._failed(self._running.pop(launch), error)
+
+    def _probe(self, now: float) -> None:
+        """Ask the server now and then whether the instances that are silent still run."""
+        if now >= self._next_look:
+            watched = (launch.watch() for launch in self._running)
+            self._manager.probe(silence for silence in watched if silence is not None)
+            self._next_look = now + look_again()
 
     def _failed(self, job: _Job, error: Exception) -> None:
         if job.retries > 0 and isinstance(error, _WORTH_RETRYING):

@@ -141,7 +141,9 @@ class _Conversation:
             self._on_event(event, data)
 
     def _expired(self) -> PieTimeoutError:
-        return self._limit.expired("run", f"instance {self._instance.id} has not ended")
+        error = self._limit.expired("run", f"instance {self._instance.id} has not ended", self._instance._remark())
+        error.instance_id = self._instance.id
+        return error
 
 
 def _items(given: Any) -> Iterable[_Item]:

@@ -25,7 +25,8 @@ def terminate_all(launches: Collection[Launch]) -> None:
     """Terminate the instances of ``launches`` that still run, and let go of all. Blocks for 2 seconds at the most.
 
     All requests are sent before the first answer is waited for. Where this thread must not wait, in a finalizer or
-    because the connection is busy, the requests go out with the next message, and the answers are not waited for.
+    because the connection is busy, the requests go out as soon as it is free, and the answers are not waited for.
+    (Over TLS and in the reader thread of another client, they go out with the next message or ping.)
     What a server or a connection does not allow to be terminated is left alone: there is another error already, or
     nobody who could be told.
     """

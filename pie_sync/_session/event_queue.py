@@ -178,6 +178,10 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
         """Return how many events are in memory. Never waits."""
         return len(self.queue)
 
+    def fill(self) -> tuple[int, int]:
+        """Return how many events are in memory, and how many bytes on disk: it changes when something comes."""
+        return len(self.queue), self.spilled_size() if self._overflow else 0
+
     def empty(self) -> bool:
         """Return whether :meth:`get` would find nothing now, neither in memory nor in the overflow."""
         return not self.queue and not self._overflow

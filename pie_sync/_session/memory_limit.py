@@ -18,6 +18,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
+from .._support.freed_memory import give_back_freed_memory
 from .event_queue import memory_size
 from .spill_file import SpillSpace
 
@@ -32,6 +33,9 @@ logger = logging.getLogger("pie_sync.transfer")
 
 #: How many seconds to look through all events is nothing, also with every event.
 _QUICK = 0.001
+
+#: For how many seconds freed memory stays with the process, at the least: giving it back takes some milliseconds.
+_TRIM_INTERVAL = 1.0
 
 
 class MemoryLimit:
@@ -63,6 +67,8 @@ class MemoryLimit:
         self._full: Exception | None = None
         self._next_try = 0.0
         self._fullest: WeakSet[EventQueue] = WeakSet()
+        # When freed memory may be given back next.
+        self._next_trim = 0.0
 
     def watch(self, events: EventQueue) -> None:
         """Count the events of one more instance, or of one that is on another connection now."""
@@ -150,6 +156,9 @@ class MemoryLimit:
             self._fullest.clear()
             # Queues just below the limit are not measured again with every event.
             self._next_look = max(self._max_bytes, self._bytes + self._max_bytes // 8)
+            if monotonic() >= self._next_trim:
+                give_back_freed_memory()
+                self._next_trim = monotonic() + _TRIM_INTERVAL
 
     def _make_room(self) -> None:
         """Let the fullest queues lose their newest events, until what stays in memory is little enough."""

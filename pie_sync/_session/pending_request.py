@@ -23,6 +23,7 @@ class PendingRequest:
             any later message is looked at: so an instance has its queue before its first event.
         on_settled: called once by the thread that settles the request, as a rule the reader thread, right after
             that. Must not wait.
+        is_probe: whether no thread waits for it, and every server understands it.
 
     Attributes:
         corr_ids: the correlation ids under which it can be answered. Only :class:`PendingRequests` adds some.
@@ -34,6 +35,7 @@ class PendingRequest:
         "answer",
         "corr_ids",
         "error",
+        "is_probe",
         "is_sent",
         "kinds",
         "name",
@@ -47,11 +49,14 @@ class PendingRequest:
         kinds: tuple[str, ...],
         on_success: Callable[[Answer], None] | None = None,
         on_settled: Callable[[], None] | None = None,
+        *,
+        is_probe: bool = False,
     ) -> None:
         self.name = name
         self.kinds = kinds
         self.on_success = on_success
         self.on_settled = on_settled
+        self.is_probe = is_probe
         self.corr_ids: tuple[int, ...] = ()
         self.is_sent = False
         self.answer: Answer | InstanceList | None = None

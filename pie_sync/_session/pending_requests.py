@@ -144,8 +144,11 @@ class PendingRequests:
                 self._settled(request)
 
     def refuse(self, text: str) -> None:
-        """Fail the only pending request: the server could not understand a message. Nothing if there are more."""
-        waiting = list(self._pending.copy().items())
+        """Fail the only pending request: the server could not understand a message. Nothing if there are more.
+
+        Probes don't count: every server understands them.
+        """
+        waiting = [(corr_id, request) for corr_id, request in self._pending.copy().items() if not request.is_probe]
         if len(waiting) == 1:
             corr_id, request = waiting[0]
             self.fail(corr_id, RequestError(request.name, text))

@@ -31,6 +31,12 @@ transfer_logger = logging.getLogger("pie_sync.transfer")
 #: The longest id of an instance. Servers use UUIDs. A limit, since ids are kept, and repeated in every error.
 _MAX_ID_LENGTH = 1000
 
+#: The text of the terminal event of an instance that the server does not know any more.
+_LOST_END = (
+    "the server has lost the end of this instance: it does not know the instance any more, and has not said how it"
+    " ended (hint: launch it again, if its work may be done twice)"
+)
+
 #: Of how many forgotten instances the ids are kept.
 _MAX_FORGOTTEN = 10_000
 
@@ -147,6 +153,17 @@ class Router:
         """Whether this connection is attached to an instance."""
         return instance_id in self._queues
 
+    def has_queue(self, instance_id: str, events: EventQueue) -> bool:
+        """Whether the events of an instance that this connection is attached to go to this queue."""
+        return self._queues.get(instance_id) is events
+
+    def end_lost(self, instance_id: str, events: EventQueue) -> None:
+        """End an instance whose end the server has lost. Only for the reader thread."""
+        if self.has_queue(instance_id, events):
+            logger.warning("instance %s: the server has lost its end", instance_id)
+            self._keep_no_early_events(instance_id)  # if something comes after all
+            self._end_instance(instance_id, events, Event.ServerError, _LOST_END)
+
     def claim(self, instance_id: str) -> EventQueue | None:
         """Take over the queue of an instance which the server attached to this connection.
 
@@ -159,10 +176,13 @@ class Router:
         """Drop the events of an instance that nobody holds any more. Safe in a finalizer: takes no lock."""
         events.forgotten = True  # first, for a reconnection that is about to attach to the instance
         if self._queues.get(instance_id) is events:
-            if len(self._forgotten) < _MAX_FORGOTTEN:
-                self._forgotten[instance_id] = None
+            self._keep_no_early_events(instance_id)
             self._remove_queue(instance_id)
             self._has_forgotten = True
+
+    def _keep_no_early_events(self, instance_id: str) -> None:
+        if len(self._forgotten) < _MAX_FORGOTTEN:
+            self._forgotten[instance_id] = None
 
     def _remove_queue(self, instance_id: str) -> None:
         if self._prefixes is not None:

@@ -22,6 +22,7 @@ from .._transport.websocket import WebSocket
 from ..errors import PieConnectionError, RequestError
 from .pending_request import PendingRequest
 from .pending_requests import copy_of_error
+from .probes import Probes
 from .router import Router, StreamsAborted
 from .uploads import Uploads
 
@@ -110,6 +111,7 @@ class Session:
         counters: of this session and those that it replaces.
         router: the instances and the pending requests.
         uploads: sends what goes in chunks.
+        probes: asks whether silent instances still run.
     """
 
     def __init__(
@@ -130,6 +132,7 @@ class Session:
             predecessor=None if predecessor is None else predecessor.router,
         )
         self.uploads = Uploads(self, self.router.pending)
+        self.probes = Probes(self)
         self._websocket_options = websocket_options
         self._on_lost = on_lost
         self._process_id = os.getpid()
@@ -473,9 +476,10 @@ class Session:
         """
         if self._websocket is None or not self.is_usable:
             return False
-        # A finalizer in a reader thread may have come into the middle of its work with the socket.
-        flush = threading.get_ident() not in _reader_threads
-        return self._websocket.post(encode_frame(BINARY, message), flush=flush)
+        # A finalizer in a reader thread may have come into the middle of its work with TLS, whose lock it holds
+        # then. If two such threads wanted each other's lock, both would wait for ever.
+        may_lock = threading.get_ident() not in _reader_threads
+        return self._websocket.post(encode_frame(BINARY, message), may_lock=may_lock)
 
     def _write(
         self,

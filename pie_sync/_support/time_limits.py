@@ -110,8 +110,14 @@ class TimeLimit:
         """Return how many seconds the step that begins now may take."""
         return time_left(self.deadline())
 
-    def expired(self, name: str, what: str) -> PieTimeoutError:
-        """Return the error to raise when the time is over. ``what`` says what did not happen in time."""
+    def expired(self, name: str, what: str, remark: str = "") -> PieTimeoutError:
+        """Return the error to raise when the time is over.
+
+        Args:
+            name: the client's method.
+            what: what did not happen in time.
+            remark: what to add.
+        """
         if self._stall:
             return PieTimeoutError(f"{name}: no progress for {self._timeout} s: {what}")
-        return PieTimeoutError(f"{name}: {what} within {self._timeout} s")
+        return PieTimeoutError(f"{name}: {what} within {self._timeout} s{remark}")

@@ -165,15 +165,16 @@ class WebSocket:
                 self._send_lock.release()
             self._flush()
 
-    def post(self, frame: Buffer, *, flush: bool = True) -> bool:
+    def post(self, frame: Buffer, *, may_lock: bool = True) -> bool:
         """Send one message without ever waiting: whoever holds the send lock, or acquires it next, sends it along.
 
-        Takes no lock that may be held, so finalizers may call it.
+        Takes no lock that may be held, so finalizers may call it. It is sent at once if the connection is free and
+        there is room; if there is no room, with the next message or ping, or when the reading thread wakes.
 
         Args:
             frame: what :func:`encode_frame` made of it.
-            flush: whether to send it now if the connection is free. Not for a finalizer in the reading thread,
-                which may hold the lock of TLS.
+            may_lock: whether the lock of TLS may be waited for. Not for a finalizer in the reading thread of any
+                connection: over TLS the message then waits for a sender, or until the reading thread waits anew.
 
         Returns:
             Whether nothing is left to be sent.
@@ -181,7 +182,7 @@ class WebSocket:
         if self._close_sent:
             return False
         self._posted.append(frame)
-        if flush:
+        if may_lock or not self._stream.is_tls:
             self._flush(may_start_thread=False)
         return not self._has_unsent()
 

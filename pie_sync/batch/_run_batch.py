@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._connection.validation import check_count, check_text, check_uri
 from .._runs.program_reference import ProgramReference, is_program_file
+from .._support.time_limits import check_timeout
 from ._executors import ExecutorProvider, ExecutorSource
 from ._shards import BatchResults, ShardScheduler
 from ._worker import BatchOptions, connect
@@ -37,6 +38,7 @@ def run_batch(
     concurrency: int = 16,
     retries: int = 0,
     return_exceptions: bool = False,
+    timeout: float | None = None,
     client_options: Mapping[str, Any] | None = None,
 ) -> Generator[Any, None, None]:
     """Run one instance for each input, on all workers of an executor; yield the results in order.
@@ -77,6 +79,7 @@ def run_batch(
         concurrency: how many instances of a shard run at a time, as for :meth:`PieClient.map`.
         retries: how often to launch a failed instance again, as for :meth:`PieClient.map`.
         return_exceptions: yield the ``PieError`` of a failed instance at its place rather than raise it.
+        timeout: the time limit of each instance in seconds, as for :meth:`PieClient.map`. None is without limit.
         client_options: more arguments of each worker's :class:`PieClient`, which must be picklable (an
             ``ssl_context`` is not).
 
@@ -104,6 +107,7 @@ def run_batch(
         concurrency=check_count(concurrency, "concurrency", least=1),
         retries=check_count(retries, "retries", least=0),
         return_exceptions=bool(return_exceptions),
+        timeout=check_timeout(timeout),
     )
     check_count(shard_size, "shard_size", least=1)
     check_count(max_shards, "max_shards", least=1)

@@ -37,7 +37,7 @@ class BatchOptions:
         username: the name to authenticate with.
         key: the path of the private key, or ``"agent"``, or None for none.
         client_options: more arguments of :class:`PieClient`.
-        program, concurrency, retries, return_exceptions: see :meth:`PieClient.map`.
+        program, concurrency, retries, return_exceptions, timeout: see :meth:`PieClient.map`.
     """
 
     batch: str
@@ -49,6 +49,7 @@ class BatchOptions:
     concurrency: int
     retries: int
     return_exceptions: bool
+    timeout: float | None = None
 
     def with_program(self, program: str) -> BatchOptions:
         """Return the same options for another program."""
@@ -99,6 +100,7 @@ def run_shard(options: BatchOptions, shard: Shard) -> ShardResult:
                 concurrency=options.concurrency,
                 retries=options.retries,
                 return_exceptions=options.return_exceptions,
+                timeout=options.timeout,
             ):
                 result.outcomes.append(outcome)
     except Exception as error:

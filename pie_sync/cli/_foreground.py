@@ -8,6 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Callable
 
 from .._support.signal_safe_queue import SignalSafeQueue
+from .._support.time_limits import check_timeout, deadline_after, time_left
 from ..errors import PieConnectionError, PieError
 from ..events import Blob, Event
 from ._failures import Failure, explain, printable
@@ -26,6 +27,7 @@ __all__ = ["Foreground"]
 #: Why the main thread need not wait any longer.
 ENDED = "ended"
 LEFT = "left"
+EXPIRED = "expired"
 
 
 class Foreground:
@@ -40,6 +42,7 @@ class Foreground:
         blobs: the folder to save blobs in; None drops them.
         send_stdin: whether to send each line of stdin as a message.
         timeout: how many seconds the server may take to terminate the instance.
+        time_limit: after how many seconds the instance is terminated; None: never.
     """
 
     def __init__(
@@ -50,12 +53,14 @@ class Foreground:
         blobs: Path | None,
         send_stdin: bool,
         timeout: float,
+        time_limit: float | None = None,
     ) -> None:
         self._client = client
         self._obtain = obtain
         self._blobs = blobs
         self._send_stdin = send_stdin
         self._timeout = timeout
+        self._time_limit = check_timeout(time_limit)
         self._output = Output()
         self._instance: Instance | None = None
         self._obtained = threading.Event()
@@ -73,22 +78,27 @@ class Foreground:
                 self._thread.start()
                 if stdin is not None:
                     stdin.start()
-                news = self._wait()
+                news = self._wait(deadline_after(self._time_limit))
+                if news == EXPIRED:
+                    self._terminate(f"[not ended within {self._time_limit:g} s: ending the instance]")
             except KeyboardInterrupt:
-                self._interrupt()
+                self._terminate("[ending the instance; Ctrl-C again exits at once]")
                 raise
             finally:
                 if stdin is not None:
                     stdin.stop()
             return self._leave() if news == LEFT else self._exit_code()
 
-    def _wait(self) -> str:
-        while True:
+    def _wait(self, deadline: float | None) -> str:
+        left: float | None = None
+        while left != 0:
             INTERRUPTION.check()
+            left = time_left(deadline)
             try:
-                return self._news.get(NAP)
+                return self._news.get(NAP if left is None else min(NAP, left))
             except queue.Empty:
                 pass
+        return EXPIRED
 
     # --- in the thread "events" ----------------------------------------------------------------------------
 
@@ -184,9 +194,9 @@ class Foreground:
         self._output.note(f"[left running; `pie-sync attach {self._instance.id}` returns to it]")
         return 0
 
-    def _interrupt(self) -> None:
+    def _terminate(self, note: str) -> None:
         """Terminate the instance, and wait until it has ended."""
-        self._note("[ending the instance; Ctrl-C again exits at once]")
+        self._note(note)
         self._obtained.wait(self._timeout)
         if self._instance is None:
             return

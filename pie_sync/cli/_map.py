@@ -14,7 +14,7 @@ import typer
 
 from .._runs.map import map_
 from ..client import PieClient
-from ..errors import InstanceFailed, ProtocolError
+from ..errors import InstanceFailed, PieTimeoutError, ProtocolError
 from ._command import Options, command
 from ._connection import connected
 from ._failures import Failure, printable
@@ -24,7 +24,7 @@ from ._jsonl import Args, ResultFile, open_inputs, read_inputs, record
 from ._output import say
 from ._programs import file_of, upload_if_lacking
 from ._progress import counting_bar
-from ._run import Program
+from ._run import Program, TimeLimit
 from ._settings import Settings
 
 
@@ -51,6 +51,7 @@ def map_command(
     ],
     concurrency: Annotated[int, typer.Option("--concurrency", min=1, help="How many may run at once.")] = 16,
     retries: Annotated[int, typer.Option("--retries", min=0, help="How often to run a failed input again.")] = 0,
+    time_limit: TimeLimit = None,
     save_blobs: Annotated[
         Optional[Path],
         typer.Option(
@@ -84,7 +85,7 @@ def map_command(
                 path = file_of(program)
                 if path is not None:
                     program = upload_if_lacking(client, path)
-                batch.run(client, program, concurrency, retries)
+                batch.run(client, program, concurrency, retries, time_limit)
     failed = f", {results.failed} failed" if results.failed else ""
     say(f"[{results.done} done{failed}: {printable(str(output))}]")
     return 1 if results.failed else 0
@@ -121,7 +122,9 @@ class _Batch:
             self._pending.append(args)
             yield args
 
-    def run(self, client: PieClient, program: str, concurrency: int, retries: int) -> None:
+    def run(
+        self, client: PieClient, program: str, concurrency: int, retries: int, time_limit: Optional[float]
+    ) -> None:
         """Run them, and write the results."""
         results = self._results
         outcomes = map_(
@@ -131,14 +134,14 @@ class _Batch:
             concurrency=concurrency,
             retries=retries,
             return_exceptions=True,
+            timeout=time_limit,
             check=INTERRUPTION.check,
         )
         try:
             with INTERRUPTION.hold(), closing(outcomes), counting_bar("Running", self._total) as update:
                 update(results.done)
                 for outcome in outcomes:
-                    if isinstance(outcome, Exception) and not isinstance(outcome, (InstanceFailed, ProtocolError)):
-                        # An error that concerns all inputs, such as a lost connection.
+                    if isinstance(outcome, Exception) and not _concerns_one_input(outcome):
                         raise outcome
                     results.write(record(self._pending.popleft(), outcome, self._blobs))
                     update(results.done)
@@ -147,3 +150,10 @@ class _Batch:
             of = "" if self._total is None else f" of {self._total}"
             say(f"[stopped: {results.done}{of} done; the same command resumes from there]")
             raise
+
+
+def _concerns_one_input(error: Exception) -> bool:
+    """Whether an error is the result of one input; else it concerns all, such as a lost connection."""
+    if isinstance(error, PieTimeoutError):
+        return error.instance_id is not None  # else the server does not answer
+    return isinstance(error, (InstanceFailed, ProtocolError))

@@ -31,6 +31,16 @@ SendStdin = Annotated[
     bool, typer.Option("--send-stdin", help="Send each line of stdin to the instance as a message.")
 ]
 
+TimeLimit = Annotated[
+    Optional[float],
+    typer.Option(
+        "--time-limit",
+        min=0,
+        metavar="SECONDS",
+        help="How long an instance may run: it is terminated then.",
+    ),
+]
+
 
 class RunCommand(TyperCommand):
     """The parser of ``run``, whose error for an unknown option tells how to pass options to the program."""
@@ -68,6 +78,7 @@ def run(
     ] = False,
     save_blobs: SaveBlobs = None,
     send_stdin: SendStdin = False,
+    time_limit: TimeLimit = None,
     link: Annotated[
         Optional[list[Path]],
         typer.Option("--link", "-l", metavar="LIB", help="Link this .wasm library into it (with wac)."),
@@ -78,8 +89,8 @@ def run(
     What the program prints goes to stdout and stderr. Its messages and its result are lines on stdout. A .wasm
     file is uploaded first if the server doesn't have it.
 
-    Ctrl-C terminates the instance and shows its end; a second Ctrl-C exits at once. SIGTERM and closing the
-    terminal terminate it as well. Ctrl-D leaves it running, on servers up to Pie 0.2.
+    Ctrl-C terminates the instance and shows its end; a second Ctrl-C exits at once. SIGTERM, closing the terminal
+    and the end of --time-limit terminate it as well. Ctrl-D leaves it running, on servers up to Pie 0.2.
 
     The exit code is 0 if the instance completed, 1 if not, and 130 after Ctrl-C.
     """
@@ -91,6 +102,8 @@ def run(
             "--detach exits before --send-stdin or --save-blobs could do anything",
             "give them to `pie-sync attach ID`",
         )
+    if detach and time_limit is not None:
+        raise Failure("--detach exits before --time-limit is over", "`pie-sync terminate ID` ends the instance")
     settings = Settings.of(options)
     with connected(settings) as client:
         if path is not None:
@@ -105,6 +118,7 @@ def run(
             blobs=save_blobs,
             send_stdin=send_stdin,
             timeout=settings.timeout,
+            time_limit=time_limit,
         ).run()
 
 

@@ -6,6 +6,7 @@ import ssl
 
 import pytest
 
+from pie_sync import PieTimeoutError
 from pie_sync.batch import run_batch
 from tests.batch.batches import messages, numbers, processes
 from tests.programs import HELLO
@@ -40,6 +41,17 @@ def test_client_options(server):
     assert messages(results) == ["0", "1"]
 
 
+def test_a_time_limit_for_each_instance(server):
+    server.program("wait-or-not")(lambda context: context.receive() if context.args[0] == "1" else "done")
+    results = run_batch(
+        server.uri, "wait-or-not", numbers(3), processes(), username="alice", timeout=1.5, return_exceptions=True
+    )
+    first, second, third = results
+    assert (first.message, third.message) == ("done", "done")
+    assert isinstance(second, PieTimeoutError)
+    assert second.instance_id is not None  # also after its way through a pickle
+
+
 @pytest.mark.parametrize(
     ("options", "error", "text"),
     [
@@ -51,6 +63,7 @@ def test_client_options(server):
         ({"max_shards": 0}, ValueError, "max_shards"),
         ({"concurrency": 0}, ValueError, "concurrency"),
         ({"retries": -1}, ValueError, "retries"),
+        ({"timeout": -1}, ValueError, "timeout"),
         ({"uri": "http://x"}, ValueError, "server_uri"),
         ({"username": 5}, TypeError, "username"),
         ({"program": b""}, TypeError, "program"),

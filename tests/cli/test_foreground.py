@@ -129,6 +129,43 @@ def test_an_interruption_ends_the_instance(
     assert client.list_instances() == []
 
 
+@pytest.mark.usefixtures("waiter")
+@pytest.mark.parametrize("limit", ["0", "0.5"])
+def test_a_time_limit_ends_the_instance(pie: CommandLine, client: PieClient, limit: str) -> None:
+    done = pie("run", "waiter", "--time-limit", limit)
+    assert done.returncode == 1
+    assert done.stderr == f"[not ended within {limit} s: ending the instance]\nAborted: Signal termination\n"
+    assert client.list_instances() == []
+
+
+def test_a_time_limit_for_a_server_that_loses_the_end(lonely_pie: CommandLine) -> None:
+    """It does not answer the termination either."""
+
+    def script(peer: Peer) -> None:
+        peer.authenticate()
+        peer.launch()
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                peer.receive()
+
+    with scripted_server(script) as uri:
+        done = lonely_pie("run", "anything", "--uri", uri, "--time-limit", "0.5", "--timeout", "1")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[0] == "[not ended within 0.5 s: ending the instance]"
+    assert done.stderr.splitlines()[-1] == "[the instance instance-1 has not ended yet]"
+
+
+def test_a_time_limit_that_is_not_reached(pie: CommandLine) -> None:
+    done = pie("run", "echo", "--send-stdin", "--time-limit", str(LIMIT), stdin="hi\nstop\n")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "hi\nstopped\n", "")
+
+
+def test_a_time_limit_for_nobody(pie: CommandLine) -> None:
+    done = pie("run", "echo", "--detach", "--time-limit", "1")
+    assert done.returncode == 1
+    assert "--detach exits before" in done.stderr
+
+
 def test_an_interrupted_attach_ends_the_instance(pie: CommandLine, waiter: threading.Event) -> None:
     process = pie.start("attach", pie.output("run", "--detach", "waiter").strip())
     assert process.stdout.read(11) == "waiting... "

@@ -11,6 +11,7 @@ import pytest
 
 from pie_sync import PieClient
 from pie_sync.testing import LocalServer, ProgramContext
+from tests.lost_ends import LostEnds, probe_soon
 from tests.programs import HELLO
 
 from .conftest import LIMIT, CommandLine, Counting, RunHere, finish, read, write
@@ -162,3 +163,29 @@ def test_inputs_that_cannot_be_told_to_the_server_stop_it(run_here: RunHere, hom
 def test_nothing_to_do(run_here: RunHere, home: Path) -> None:
     (home / "in.jsonl").touch()
     assert run_here("map", "talk", "in.jsonl", "-o", "out.jsonl") == (0, "", "[0 done: out.jsonl]\n")
+
+
+def test_an_instance_that_takes_too_long_is_a_result(run_here: RunHere, home: Path, server: LocalServer) -> None:
+    @server.program("slow-or-not")
+    def slow_or_not(context: ProgramContext) -> str:
+        return context.receive() if context.args == ["slow"] else "done"
+
+    write(home / "in.jsonl", ["quick"], ["slow"], ["quick"])
+    result = run_here("map", "slow-or-not", "in.jsonl", "--output", "out.jsonl", "--time-limit", "1.5")
+    assert (result.code, result.stderr) == (1, "[3 done, 1 failed: out.jsonl]\n")
+    quick, slow, _ = read(home / "out.jsonl")
+    assert (quick["event"], quick["message"]) == ("Completed", "done")
+    assert slow["event"] is None
+    assert "not ended within 1.5 s" in slow["message"]
+
+
+def test_a_lost_end_is_a_result(
+    run_here: RunHere, home: Path, server: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probe_soon(monkeypatch)
+    server.program("name")(lambda context: context.args[0])
+    lost = LostEnds(monkeypatch, lambda output: output.instance.arguments == ["b"])
+    write(home / "in.jsonl", ["a"], ["b"], ["c"])
+    assert run_here("map", "name", "in.jsonl", "--output", "out.jsonl").code == 1
+    assert [item["event"] for item in read(home / "out.jsonl")] == ["Completed", "ServerError", "Completed"]
+    assert lost.count == 1

@@ -165,7 +165,7 @@ def test_the_list_of_processes():
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{}x", '{"a": 1}', "[1]", '[{"id": 5}]', "[{}]", '[{"id":"a","program":[]}]']
+    "text", ["", "{}", '""', "{}x", '{"a": 1}', "[1]", '[{"id": 5}]', "[{}]", '[{"id":"a","program":[]}]']
 )
 def test_a_senseless_list(text):
     with pytest.raises(BadMessage, match="list of processes"):

@@ -24,6 +24,7 @@ from pie_sync import (
     PieTimeoutError,
     TerminateError,
 )
+from tests.lost_ends import probe_soon
 
 from . import harness, inferlets
 
@@ -106,6 +107,20 @@ class TestEvents:
         )
         assert "".join(str(data) for event, data in events if event is Event.Stderr) == "to stderr\n"
         assert events[-1] == (Event.Completed, "")
+
+    def test_asking_whether_a_silent_instance_runs_does_it_no_harm(
+        self, client: PieClient, monkeypatch: pytest.MonkeyPatch
+    ):
+        probe_soon(monkeypatch)
+        instance = talking(client)
+        sent = client.stats().messages_sent
+        with pytest.raises(PieTimeoutError, match="the server lists it as running"):
+            instance.recv(2)
+        assert client.stats().messages_sent >= sent + 3
+        instance.send("still here")
+        assert instance.recv(LIMIT)[0] is Event.Message
+        instance.terminate()
+        assert instance.wait(LIMIT).event is Event.Aborted
 
     def test_messages_both_ways(self, client: PieClient):
         instance = talking(client)

@@ -3,6 +3,7 @@
 import gc
 import itertools
 import os
+import re
 import signal
 import threading
 import time
@@ -23,6 +24,8 @@ from pie_sync import (
     ProtocolError,
 )
 from pie_sync._runs.map import LOOK_AHEAD
+from pie_sync.testing import LocalServer
+from tests.lost_ends import LostEnds, probe_soon
 from tests.programs import HELLO
 from tests.scripted import scripted_server, wait_for_close
 
@@ -539,3 +542,127 @@ def test_mistakes_are_told_at_once(client, options, error):
 def test_not_authenticated(server):
     with PieClient(server.uri) as stranger, pytest.raises(AuthenticationError, match="authenticate first"):
         stranger.map("square", [])
+
+
+# --- ends that the server loses, and instances that take too long ------------------------------------------------
+
+
+@pytest.fixture
+def losing(monkeypatch):
+    """Lose the end of every third instance at the first attempt."""
+    probe_soon(monkeypatch)
+    attempts = set()
+
+    def loses(output):
+        first = (key := str(output.instance.arguments)) not in attempts
+        attempts.add(key)
+        return first and any(number % 3 == 0 for number in digits(key))
+
+    return LostEnds(monkeypatch, loses)
+
+
+def digits(text):
+    return [int("".join(filter(str.isdigit, text)))]
+
+
+@pytest.mark.parametrize("profile", ["instance", "process", "process-0.5"])
+def test_200_instances_that_end_at_once_and_the_server_loses_a_third_of_the_ends(profile, losing):
+    with LocalServer(protocol=profile) as server:
+        server.program("name@0.1.0")(lambda context: str(context.input or context.args[0]))
+        with PieClient(server.uri) as client:
+            client.authenticate("alice")
+            inputs = [[str(number)] for number in range(200)]
+            outcomes = list(client.map("name@0.1.0", inputs, concurrency=50, return_exceptions=True))
+            failed = [index for index, outcome in enumerate(outcomes) if isinstance(outcome, InstanceFailed)]
+            assert failed == list(range(0, 200, 3))
+            assert losing.count == len(failed)
+            assert all(outcomes[index].completed.event is Event.ServerError for index in failed)
+            again = client.map(
+                "name@0.1.0", [[str(number)] for number in range(200, 400)], concurrency=50, retries=1
+            )
+            assert sum(completed.event is Event.Completed for completed in again) == 200
+            assert client.stats().pending_requests == 0
+            assert client.list_instances() == []
+
+
+@pytest.mark.parametrize("profile", ["instance", "process-0.5"])
+def test_lost_ends_and_lost_connections(profile, losing):
+    with LocalServer(protocol=profile) as server:
+        server.program("name@0.1.0")(lambda context: "here")
+        with PieClient(server.uri, reconnect=True) as client:
+            client.authenticate("alice")
+            inputs = ([str(number)] for number in range(200))
+            results = client.map("name@0.1.0", inputs, concurrency=20, retries=30, ordered=False)
+            for count, completed in enumerate(results, 1):
+                assert completed.event is Event.Completed
+                if count % 40 == 0:
+                    server.drop_connections()
+            assert count == 200
+            assert client.stats().reconnects >= 1
+    assert losing.count >= 60
+
+
+def test_an_instance_that_takes_too_long_is_terminated_and_the_others_go_on(client, gauge):
+    outcomes = list(client.map("odd-ones-wait", numbers(20), concurrency=5, timeout=1.5, return_exceptions=True))
+    for number, outcome in enumerate(outcomes):
+        if number % 2:
+            assert isinstance(outcome, PieTimeoutError)
+            assert re.search("instance .* not ended within 1.5 s", str(outcome))
+            assert outcome.instance_id is not None
+        else:
+            assert outcome.message == str(number)
+    gauge.wait_for(lambda: gauge.running == 0)
+    assert client.list_instances() == []
+
+
+def test_an_instance_that_takes_too_long_is_tried_again(client, server):
+    attempts = Counter()
+
+    @server.program("hangs-at-first")
+    def hangs_at_first(context):
+        attempts[context.args[0]] += 1
+        return context.receive() if attempts[context.args[0]] == 1 else context.args[0]
+
+    results = client.map("hangs-at-first", numbers(10), concurrency=10, timeout=1.5, retries=1)
+    assert messages(results) == [str(number) for number in range(10)]
+    assert set(attempts.values()) == {2}
+
+
+def test_without_retries_the_time_limit_of_an_instance_is_raised(client, gauge):
+    with pytest.raises(PieTimeoutError, match="not ended within 0.3 s"):
+        list(client.map("endless", numbers(3), timeout=0.3))
+    gauge.wait_for(lambda: gauge.running == 0)
+
+
+def test_the_time_limit_is_also_for_the_answer_to_the_launch():
+    def script(peer):
+        peer.authenticate()
+        wait_for_close(peer)
+
+    with scripted_server(script) as uri, PieClient(uri, timeout=30) as client:
+        client.authenticate("alice")
+        begin = time.monotonic()
+        with pytest.raises(PieTimeoutError, match="no answer to a launch from the server within 0.3 s") as caught:
+            list(client.map("any", [[]], timeout=0.3))
+        assert caught.value.instance_id is None
+        assert time.monotonic() - begin < 10
+
+
+@pytest.mark.parametrize("profile", ["instance", "process", "process-0.5"])
+def test_the_time_limit_of_a_silent_instance_says_what_may_have_happened(profile, monkeypatch):
+    """Where only a list tells who runs, an instance that is listed may still have ended."""
+    probe_soon(monkeypatch)
+    with LocalServer(protocol=profile) as server:
+        server.program("waits@0.1.0")(lambda context: context.receive())
+        with PieClient(server.uri) as client:
+            client.authenticate("alice")
+            with pytest.raises(PieTimeoutError) as caught:
+                list(client.map("waits@0.1.0", [[]], timeout=1))
+            assert ("the server has lost its end" in str(caught.value)) == (profile != "instance")
+
+
+def test_time_limits_that_make_no_sense(client):
+    with pytest.raises(ValueError, match="timeout must not be negative"):
+        client.map("square", [], timeout=-1)
+    with pytest.raises(TypeError, match="timeout must be a number"):
+        client.map("square", [], timeout="1")

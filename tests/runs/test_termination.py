@@ -17,6 +17,7 @@ from pie_sync._runs.termination import terminate_all
 from pie_sync._session.pending_request import PendingRequest
 from pie_sync._session.router import Router
 from pie_sync._support.time_limits import TimeLimit
+from pie_sync._transport.byte_stream import ByteStream
 from pie_sync._transport.tls import TlsSocket
 from pie_sync._transport.websocket import WebSocket
 from pie_sync.testing import LocalServer
@@ -103,15 +104,21 @@ def busy_client(request):
     authority.configure_trust(trusting)
     is_tls = request.param == "tls"
     with LocalServer(ssl_context=context if is_tls else None) as server:
+        ended = threading.Semaphore(0)
 
         @server.program("some-wait")
         def some_wait(instance):
-            return instance.receive() if instance.args else "done"
+            try:
+                return instance.receive() if instance.args else "done"
+            finally:
+                ended.release()
 
         with PieClient(server.uri, ssl_context=trusting if is_tls else None) as client:
             client.authenticate("alice")
+            client.ended = ended
             gc.disable()  # until a test says where it runs
             leave_a_generator_in_a_cycle(client)
+            assert ended.acquire(timeout=10)  # the one that does not wait
             yield client
             gc.enable()
 
@@ -139,9 +146,9 @@ class Collector:
         if self.seconds is None:
             begin = time.monotonic()
             self.seconds = 0
+            self.thread = threading.current_thread()
             gc.collect()
             self.seconds = time.monotonic() - begin
-            self.thread = threading.current_thread()
         return self.function(*args, **options)
 
 
@@ -208,3 +215,18 @@ def test_inside_of_the_pending_requests(busy_client):
     with session.router.pending._lock:
         collector()
     assert_terminated(busy_client, collector)
+
+
+@pytest.mark.parametrize("busy_client", ["plain"], indirect=True)
+@pytest.mark.parametrize("where", ["about to wait", "another client's reader thread"])
+def test_the_reader_thread_does_not_sleep_over_it(busy_client, server, monkeypatch, where):
+    """Nothing is sent or received afterwards, and the next ping is far away."""
+    with PieClient(server.uri) as other:
+        other.authenticate("bob")
+        asking = busy_client if where == "about to wait" else other
+        owner, name = (ByteStream, "recv_waiting") if asking is busy_client else (Router, "dispatch")
+        collector = collect_in(monkeypatch, owner, name)
+        for _ in range(1 if asking is busy_client else 2):  # the reader thread has looked up dispatch() before
+            asking.ping()
+        assert all(busy_client.ended.acquire(timeout=10) for _ in range(4))
+        assert collector.thread is asking._manager.connection.session._thread

@@ -123,6 +123,18 @@ def test_a_finalizer_that_gives_up_a_call_meanwhile(what_comes):
         assert len(calls) == 0
 
 
+def test_a_message_that_the_server_could_not_understand_was_no_probe():
+    calls = PendingRequests()
+    probe, mine = PendingRequest("probe", ("response",), is_probe=True), call()
+    calls.add(probe)
+    calls.refuse("what?")
+    assert not probe.settled
+    calls.add(mine)
+    calls.refuse("what?")
+    assert mine.settled
+    assert not probe.settled
+
+
 def test_every_thread_gets_ids_of_its_own():
     calls = PendingRequests()
     ids: list[list[int]] = [[] for _ in range(4)]
