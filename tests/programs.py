@@ -1,4 +1,4 @@
-"""Programs for LocalServer: Python functions, and one WebAssembly program."""
+"""Programs for LocalServer: Python functions, and two that are WebAssembly."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ import wasmtime
 from pie_sync.testing import LocalServer, ProgramContext
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-HELLO = bytes(wasmtime.wat2wasm((EXAMPLES / "hello.wat").read_text()))
+
+#: A core module, since it runs with every protocol.
+HELLO = bytes(wasmtime.wat2wasm(Path(__file__).with_name("hello_module.wat").read_text()))
+
+#: The component for Pie 0.2 that the documentation uses.
+HELLO_0_2 = bytes(wasmtime.wat2wasm((EXAMPLES / "hello.wat").read_text()))
 
 
 def add_programs(server: LocalServer) -> None:

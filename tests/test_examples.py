@@ -13,7 +13,7 @@ EXPECTED = {
         "an epic about tea (thinking...)\na haiku about tea\na limerick about tea\n",
         "a haiku about tea / a limerick about tea / an ode about tea / a sonnet about tea / a ballad about tea\n",
     ],
-    "quickstart.py": ["connected to ws://", "Hello, world!\nHello, Pie!\nended: Completed\n"],
+    "quickstart.py": ["connected to ws://", "Hello, world!\nHello, Pie!\nended: Completed bye\n"],
     "streaming.py": ["3\n2\n1\nmessage: lift-off\nCompleted: in orbit\n"],
     "messages_and_blobs.py": [
         "Message: A MESSAGE\n",

@@ -52,7 +52,7 @@ def serve(
 ) -> None:
     """Serve programs from this machine.
 
-    This server is for trying things out: it runs WebAssembly programs (WASI preview 1 commands), without a model.
+    This server is for trying things out: it runs WebAssembly components, without a model, and core modules.
 
     Prints the URI to connect to, and serves until Ctrl-C, SIGTERM or the end of the terminal. Everybody may
     upload programs; they run in a sandbox without files or network.

@@ -40,19 +40,25 @@ class LocalServer:
             client = PieClient(server.uri)
 
     The server behaves like a real one also where that is inconvenient: it ignores the messages that a real server
-    ignores, and drops what a real server drops. Uploaded WebAssembly really runs (WASI preview 1 command modules,
-    sandboxed); programs of the registry are Python functions. All methods are safe to call from any thread.
+    ignores, and drops what a real server drops. Uploaded WebAssembly really runs, in a sandbox; programs of the
+    registry are Python functions. All methods are safe to call from any thread.
 
     Everything is kept in memory. There is no limit for uploads, programs, messages that no program has received,
     and output of detached instances that the protocol keeps. There is a limit for the records of
     :attr:`instances`, and for the output that is queued for an attached client: if the client does not read, its
     programs wait.
 
-    On the process protocol, upload a core module in place of a component, which a real server of that generation
-    expects. The program gets the JSON text of its arguments as its one argument. Components can be uploaded but
-    not run: one that exports no run function under its name ends as on a real server (``No 'run' interface
-    found``), others with an error that says that it takes a real server. Scripts are refused. As Pie 0.3 or 0.4
-    the server knows no bare names: a function registered as ``"echo"`` is launched as ``"echo@0.1.0"``.
+    An uploaded program is a component, as on a real server: it exports ``inferlet:core/run`` on the instance
+    protocol, ``pie:NAME/run`` as Pie 0.3 or 0.4, ``pie:inferlet/run`` as Pie 0.5. It has its arguments, the
+    instance's id, its standard output and error, ``send``, a return value, and of WASI 0.2 clocks, random numbers
+    and sleeping, but no files, no sockets and no standard input. If it calls anything else, such as
+    ``receive``, blobs or a model, it ends with an error that says that it takes a real server. While it sleeps,
+    its thread does not notice that it was terminated; its client does not wait for that, :meth:`close` does.
+
+    As a convenience, which no real server has, this server also runs core modules: WASI preview 1 commands, whose
+    standard input has a line for each message, and which get the arguments as ``argv``. Scripts are refused. As
+    Pie 0.3 or 0.4 the server knows no bare names: a function registered as ``"echo"`` is launched as
+    ``"echo@0.1.0"``.
 
     The logger ``pie_sync.testing.requests`` gets a record at level DEBUG for each upgrade request, with its path
     and headers, and for each message, with its type.
@@ -70,8 +76,11 @@ class LocalServer:
         variant: for the instance protocol: ``"hash"``, the default, for a server that names programs by their
             hash, ``"name"`` for one that names them by their manifest.
         host: the address to listen on; ``127.0.0.1`` by default.
-        memory_limit: bytes of linear memory that one WebAssembly instance may have; 64 MiB by default. A program
-            that fails when its memory can't grow any more ends with ``OutOfResources``.
+        memory_limit: bytes that each linear memory of a WebAssembly instance may have; 64 MiB by default. A
+            program that needs more at its start ends with ``OutOfResources``, and so does a core module that fails
+            when its memory can't grow any more.
+        core_modules: whether core modules run. With False they are refused like any other bytes that can't be
+            compiled, as on a real server: use it in tests of what will meet one.
         challenge_message: for the instance protocol: send the challenge in a message of its own type, as some
             servers do.
         early_events: for the process protocol: let the events of an instance's first 50 ms arrive before the
@@ -92,6 +101,7 @@ class LocalServer:
         variant: str = "hash",
         host: str = "127.0.0.1",
         memory_limit: int = 64 * 1024 * 1024,
+        core_modules: bool = True,
         challenge_message: bool = False,
         early_events: bool = False,
     ) -> None:
@@ -103,7 +113,12 @@ class LocalServer:
         self._host = host
         self._wanted_port = port
         self._ssl_context = ssl_context
-        self._core = Core(Users(users, internal_token), memory_limit, keeps_output=self._profile.keeps_output)
+        self._core = Core(
+            Users(users, internal_token),
+            memory_limit,
+            keeps_output=self._profile.keeps_output,
+            core_modules=core_modules,
+        )
         self._listener: Listener | None = None
         self._clients: set[Client] = set()
         self._delay = 0.0
@@ -131,8 +146,8 @@ class LocalServer:
     def close(self) -> None:
         """Drop all connections, terminate all instances and wait for their threads. Idempotent.
 
-        Blocks for 3 seconds at most. A Python program that has neither returned nor used its context by then
-        continues in a daemon thread.
+        Blocks for 3 seconds at most. A Python program that has neither returned nor used its context by then, or
+        a component that sleeps, continues in a daemon thread.
         """
         deadline = time.monotonic() + CLOSE_TIMEOUT
         with self._lock:

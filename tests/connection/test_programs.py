@@ -13,9 +13,10 @@ from pie_sync import (
     PieClient,
     PieConnectionError,
     RequestError,
+    UploadError,
 )
 from pie_sync.testing import LocalServer
-from tests.programs import HELLO, add_programs
+from tests.programs import HELLO, HELLO_0_2, add_programs
 
 CHUNK = 256 * 1024
 
@@ -64,9 +65,21 @@ class TestProgramsInBothVariants:
         for name in ("talk", "std/talk", "talk@latest"):
             assert client.launch_instance_from_registry(name, ["a", "b"]).wait(10).message == "a b"
 
-    def test_bytes_that_are_no_program(self, client):
-        with pytest.raises(PieConnectionError, match="when it can't compile the program"):
-            client.upload_program(b"not WebAssembly")
+    def test_bytes_that_are_no_program(self, client, variant):
+        if variant == "hash":
+            with pytest.raises(PieConnectionError, match="when it can't compile the program"):
+                client.upload_program(b"not WebAssembly")
+        else:
+            for _ in range(2):
+                with pytest.raises(UploadError, match="Failed to compile WASM"):
+                    client.upload_program(b"not WebAssembly")
+            assert client.upload_program(HELLO)
+
+    def test_the_component_of_the_examples(self, variant):
+        with LocalServer(variant=variant, core_modules=False) as server, PieClient(server.uri) as client:
+            client.authenticate("alice")
+            result = client.launch_instance(client.upload_program(HELLO_0_2), ["Pie", "ü"]).wait(10, check=True)
+            assert (result.stdout, result.message) == ("Hello, Pie!\nHello, ü!\n", "bye")
 
 
 class TestUploads:

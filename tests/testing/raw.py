@@ -16,7 +16,7 @@ PATIENCE = 20.0  # seconds after which a test that waits for the server fails
 CLOSE_LIMIT = 6.0  # seconds: what LocalServer.close() promises, doubled for a busy machine
 CHUNK_SIZE = 256 * 1024
 
-COMPLETED, ABORTED, EXCEPTION, SERVER_ERROR, OUT_OF_RESOURCES = 1, 2, 3, 4, 5
+MESSAGE, COMPLETED, ABORTED, EXCEPTION, SERVER_ERROR, OUT_OF_RESOURCES = range(6)
 ENDS = (COMPLETED, ABORTED, EXCEPTION, SERVER_ERROR, OUT_OF_RESOURCES)
 
 

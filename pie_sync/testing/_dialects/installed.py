@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...events import Event
-from .._programs.component import MAGIC, ComponentProgram
+from .._programs.component import ComponentProgram
 from .._programs.instance import Instance, Program
+from .._programs.uncompiled import NOT_COMPILED, Uncompiled
 from .._server.catalog import DEFAULT_NAMESPACE, LATEST, ProgramName
 from .._server.core import Core
 from .chunks import ChunkAssembler
@@ -18,8 +19,6 @@ __all__ = ["InstalledPrograms", "installed_name"]
 
 DEFAULT_VERSION = "0.1.0"
 INSTALLED = "Program installed successfully"
-NOT_COMPILED = "Failed to compile WASM: failed to parse WebAssembly module"
-
 NO_RUN = "No 'run' interface found"
 
 _IDENTIFIER = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9_-]*)@(?P<version>[0-9]+\.[0-9]+\.[0-9]+)")
@@ -77,11 +76,11 @@ class InstalledPrograms:
         program = self._core.catalog.registered(name)
         if program is None:
             raise ValueError(f"program {inferlet} is not installed")
-        if isinstance(program, _Uncompiled):
+        if isinstance(program, Uncompiled):
             raise ValueError(NOT_COMPILED)
         run_name = _NAME_FOR_ALL if self._is_gateway else name.name
-        if isinstance(program, ComponentProgram) and not program.exports_run(run_name):
-            program = _NoRunInterface()
+        if isinstance(program, ComponentProgram):
+            program = program.exporting(f"pie:{run_name}/run") or _NoRunInterface()
         return f"{name.name}@{name.version}", program
 
     def add(self, message: Mapping[str, Any]) -> tuple[bool, str] | None:
@@ -125,23 +124,14 @@ class InstalledPrograms:
             program = catalog.by_hash(message["program_hash"]) or self._compile(artifact)
             catalog.add_upload(message["program_hash"], program)
             catalog.register(name, program, replace=replace)
-        if isinstance(catalog.registered(name), _Uncompiled):
+        if isinstance(catalog.registered(name), Uncompiled):
             raise ValueError(NOT_COMPILED)
 
     def _compile(self, artifact: bytes) -> Program:
         try:
-            if artifact.startswith(MAGIC):
-                return ComponentProgram(artifact)
             return self._core.compile(artifact)
         except ValueError:
-            return _Uncompiled()
-
-
-class _Uncompiled:
-    """Stands for a program that is installed but could not be compiled."""
-
-    def run(self, _instance: Instance) -> tuple[Event, str]:
-        raise AssertionError("find() never returns it")
+            return Uncompiled()
 
 
 class _NoRunInterface:

@@ -11,6 +11,7 @@ from blake3 import blake3
 
 from ...events import Event
 from .._programs.instance import Launch, Output, Program, Receiver
+from .._programs.uncompiled import NOT_COMPILED, Uncompiled
 from .._server.catalog import ProgramName
 from .._server.channel import Channel
 from .._server.client import CloseConnection
@@ -187,12 +188,18 @@ class InstanceDialect:
         self._program_upload = None
         program = self._core.catalog.by_hash(program_hash) or self._compile(wasm)
         self._core.catalog.add_upload(program_hash, program, name)
-        self._respond(message, True, program_hash)
+        if isinstance(program, Uncompiled):
+            self._respond(message, False, NOT_COMPILED)
+        else:
+            self._respond(message, True, program_hash)
 
     def _compile(self, wasm: bytes) -> Program:
+        """Compile a program. By name, the server keeps what it can't compile; by hash, it hangs up."""
         try:
             return self._core.compile(wasm)
         except ValueError as error:
+            if self._by_name:
+                return Uncompiled()
             raise CloseConnection(abort=True) from error
 
     def _on_launch_instance(self, message: Message) -> None:
@@ -218,6 +225,8 @@ class InstanceDialect:
         program = find(name)
         if program is None:
             self._answer_launch(message, False, f"Program not found: {name}")
+        elif isinstance(program, Uncompiled):
+            self._answer_launch(message, False, NOT_COMPILED)
         else:
             self._launch(message, program, message["inferlet"], name.name)
 

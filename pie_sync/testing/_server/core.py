@@ -8,6 +8,7 @@ from typing import Callable
 
 from ...events import Event
 from .._network.thread_pool import ThreadPool
+from .._programs.component import ComponentProgram, is_component
 from .._programs.instance import Instance, Launch, Output, Program, Receiver
 from .._programs.records import Records
 from .catalog import Catalog
@@ -24,6 +25,7 @@ class Core:
         memory_limit: bytes of linear memory that one WebAssembly instance may have.
         keeps_output: whether the output of a detached instance, terminal event included, is kept until a client
             attaches.
+        core_modules: whether core modules can be compiled, which no real server does.
 
     Attributes:
         catalog: the programs.
@@ -32,24 +34,31 @@ class Core:
         closing: set as soon as :meth:`close` is called. Long waits wait on this event.
     """
 
-    def __init__(self, users: Users, memory_limit: int, *, keeps_output: bool = True) -> None:
+    def __init__(
+        self, users: Users, memory_limit: int, *, keeps_output: bool = True, core_modules: bool = True
+    ) -> None:
         self.catalog = Catalog()
         self.users = users
         self.records = Records()
         self.closing = threading.Event()
         self._memory_limit = memory_limit
         self._keeps_output = keeps_output
+        self._core_modules = core_modules
         self._instances: dict[str, Instance] = {}
         self._thread_pool = ThreadPool()
         # Guards _instances. Not held while calling a method that takes an instance's lock.
         self._lock = threading.Lock()
 
     def compile(self, wasm: bytes) -> Program:
-        """Compile a WebAssembly module.
+        """Compile a component or, if they are allowed, a core module.
 
         Raises:
-            ValueError: the bytes are not a WebAssembly module.
+            ValueError: the bytes are neither, or invalid.
         """
+        if is_component(wasm):
+            return ComponentProgram(wasm, self._memory_limit)
+        if not self._core_modules:
+            raise ValueError("no component")
         # Imported here, since wasmtime is slow to load and many servers run Python programs only.
         from .._programs.wasm_program import WasmProgram  # noqa: PLC0415
 

@@ -347,3 +347,12 @@ def test_python_programs_are_installed_ones(server: LocalServer, client: Process
 def test_names_that_python_programs_can_not_have(server: LocalServer, name: str) -> None:
     with pytest.raises(ValueError, match="."):
         server.program(name)
+
+
+def test_core_modules_are_refused_where_they_are_told_to_be(protocol: str, gateway: bool) -> None:
+    with LocalServer(protocol=protocol, core_modules=False) as server:
+        client = ProcessClient(server.uri, gateway=gateway, username="alice")
+        assert client.add(programs.SUCCESS, manifest_of("tool")) == NO_WASM
+        assert client.check("tool", "1.0.0") == (True, "true")
+        assert client.ask("launch_process", inferlet="tool@1.0.0", input="{}", capture_outputs=True) == NO_WASM
+        client.close()

@@ -77,22 +77,43 @@ def test_an_unknown_hash_cannot_be_launched(client: RawClient) -> None:
     assert (answer["type"], answer["successful"]) == ("instance_launch_result", False)
 
 
-@pytest.mark.parametrize(
+what_cannot_be_compiled = pytest.mark.parametrize(
     "data",
-    [b"", b"\0", b"no module", b"\0asm\1\0\0\0garbage", b'(module (func (export "_start")))', programs.LARGE[:-1]],
-    ids=["empty", "a byte", "text", "garbled", "text form", "cut"],
+    [
+        b"",
+        b"\0",
+        b"no module",
+        b"\0asm\1\0\0\0garbage",
+        b"\0asm\x0d\0\1\0garbage",
+        b'(module (func (export "_start")))',
+        programs.LARGE[:-1],
+        programs.SUCCESS,
+    ],
+    ids=["empty", "a byte", "text", "garbled", "garbled component", "text form", "cut", "core module"],
 )
-@pytest.mark.parametrize("variant", ["hash", "name"])
-def test_what_cannot_be_compiled_costs_the_connection(connect: Connect, variant: str, data: bytes) -> None:
-    with LocalServer(variant=variant) as server:
+
+
+@what_cannot_be_compiled
+def test_what_cannot_be_compiled_costs_the_connection(connect: Connect, data: bytes) -> None:
+    with LocalServer(core_modules=False) as server:
         client = connect(to=server)
         for chunk in chunks(data):
-            client.send("upload_program", corr_id=50, program_hash=blake3_hex(data), manifest=MANIFEST, **chunk)
+            client.send("upload_program", corr_id=50, program_hash=blake3_hex(data), **chunk)
         client.assert_closed()
-        assert connect(to=server).exists(blake3_hex(data) if variant == "hash" else "test/hello@1.0.0") == (
-            True,
-            "false",
-        )
+        assert connect(to=server).exists(blake3_hex(data)) == (True, "false")
+
+
+@what_cannot_be_compiled
+def test_by_name_what_cannot_be_compiled_is_refused_but_keeps_the_name(connect: Connect, data: bytes) -> None:
+    refusal = "Failed to compile WASM: failed to parse WebAssembly module"
+    with LocalServer(variant="name", core_modules=False) as server:
+        client = connect(to=server)
+        for _ in range(2):
+            answer = client.upload_program(data, manifest=MANIFEST)
+            assert (answer["successful"], answer["result"]) == (False, refusal)
+            assert client.exists("test/hello@1.0.0") == (True, "true")
+            launched = launch_named(client, "test/hello@1.0.0")
+            assert (launched["successful"], launched["message"]) == (False, refusal)
 
 
 def launch_named(client: RawClient, inferlet: str) -> dict[str, Any]:
