@@ -37,7 +37,7 @@ napoleon_attr_annotations = True
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(collections|concurrent|os|pathlib|ssl|typing)\..*"),
-    ("py:class", r"pie_sync\.testing\.local_server\.Function"),  # a type variable
+    ("py:class", r"(pie_sync\..*\.)?(Function|P|R|R_co|_Decorator)"),  # type variables, and what they are in
     ("py:class", r"Path"),  # the name of pathlib.Path in Sphinx up to 7
 ]
 

@@ -12,6 +12,7 @@ pytest. (PYTEST_DONT_REWRITE keeps pytest from warning, or failing, when this wa
 
 from __future__ import annotations
 
+from ._functions.inferlet import Inferlet, inferlet
 from ._support.counters import ClientStats
 from ._version import __version__
 from .client import PieClient
@@ -42,6 +43,7 @@ __all__ = [
     "ClientStats",
     "CompletedInstance",
     "Event",
+    "Inferlet",
     "Instance",
     "InstanceEnded",
     "InstanceFailed",
@@ -60,4 +62,5 @@ __all__ = [
     "TerminateError",
     "UploadError",
     "__version__",
+    "inferlet",
 ]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from time import perf_counter
-from typing import TYPE_CHECKING, Any, Callable, Literal, overload
+from time import monotonic, perf_counter
+from typing import TYPE_CHECKING, Any, Callable, Literal, TypeVar, overload
 
 from ._connection.instances import attach, find_detached, list_instances, new_tag, terminate
 from ._connection.manager import ConnectionManager
@@ -12,6 +12,7 @@ from ._connection.validation import (
     Arguments,
     check_args,
     check_hash,
+    check_hash_or_name,
     check_headers,
     check_identity,
     check_protocol,
@@ -20,9 +21,13 @@ from ._connection.validation import (
     check_uri,
     is_confidential,
 )
+from ._functions.function_program import function_program
+from ._functions.inferlet import Inferlet
 from ._protocol import ProcessProtocol
 from ._protocol.messages import Answer
+from ._protocol.program_names import parse_name
 from ._runs.map import map_
+from ._runs.program_reference import GivenProgram
 from ._runs.run import run
 from ._session.payloads import open_payload
 from ._session.unclaimed import Attachment
@@ -36,23 +41,26 @@ from .errors import (
     PieTimeoutError,
     RequestError,
 )
-from .events import CompletedInstance, InstanceInfo, QueryResult
+from .events import CompletedInstance, InstanceInfo, LaunchRecord, QueryResult
 from .instance import Instance
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Generator, Iterable, Mapping
+    from collections.abc import Coroutine, Generator, Iterable, Mapping
     from types import TracebackType
 
     from ._connection.manager import Connection
     from ._connection.manifest import ManifestSource
-    from ._runs.program_reference import Program
+    from ._functions.function_program import RemoteFunction
+    from ._runs.program_reference import KnownProgram, Program
     from ._runs.run import Input, OnEvent
     from ._session.payloads import PayloadSource
     from ._session.uploads import Progress
     from .keys import ParsedPrivateKey
 
 __all__ = ["PieClient"]
+
+R = TypeVar("R")
 
 _MIB = 1024 * 1024
 
@@ -315,30 +323,102 @@ class PieClient:
             connection.programs.upload(payload, loaded, overwrite=overwrite, limit=limit, progress=progress)
             return payload.hash
 
-    def program_exists(self, program_hash: str, *, timeout: Timeout = DEFAULT) -> bool:
+    def program_exists(
+        self,
+        program_hash: str | Inferlet[..., Any] | RemoteFunction | Callable[..., Any],
+        *,
+        timeout: Timeout = DEFAULT,
+    ) -> bool:
         """Ask whether the server has a program.
 
         True also of a program that the server keeps though it could not compile it (Pie 0.2.0 by name, 0.3, which
         compiles at the launch, 0.4 and 0.5): its launches are refused.
 
         Args:
-            program_hash: its BLAKE3 hash, as :meth:`upload_program` returns it.
+            program_hash: its BLAKE3 hash, as :meth:`upload_program` returns it; or its ``name@version``; or a
+                function, as :meth:`run` takes it. (By name, Pie 0.2.0 says yes to whatever was uploaded once, and
+                older servers know no names.)
             timeout: seconds; None is without limit; default: the client's ``timeout``.
 
         Raises:
             RequestError: the server can't tell.
+            TypeError, ValueError: it can't be a program.
             PieTimeoutError: no answer in time.
             PieConnectionError: the connection is lost.
         """
-        program_hash = check_hash(program_hash)
+        function = None if isinstance(program_hash, str) else function_program(program_hash)
+        text = "" if function is not None else check_hash_or_name(program_hash)  # refuses what else there is
         limit = self._manager.limit(timeout)
-        return self._manager.authenticated("program_exists", limit).programs.exists(program_hash, limit)
+        connection = self._manager.authenticated("program_exists", limit)
+        if function is not None:
+            return connection.functions.exists(function, "program_exists", limit)
+        if "@" in text:
+            return connection.programs.is_installed(parse_name(text), "program_exists", limit)
+        return connection.programs.exists(text, limit)
 
     # --- instances --------------------------------------------------------------------------------------
 
+    @overload
+    def launch(
+        self,
+        program: Inferlet[..., R],
+        args: Arguments = ...,
+        detached: bool = ...,
+        *,
+        timeout: Timeout = ...,
+    ) -> Instance[R]: ...
+    @overload
+    def launch(
+        self, program: KnownProgram, args: Arguments = ..., detached: bool = ..., *, timeout: Timeout = ...
+    ) -> Instance[Any]: ...
+    @overload
+    def launch(
+        self,
+        program: Callable[..., Coroutine[Any, Any, R]],
+        args: Arguments = ...,
+        detached: bool = ...,
+        *,
+        timeout: Timeout = ...,
+    ) -> Instance[R]: ...
+    @overload
+    def launch(
+        self, program: Callable[..., R], args: Arguments = ..., detached: bool = ..., *, timeout: Timeout = ...
+    ) -> Instance[R]: ...
+    def launch(
+        self, program: Program, args: Arguments = (), detached: bool = False, *, timeout: Timeout = DEFAULT
+    ) -> Instance[Any]:
+        """Launch a program, whatever it is. Blocks until the server says that it runs.
+
+        Args:
+            program: as for :meth:`run`. A function or a file is uploaded first, unless the server has it.
+            args: see :meth:`launch_instance`; for a function, what fits its signature.
+            detached: see :meth:`launch_instance`.
+            timeout: seconds; None is without limit; default: the client's ``timeout``. The upload of a function
+                has a limit of its own, see :meth:`run`. For the rest see :meth:`launch_instance`.
+
+        Raises:
+            LaunchError: the server refused, for instance because there is no such program, or it runs no
+                functions.
+            UploadError: the server refused the program, or it is no WebAssembly.
+            TypeError, ValueError: it can't be a program, or ``args`` can't be encoded or don't fit.
+            PieTimeoutError: no answer in time.
+            PieConnectionError: the connection is lost.
+            OSError: a file can't be read.
+        """
+        given = GivenProgram(program)
+        checked = given.check_args(args)
+        reference = given.find(self._manager, "launch", lambda: timeout)
+        limit = self._manager.limit(timeout)
+        connection = self._manager.authenticated("launch", limit)
+        record = reference.launch_record(args, monotonic())
+        if reference.hash is not None:
+            return self._launch_by_hash(connection, "launch", reference.hash, checked, detached, limit, record)
+        assert reference.name is not None
+        return self._launch_by_name(connection, "launch", reference.name, checked, detached, limit, record)
+
     def launch_instance(
         self, program_hash: str, args: Arguments = (), detached: bool = False, *, timeout: Timeout = DEFAULT
-    ) -> Instance:
+    ) -> Instance[Any]:
         """Launch an uploaded program. Blocks until the server says that it runs.
 
         Args:
@@ -359,21 +439,15 @@ class PieClient:
             PieTimeoutError: no answer in time.
             PieConnectionError: the connection is lost.
         """
-        program_hash, args = check_hash(program_hash), check_args(args)
+        program_hash, checked = check_hash(program_hash), check_args(args)
+        record = LaunchRecord(checked, monotonic())
         limit = self._manager.limit(timeout)
         connection = self._manager.authenticated("launch_instance", limit)
-        program = connection.programs.name_of(program_hash, "launch_instance", limit)
-
-        def encode(corr_id: int, **options: Any) -> bytes:
-            return connection.session.protocol.launch(
-                corr_id, program_hash, program, args, bool(detached), **options
-            )
-
-        return self._launch(connection, "launch_instance", encode, detached, limit)
+        return self._launch_by_hash(connection, "launch_instance", program_hash, checked, detached, limit, record)
 
     def launch_instance_from_registry(
         self, name: str, args: Arguments = (), detached: bool = False, *, timeout: Timeout = DEFAULT
-    ) -> Instance:
+    ) -> Instance[Any]:
         """Launch a program that the server finds by its name. Blocks until the server says that it runs.
 
         Args:
@@ -391,17 +465,50 @@ class PieClient:
         """
         if not check_text(name, "name"):
             raise ValueError("name must not be empty")
-        args = check_args(args)
+        checked = check_args(args)
+        record = LaunchRecord(checked, monotonic())
         limit = self._manager.limit(timeout)
-        connection = self._manager.authenticated("launch_instance_from_registry", limit)
+        method = "launch_instance_from_registry"
+        connection = self._manager.authenticated(method, limit)
+        return self._launch_by_name(connection, method, name, checked, detached, limit, record)
+
+    def _launch_by_hash(
+        self,
+        connection: Connection,
+        method: str,
+        program_hash: str,
+        args: list[str] | dict[str, Any],
+        detached: bool,
+        limit: TimeLimit,
+        record: LaunchRecord,
+    ) -> Instance[Any]:
+        program = connection.programs.name_of(program_hash, method, limit)
+
+        def encode(corr_id: int, **options: Any) -> bytes:
+            return connection.session.protocol.launch(
+                corr_id, program_hash, program, args, bool(detached), **options
+            )
+
+        return self._launch(connection, method, encode, detached, limit, record)
+
+    def _launch_by_name(
+        self,
+        connection: Connection,
+        method: str,
+        name: str,
+        args: list[str] | dict[str, Any],
+        detached: bool,
+        limit: TimeLimit,
+        record: LaunchRecord,
+    ) -> Instance[Any]:
         program_hash = connection.programs.hash_of(name)
         if program_hash is not None:
-            return self.launch_instance(program_hash, args, detached, timeout=timeout)
+            return self._launch_by_hash(connection, method, program_hash, args, detached, limit, record)
 
         def encode(corr_id: int, **options: Any) -> bytes:
             return connection.session.protocol.launch_from_registry(corr_id, name, args, bool(detached), **options)
 
-        return self._launch(connection, "launch_instance_from_registry", encode, detached, limit)
+        return self._launch(connection, method, encode, detached, limit, record)
 
     def _launch(
         self,
@@ -410,7 +517,8 @@ class PieClient:
         encode: Callable[..., bytes],
         detached: bool,
         limit: TimeLimit,
-    ) -> Instance:
+        record: LaunchRecord,
+    ) -> Instance[Any]:
         session = connection.session
         if detached:
             is_listed = isinstance(session.protocol, ProcessProtocol)
@@ -437,12 +545,12 @@ class PieClient:
                 on_success=lambda answer: attachment.arrive(answer.text, router.add_instance(answer.text)),
                 refused=LaunchError,
             )
-            return Instance(self._manager, session, answer.text, attachment.events)
+            return Instance(self._manager, session, answer.text, attachment.events, record)
         except BaseException:  # also when a signal handler raises behind the call
             attachment.give_up()
             raise
 
-    def attach_instance(self, instance_id: str, *, timeout: Timeout = DEFAULT) -> Instance:
+    def attach_instance(self, instance_id: str, *, timeout: Timeout = DEFAULT) -> Instance[Any]:
         """Attach to an instance that is detached, or has finished while it was. Blocks until the server answers.
 
         The new :class:`Instance` gets all output that the server has kept, then what comes.
@@ -507,6 +615,50 @@ class PieClient:
 
     # --- batches ------------------------------------------------------------------------------------------
 
+    @overload
+    def run(
+        self,
+        program: Inferlet[..., R],
+        args: Arguments = ...,
+        *,
+        input: Input = ...,
+        timeout: float | None = ...,
+        check: bool = ...,
+        on_event: OnEvent = ...,
+    ) -> CompletedInstance[R]: ...
+    @overload
+    def run(
+        self,
+        program: KnownProgram,
+        args: Arguments = ...,
+        *,
+        input: Input = ...,
+        timeout: float | None = ...,
+        check: bool = ...,
+        on_event: OnEvent = ...,
+    ) -> CompletedInstance[Any]: ...
+    @overload
+    def run(
+        self,
+        program: Callable[..., Coroutine[Any, Any, R]],
+        args: Arguments = ...,
+        *,
+        input: Input = ...,
+        timeout: float | None = ...,
+        check: bool = ...,
+        on_event: OnEvent = ...,
+    ) -> CompletedInstance[R]: ...
+    @overload
+    def run(
+        self,
+        program: Callable[..., R],
+        args: Arguments = ...,
+        *,
+        input: Input = ...,
+        timeout: float | None = ...,
+        check: bool = ...,
+        on_event: OnEvent = ...,
+    ) -> CompletedInstance[R]: ...
     def run(
         self,
         program: Program,
@@ -516,25 +668,33 @@ class PieClient:
         timeout: float | None = None,
         check: bool = True,
         on_event: OnEvent = None,
-    ) -> CompletedInstance:
+    ) -> CompletedInstance[Any]:
         """Launch a program and wait for its end: what ``subprocess.run`` is for processes.
 
         Args:
-            program: its name in the registry, its hash (64 hexadecimal digits), or the path of a file: a
-                ``PathLike``, or a str that ends with ``.wasm``, or one with a slash under which there is a file. A
-                file is hashed, and uploaded only if the server doesn't have it.
-            args: see :meth:`launch_instance`.
+            program: one of these; what is uploaded is uploaded only if the server doesn't have it.
+
+                - A function, decorated with :func:`inferlet` or not, for Pie 0.5; or an inferlet of Pie's official
+                  client. It is uploaded as source.
+                - The path of a Python file, with the name of a function in it if there are several:
+                  ``"script.py"``, ``"script.py:complete"``. The file is read, not run.
+                - The path of a WebAssembly file: a ``PathLike``, or a str that ends with ``.wasm``.
+                - Any other str is never a file, but a name in the registry, or a hash (64 hexadecimal digits).
+            args: see :meth:`launch_instance`. Those of a function are checked before anything is sent; see also
+                :meth:`Inferlet.args`.
             input: what to send once it runs: a message (str), a blob (bytes-like), or an iterable of both, sent in
                 order. What comes after the instance's end is dropped. A generator is asked for the next when the
                 one before is sent. (Process protocol: a blob is lost unless the program is waiting for it at that
                 moment; see :meth:`Instance.upload_blob`.)
             timeout: seconds for the whole call; None, the default, is without limit, but each request has the
-                client's ``timeout`` all the same.
+                client's ``timeout`` all the same. The upload of a function does not count: it has the client's
+                ``timeout``, but 180 s at the least, since a fresh server needs half a minute for its first Python
+                program. (The logger ``pie_sync.protocol`` tells of it at level INFO.)
             check: raise ``InstanceFailed`` unless it has ``Completed``.
             on_event: called as ``on_event(event, data)`` for each event, the last one included, in this thread.
 
         Returns:
-            Everything that it sent.
+            Everything that it sent; ``.value`` is what a function returned.
 
         If the time is over, or anything is raised (also by ``on_event`` or ``input``, also Ctrl-C), the instance
         is terminated first: that takes what the server needs for it, 3 seconds more at the most. If the launch
@@ -544,10 +704,12 @@ class PieClient:
             InstanceFailed: see ``check``. Its ``completed`` has the result.
             PieTimeoutError: not done in time. Its ``completed`` is a :class:`CompletedInstance` with all that was
                 received up to its end (``Aborted``), or None if there was no instance, or no end.
-            LaunchError: the server refused, for instance because there is no such program.
-            UploadError: the server refused the program or a blob.
+            LaunchError: the server refused, for instance because there is no such program, or it runs no
+                functions.
+            UploadError: the server refused the program or a blob, or the program is no WebAssembly.
             ProtocolError: the server sent a malformed message about this instance.
-            TypeError, ValueError: an argument is invalid, or can't be encoded for this server.
+            TypeError, ValueError: an argument is invalid, does not fit the function, or can't be encoded for this
+                server; or a function can't run there.
             PieConnectionError: the connection is lost. The instance may run on.
             OSError: the file can't be read.
         """
@@ -556,7 +718,7 @@ class PieClient:
     @overload
     def map(
         self,
-        program: Program,
+        program: Inferlet[..., R],
         inputs: Iterable[Arguments],
         *,
         concurrency: int = ...,
@@ -564,11 +726,47 @@ class PieClient:
         retries: int = ...,
         return_exceptions: Literal[False] = ...,
         timeout: float | None = ...,
-    ) -> Generator[CompletedInstance, None, None]: ...
+    ) -> Generator[CompletedInstance[R], None, None]: ...
     @overload
     def map(
         self,
-        program: Program,
+        program: KnownProgram,
+        inputs: Iterable[Arguments],
+        *,
+        concurrency: int = ...,
+        ordered: bool = ...,
+        retries: int = ...,
+        return_exceptions: Literal[False] = ...,
+        timeout: float | None = ...,
+    ) -> Generator[CompletedInstance[Any], None, None]: ...
+    @overload
+    def map(
+        self,
+        program: Callable[..., Coroutine[Any, Any, R]],
+        inputs: Iterable[Arguments],
+        *,
+        concurrency: int = ...,
+        ordered: bool = ...,
+        retries: int = ...,
+        return_exceptions: Literal[False] = ...,
+        timeout: float | None = ...,
+    ) -> Generator[CompletedInstance[R], None, None]: ...
+    @overload
+    def map(
+        self,
+        program: Callable[..., R],
+        inputs: Iterable[Arguments],
+        *,
+        concurrency: int = ...,
+        ordered: bool = ...,
+        retries: int = ...,
+        return_exceptions: Literal[False] = ...,
+        timeout: float | None = ...,
+    ) -> Generator[CompletedInstance[R], None, None]: ...
+    @overload
+    def map(
+        self,
+        program: Inferlet[..., R],
         inputs: Iterable[Arguments],
         *,
         concurrency: int = ...,
@@ -576,7 +774,43 @@ class PieClient:
         retries: int = ...,
         return_exceptions: bool,
         timeout: float | None = ...,
-    ) -> Generator[CompletedInstance | PieError, None, None]: ...
+    ) -> Generator[CompletedInstance[R] | PieError, None, None]: ...
+    @overload
+    def map(
+        self,
+        program: KnownProgram,
+        inputs: Iterable[Arguments],
+        *,
+        concurrency: int = ...,
+        ordered: bool = ...,
+        retries: int = ...,
+        return_exceptions: bool,
+        timeout: float | None = ...,
+    ) -> Generator[CompletedInstance[Any] | PieError, None, None]: ...
+    @overload
+    def map(
+        self,
+        program: Callable[..., Coroutine[Any, Any, R]],
+        inputs: Iterable[Arguments],
+        *,
+        concurrency: int = ...,
+        ordered: bool = ...,
+        retries: int = ...,
+        return_exceptions: bool,
+        timeout: float | None = ...,
+    ) -> Generator[CompletedInstance[R] | PieError, None, None]: ...
+    @overload
+    def map(
+        self,
+        program: Callable[..., R],
+        inputs: Iterable[Arguments],
+        *,
+        concurrency: int = ...,
+        ordered: bool = ...,
+        retries: int = ...,
+        return_exceptions: bool,
+        timeout: float | None = ...,
+    ) -> Generator[CompletedInstance[R] | PieError, None, None]: ...
     def map(
         self,
         program: Program,
@@ -590,9 +824,9 @@ class PieClient:
     ) -> Generator[Any, None, None]:
         """Run one instance for each input, many at a time over this one connection; yield their results.
 
-        A file is uploaded at once, if need be; everything else happens in the thread that takes the results, while
-        it waits for one. There is no further thread, and no launch waits for another one's answer. Take results
-        without long pauses: places that become free are filled again when the next one is asked for.
+        A function or a file is uploaded at once, if need be; everything else happens in the thread that takes the
+        results, while it waits for one. There is no further thread, and no launch waits for another one's answer.
+        Take results without long pauses: places that become free are filled again when the next one is asked for.
 
         Only one thread at a time may take results. Any number of ``map`` may run at once on one client.
 

@@ -29,11 +29,14 @@ characters at the most; attributes such as ``reason`` are as the server said the
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Any
 
 from ._printable import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from .events import CompletedInstance
 
 __all__ = [
@@ -57,9 +60,25 @@ __all__ = [
 #: The most characters of an error's text.
 _MAX_TEXT = 2000
 
+#: The most characters of the text in the ``repr`` of a failed instance.
+_MAX_REPR = 250
+
+#: A frame of a Python traceback, with its line of source. (Those of the server have none.)
+_FRAME = re.compile(r'^  File "[^"\n]*", line (\d+), in ([^\n]*)\n    (\S[^\n]*)$', re.MULTILINE)
+
+#: Longer messages are not searched for a traceback.
+_MAX_SEARCHED = 100_000
+
 
 class PieError(Exception):
-    """The root of everything the server refuses or breaks. A lost connection is not one: see the module."""
+    """The root of everything the server refuses or breaks. A lost connection is not one: see the module.
+
+    Attributes:
+        input: the arguments of the instance that the error is about, where :meth:`PieClient.map` raises or yields
+            it; else None. (:exc:`InstanceFailed` has them in any case.)
+    """
+
+    input: list[str] | Mapping[str, Any] | None = None
 
     def __str__(self) -> str:
         return printable(self._text(), _MAX_TEXT)
@@ -116,18 +135,41 @@ class InstanceEnded(PieError):  # noqa: N818 - a state, like StopIteration; the 
 class InstanceFailed(PieError):  # noqa: N818 - the name is part of the API
     """``wait(check=True)``: the instance ended otherwise than ``Completed``.
 
+    The traceback of a function that failed on the server is part of the text, with the function's own lines only;
+    ``completed.message`` has all of it.
+
     Attributes:
         instance_id: which instance.
         completed: the :class:`CompletedInstance`, with everything that it had sent.
+        input: the arguments that it was launched with; None if this client did not launch it.
     """
 
-    def __init__(self, instance_id: str, completed: CompletedInstance) -> None:
+    def __init__(self, instance_id: str, completed: CompletedInstance[Any]) -> None:
         super().__init__(instance_id, completed)
         self.instance_id = instance_id
         self.completed = completed
+        self.input: list[str] | Mapping[str, Any] | None = completed.input
 
     def _text(self) -> str:
-        return f"instance {self.instance_id} ended with {self.completed.event.name}: {self.completed.message}"
+        message = _with_own_lines(self.completed.message)
+        return f"instance {self.instance_id} ended with {self.completed.event.name}: {message}"
+
+    def __repr__(self) -> str:
+        return f"<InstanceFailed: {printable(self._text(), _MAX_REPR)}>"
+
+
+def _with_own_lines(message: str) -> str:
+    """Shorten the traceback of a Python program: to its error, and the lines of the program that led there.
+
+    Pie 0.5 sends the error, then the traceback, which begins with frames of its own.
+    """
+    error, _, traceback = message.partition("\nTraceback (most recent call last):\n")
+    if not traceback or len(message) > _MAX_SEARCHED:
+        return message
+    # Behind the last "Traceback" are the frames of the error itself; before it those of its cause.
+    frames = _FRAME.findall(traceback.rsplit("\nTraceback (most recent call last):\n", 1)[-1])
+    lines = [f"line {line}, in {name}: {code}" for line, name, code in frames]
+    return f"{error} ({'; '.join(lines)})" if lines else error
 
 
 class InvalidKeyError(PieError, ValueError):
@@ -142,7 +184,7 @@ class PieTimeoutError(PieError, TimeoutError):
         instance_id: the instance that was waited for; None if it was the answer to a request.
     """
 
-    completed: CompletedInstance | None = None
+    completed: CompletedInstance[Any] | None = None
     instance_id: str | None = None
 
 

@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
+import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Union
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, Union
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
-__all__ = ["Blob", "CompletedInstance", "Data", "Event", "InstanceInfo", "QueryResult"]
+    from typing_extensions import TypeVar as TypeVarWithDefault
 
-#: What comes with an event: bytes for :attr:`Event.Blob`, else text.
-Data = Union[str, bytes]
+    R_co = TypeVarWithDefault("R_co", covariant=True, default=Any)
+else:
+    R_co = TypeVar("R_co", covariant=True)
+
+__all__ = [
+    "Blob",
+    "CompletedInstance",
+    "Data",
+    "Event",
+    "InstanceInfo",
+    "LaunchRecord",
+    "QueryResult",
+    "ResultForm",
+]
+
+#: What comes with an event: a blob for :attr:`Event.Blob`, else text.
+Data = Union[str, "Blob"]
+
+#: The most characters of the texts of an instance that a ``repr`` or an error repeats.
+_SHORT = 60
 
 
 class Event(Enum):
@@ -114,9 +134,30 @@ def _harmless(name: str) -> str:
     return cut
 
 
-@dataclass(frozen=True)
-class CompletedInstance:
-    """All that an instance sent, after its end: what :meth:`Instance.wait` returns.
+class ResultForm(Enum):
+    """The form in which a program sends its result."""
+
+    JSON = "JSON"  #: nothing stands for None
+    TEXT = "text"
+    TEXT_OR_NONE = "text or None"  #: nothing stands for None
+
+
+class LaunchRecord(NamedTuple):
+    """What a client knows of an instance that it has launched itself."""
+
+    input: list[str] | Mapping[str, Any]
+    """The arguments, as the user gave them."""
+    began: float
+    """When the launch was requested, by ``time.monotonic()``."""
+    result_form: ResultForm = ResultForm.JSON
+    """The form of the program's result."""
+
+
+@dataclass(frozen=True, repr=False)
+class CompletedInstance(Generic[R_co]):
+    """All that an instance sent, after its end: what :meth:`PieClient.run` and :meth:`Instance.wait` return.
+
+    Two are equal if the instances have sent the same.
 
     Attributes:
         event: how it ended: a terminal :class:`Event`.
@@ -125,6 +166,9 @@ class CompletedInstance:
         stderr: everything that it printed to its standard error.
         messages: the texts that it sent, in order.
         blobs: the bytes that it sent, in order.
+        id: the instance's UUID.
+        input: the arguments that it was launched with; None if this client did not launch it.
+        elapsed: seconds from the request to launch it to its end; None if this client did not launch it.
     """
 
     event: Event
@@ -132,18 +176,34 @@ class CompletedInstance:
     stdout: str = ""
     stderr: str = ""
     messages: tuple[str, ...] = ()
-    blobs: tuple[bytes, ...] = ()
+    blobs: tuple[Blob, ...] = ()
+    id: str = field(default="", compare=False)
+    input: list[str] | Mapping[str, Any] | None = field(default=None, compare=False)
+    elapsed: float | None = field(default=None, compare=False)
+    _result_form: ResultForm = field(default=ResultForm.JSON, compare=False)
 
     @classmethod
-    def from_events(cls, events: Iterable[tuple[Event, Data]]) -> CompletedInstance:
+    def from_events(
+        cls,
+        events: Iterable[tuple[Event, Data]],
+        instance_id: str = "",
+        launch: LaunchRecord | None = None,
+        ended: float | None = None,
+    ) -> CompletedInstance[Any]:
         """Collect the events of one instance, its terminal event included.
 
         One pass over all of them: a batch of short instances does little else.
+
+        Args:
+            events: the events.
+            instance_id: whose they are.
+            launch: what is known of its launch.
+            ended: when its end came, by ``time.monotonic()``. Default: now.
         """
         stdout: list[str] = []
         stderr: list[str] = []
         messages: list[str] = []
-        blobs: list[bytes] = []
+        blobs: list[Blob] = []
         terminal = None
         for event, data in events:
             if isinstance(data, bytes):
@@ -157,7 +217,68 @@ class CompletedInstance:
             else:
                 terminal = event, data
         assert terminal is not None
-        return cls(*terminal, "".join(stdout), "".join(stderr), tuple(messages), tuple(blobs))
+        sent = (*terminal, "".join(stdout), "".join(stderr), tuple(messages), tuple(blobs))
+        if launch is None:
+            return cls(*sent, instance_id)
+        elapsed = (monotonic() if ended is None else ended) - launch.began
+        return cls(*sent, instance_id, launch.input, elapsed, launch.result_form)
+
+    @property
+    def ok(self) -> bool:
+        """Whether the instance has ``Completed``."""
+        return self.event is Event.Completed
+
+    @property
+    def value(self) -> R_co:
+        """What the program returned: its result, decoded from JSON; None for an empty result.
+
+        A function that is annotated ``-> str`` gives its text as it is. (Pie 0.5 sends a string without quotes,
+        so that of a function without that annotation is taken for JSON, too.)
+
+        Raises:
+            ValueError: the result is not JSON, or the instance has not ``Completed``; the text tells the result.
+        """
+        value: Any
+        if not self.ok:
+            raise ValueError(
+                f"there is no value: the instance ended with {self.event.name}: {_shown(self.message)}"
+            )
+        if self._result_form is ResultForm.TEXT:
+            value = self.message
+        elif not self.message:
+            value = None
+        elif self._result_form is ResultForm.TEXT_OR_NONE:
+            value = self.message
+        else:
+            try:
+                value = json.loads(self.message)
+            except (ValueError, RecursionError) as error:
+                raise ValueError(
+                    f"the result is not JSON: {_shown(self.message)}; .message has it as text, and if the function"
+                    " is annotated -> str, so has .value"
+                ) from error
+        result: R_co = value
+        return result
+
+    def __repr__(self) -> str:
+        parts = [self.event.name, f"message={_shown(self.message)}"]
+        printed = {"stdout": self.stdout, "stderr": self.stderr}
+        parts += [f"{name}: {len(text)} characters" for name, text in printed.items() if text]
+        if self.messages:
+            parts.append(f"{len(self.messages)} messages")
+        if self.blobs:
+            parts.append(f"{len(self.blobs)} blobs of {sum(map(len, self.blobs))} bytes")
+        if self.elapsed is not None:
+            parts.append(f"{self.elapsed:.3f} s")
+        return f"<CompletedInstance{self.id and ' '}{self.id[:36]} {', '.join(parts)}>"
+
+
+def _shown(text: str) -> str:
+    """Return a text in quotes, in part if it is long."""
+    shown = repr(text if len(text) <= _SHORT else text[:_SHORT])
+    if len(text) <= _SHORT and len(shown) <= _SHORT:
+        return shown
+    return f"{shown[: _SHORT // 2]}... ({len(text)} characters)"
 
 
 @dataclass(frozen=True)

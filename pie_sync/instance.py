@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterator
 from itertools import chain
 from time import monotonic
-from typing import TYPE_CHECKING, Callable
+from typing import TYPE_CHECKING, Any, Callable, Generic
 
 from ._connection.instances import terminate
 from ._connection.validation import check_text
@@ -18,9 +18,11 @@ from ._session.payloads import open_payload
 from ._session.probes import Silence, first_nap
 from ._support.time_limits import DEFAULT, Timeout, acquire, check_timeout, deadline_after, time_left
 from .errors import AttachError, InstanceEnded, InstanceFailed, PieTimeoutError, TerminateError
-from .events import CompletedInstance, Event
+from .events import CompletedInstance, Event, LaunchRecord, R_co
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ._connection.manager import ConnectionManager
     from ._session.event_queue import Entry, EventQueue
     from ._session.payloads import PayloadSource
@@ -36,7 +38,7 @@ __all__ = ["Instance"]
 _GATEWAY_MESSAGE_LIMIT = 7 * 1024 * 1024
 
 
-class Instance:
+class Instance(Generic[R_co]):
     """A running program. Made by :meth:`PieClient.launch_instance` and its siblings, not by hand.
 
     Iterate over it to get everything that it sends, up to its end::
@@ -62,12 +64,19 @@ class Instance:
     _events: EventQueue | None = None
 
     def __init__(
-        self, manager: ConnectionManager, session: Session, instance_id: str, events: EventQueue | None
+        self,
+        manager: Any,
+        session: Any,
+        instance_id: str,
+        events: Any,
+        launch: LaunchRecord | None = None,
     ) -> None:
-        self._manager = manager
-        self._session = session
+        # (The types of the arguments are not told above, since they are no part of the API.)
+        self._manager: ConnectionManager = manager
+        self._session: Session = session
         self._id = instance_id
         self._events = events
+        self._launch = launch
         # What recv() calls for each event, looked up once. A detached instance finds nothing there.
         self._take: Callable[[], Entry] = (deque() if events is None else events.queue).popleft
         # While the instance is silent, and somebody waits for it: what the server says of that.
@@ -107,7 +116,7 @@ class Instance:
             timeout: for how many seconds at the most. None, the default, waits without limit; 0 polls.
 
         Returns:
-            The kind of event and its data: bytes for :attr:`Event.Blob`, else text.
+            The kind of event and its data: a :class:`Blob` for :attr:`Event.Blob`, else text.
 
         Raises:
             PieTimeoutError: nothing came in time.
@@ -206,7 +215,7 @@ class Instance:
                     return
             yield item
 
-    def wait(self, timeout: float | None = None, *, check: bool = False) -> CompletedInstance:
+    def wait(self, timeout: float | None = None, *, check: bool = False) -> CompletedInstance[R_co]:
         """Receive everything up to the end. Blocks until the instance has ended.
 
         After a time-out nothing is lost: call it again. Called after the end, it returns the same result. Events
@@ -235,7 +244,8 @@ class Instance:
                 self._collected.append(self._recv_slowly(events, time_left(deadline)))
         except InstanceEnded:
             assert events.terminal is not None
-            completed = CompletedInstance.from_events(chain(self._collected or (), [events.terminal]))
+            received = chain(self._collected or (), [events.terminal])
+            completed = CompletedInstance.from_events(received, self._id, self._launch, events.ended)
         except PieTimeoutError:
             raise self._timed_out(f"not ended within {timeout} s") from None
         finally:
@@ -362,7 +372,12 @@ class Instance:
         assert self._events is not None
         self._events.call_at_end(callback)
 
-    def _drain(self) -> CompletedInstance:
+    def _completed(self, received: Iterable[tuple[Event, Data]], launch: LaunchRecord) -> CompletedInstance[Any]:
+        """Return the result of the instance, of all that was received from it."""
+        assert self._events is not None
+        return CompletedInstance.from_events(received, self._id, launch, self._events.ended)
+
+    def _drain(self, launch: LaunchRecord) -> CompletedInstance[Any]:
         """Return everything that the instance sent. Only when its end has arrived; raises what recv() raises."""
         assert self._events is not None
         items = []
@@ -370,7 +385,7 @@ class Instance:
             while True:
                 items.append(self._events.get(block=False))
         except InstanceEnded:
-            return CompletedInstance.from_events(items)
+            return self._completed(items, launch)
 
     # ------------------------------------------------------------------------------------------------------
 

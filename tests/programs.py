@@ -60,3 +60,8 @@ def flood(context: ProgramContext) -> str:
     for number in range(int(context.args[0])):
         context.send(str(number))
     return "done"
+
+
+def no_component(size: int) -> bytes:
+    """Bytes that begin as WebAssembly does, so that they are uploaded, and are none."""
+    return b"\0asm".ljust(size, b"\0")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.pages import before_engine
 from tests.rooms import rooms
 from tests.testing.official import official_python
 
@@ -43,7 +44,7 @@ def pages_with(pattern: re.Pattern[str]) -> list[Path]:
 
 @pytest.mark.parametrize("page", pages_with(PRINTED), ids=name)
 def test_what_a_page_prints(page):
-    text = page.read_text()
+    text = before_engine(page.read_text())
     result = subprocess.run(
         [sys.executable, "-W", "error", "-c", "\n\n".join(CODE.findall(text))],
         cwd=ROOT,

@@ -1,8 +1,8 @@
 """Every code block of the READMEs and of docs/ runs.
 
 The Python blocks of a page run one after the other in one process, from the repository's root, as a reader would
-type them. Of shell blocks, every line must be a known command: make's targets are looked up in the Makefile, and
-what can be tried without installing anything is tried.
+type them. (What needs the real engine runs in tests/real_server/.) Of shell blocks, every line must be a known
+command: make's targets are looked up in the Makefile, and what can be tried without installing anything is tried.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from tests.pages import before_engine
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("fuzzing/*.md")])
@@ -30,7 +32,8 @@ def name(page: Path) -> str:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=name)
 def test_python_blocks(page):
-    program = "\n\n".join(blocks(page, "python"))
+    text = before_engine(page.read_text())
+    program = "\n\n".join(code for language, code in BLOCK.findall(text) if language == "python")
     result = subprocess.run(
         [sys.executable, "-W", "error", "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120
     )

@@ -51,3 +51,51 @@ def test_instance_failed_survives_pickling():
     error = pickle.loads(pickle.dumps(errors.InstanceFailed("id", completed)))
     assert error.completed == completed
     assert str(error) == "instance id ended with Exception: trap"
+
+
+TRACEBACK = """ValueError: no luck
+Traceback (most recent call last):
+  File "complete.py", line 5, in complete
+    1/0
+    ~^~
+ZeroDivisionError: division by zero
+
+During handling of the above exception, another exception occurred:
+
+Traceback (most recent call last):
+  File "/0/app.py", line 158, in run
+  File "complete.py", line 7, in complete
+    helper()
+    ~~~~~~^^
+  File "complete.py", line 3, in helper
+    raise ValueError('no luck')
+ValueError: no luck
+"""
+
+
+def test_the_traceback_of_a_function_is_told_in_one_line():
+    error = errors.InstanceFailed("id", pie_sync.CompletedInstance(pie_sync.Event.Exception, TRACEBACK))
+    assert str(error) == (
+        "instance id ended with Exception: ValueError: no luck"
+        " (line 7, in complete: helper(); line 3, in helper: raise ValueError('no luck'))"
+    )
+    assert error.completed.message == TRACEBACK
+
+
+def test_a_traceback_without_lines_of_the_program():
+    frame = '  File "/0/app.py", line 158, in run\n'
+    text = f"TypeError: f()\nTraceback (most recent call last):\n{frame}TypeError: f()\n"
+    error = errors.InstanceFailed("id", pie_sync.CompletedInstance(pie_sync.Event.Exception, text))
+    assert str(error) == "instance id ended with Exception: TypeError: f()"
+
+
+@pytest.mark.parametrize(
+    "message", ["", "x" * 5_000_000, "\x1b" * 1000, "E\nTraceback (most recent call last):\n" * 99_999]
+)
+def test_the_repr_is_short(message):
+    completed = pie_sync.CompletedInstance(
+        pie_sync.Event.OutOfResources, message, id="a" * 36, input={"a": message}
+    )
+    error = errors.InstanceFailed("a" * 36, completed)
+    assert len(repr(error)) < 300
+    assert error.input == {"a": message}

@@ -118,6 +118,22 @@ class TestWaiting:
         assert instance.wait(timeout=10) == instance.wait(timeout=0, check=True)
         assert instance.finished
 
+    def test_tells_what_it_was_launched_with_and_how_long_it_took(self, client):
+        began = time.monotonic()
+        instance = client.launch_instance_from_registry("talk", ("a", "b"))
+        while not instance._events.terminal:
+            time.sleep(0.001)
+        most = time.monotonic() - began
+        time.sleep(0.05)  # the end has come; it does not matter when somebody looks
+        result = instance.wait(timeout=10)
+        assert (result.id, result.input, result.ok) == (instance.id, ["a", "b"], True)
+        assert 0 < result.elapsed <= most
+
+    def test_of_an_instance_that_another_client_launched(self, client, server):
+        launched = client.launch_instance_from_registry("talk", ["a"], detached=True)
+        result = client.attach_instance(launched.id).wait(timeout=10)
+        assert (result.id, result.input, result.elapsed) == (launched.id, None, None)
+
     def test_loses_nothing_on_a_timeout(self, echo):
         echo.send("one")
         with pytest.raises(PieTimeoutError, match=r"not ended within 0\.3 s"):

@@ -45,6 +45,7 @@ class Endpoint:
     Attributes:
         candidates: the protocols that the server may speak; empty until there is a connection.
         is_gateway: whether the server is a 0.5.
+        may_be_gateway: whether it is one, or that can't be told.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Endpoint:
     ) -> None:
         self.uri = uri
         self.candidates: tuple[Protocol, ...] = ()
-        self.is_gateway = False
+        self.is_gateway = self.may_be_gateway = False
         self._protocol = protocol
         self._identity = identity
         self._timeout = timeout
@@ -112,6 +113,7 @@ class Endpoint:
         else:
             self.candidates = (PROTOCOLS["process"],) if gateway else tuple(PROTOCOLS.values())
         # Asked for the process protocol at this very path, 0.3 and 0.4 answer as well.
+        self.may_be_gateway = gateway
         self.is_gateway = gateway and (self._protocol == "auto" or uri != self.uri)
         return sock
 

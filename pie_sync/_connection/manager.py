@@ -13,6 +13,7 @@ from .._support.time_limits import Default, TimeLimit, check_timeout
 from ..errors import AuthenticationError, PieConnectionError
 from .authentication import Authentication
 from .endpoint import Endpoint
+from .functions import INSTALL_TIMEOUT, Functions
 from .programs import Programs
 from .reconnection import Reconnector, UnwantedError
 
@@ -33,6 +34,7 @@ class Connection(NamedTuple):
     session: Session
     authentication: Authentication
     programs: Programs
+    functions: Functions
 
 
 class ConnectionManager:
@@ -107,6 +109,10 @@ class ConnectionManager:
             return TimeLimit(self._timeout, stall=for_upload)
         return TimeLimit(check_timeout(timeout))
 
+    def install_limit(self) -> TimeLimit:
+        """Return the time limit for the upload of a function: the client's, but not less than a server needs."""
+        return TimeLimit(None if self._timeout is None else max(self._timeout, INSTALL_TIMEOUT))
+
     @property
     def closed(self) -> bool:
         """Whether there is no connection: not yet, not any more, or lost (and not being restored)."""
@@ -179,11 +185,8 @@ class ConnectionManager:
             predecessor=None if predecessor is None else predecessor.session,
             on_lost=on_lost if self._reconnect else None,
         )
-        connection = Connection(
-            session,
-            Authentication(session),
-            Programs(session, None if predecessor is None else predecessor.programs),
-        )
+        programs = Programs(session, None if predecessor is None else predecessor.programs)
+        connection = Connection(session, Authentication(session), programs, Functions(session, programs))
         announce(session)
         session.open()
         return connection

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from .._protocol import ProcessProtocol
 from .._protocol.components import MalformedComponentError, find_run_export, is_component
 from .._protocol.program_names import ProgramName, manifest_of, parse_name
-from .._session.payloads import open_payload
+from .._session.payloads import check_is_wasm, open_payload
 from ..errors import LaunchError, PieConnectionError, RequestError, UploadError
 
 if TYPE_CHECKING:
@@ -99,7 +99,8 @@ class Programs:
         """Upload a program; see :meth:`PieClient.upload_program`."""
         try:
             if not isinstance(self._session.protocol, ProcessProtocol):
-                self._send(payload, None if manifest is None else manifest.text, limit, progress)
+                check_is_wasm(payload)  # these servers may hang up for it
+                self.send(payload, None if manifest is None else manifest.text, limit, progress)
             elif manifest is None:
                 self._install_unnamed(payload, limit, progress, overwrite=overwrite)
             else:
@@ -115,7 +116,7 @@ class Programs:
 
     def _install_unnamed(self, payload: Payload, limit: TimeLimit, progress: Progress, *, overwrite: bool) -> None:
         name = ProcessProtocol.content_name(payload.hash)
-        if overwrite or not self._is_installed(name, "upload_program", limit):
+        if overwrite or not self.is_installed(name, "upload_program", limit):
             self._install_content(payload, self._run_export(payload), name, manifest_of(name), limit, progress)
         elif progress is not None:
             progress(payload.size, payload.size)
@@ -133,11 +134,11 @@ class Programs:
                 " servers up to Pie 0.4 run it only if the two names are the same",
             )
         renamed = manifest.renamed(name)
-        if not self._is_installed(program, "upload_program", limit) or overwrite:
+        if not self.is_installed(program, "upload_program", limit) or overwrite:
             # The twin first: if the upload is refused, or ends between the two, the name is not taken.
             self._install_content(payload, run_export, name, renamed, limit, progress)
-            self._send(payload, manifest.text, limit, None, overwrite=overwrite)
-        elif not self._is_installed(name, "upload_program", limit):
+            self.send(payload, manifest.text, limit, None, overwrite=overwrite)
+        elif not self.is_installed(name, "upload_program", limit):
             raise UploadError(
                 "upload_program",
                 f"the name {program} is taken by other bytes (or by bytes that something else than pie-sync"
@@ -159,10 +160,10 @@ class Programs:
     ) -> None:
         """Install a program under a content-addressed version, whatever is there: it can't be other bytes."""
         if run_export is None:
-            self._send(payload, manifest, limit, progress, overwrite=True)
+            self.send(payload, manifest, limit, progress, overwrite=True)
         else:
             with open_payload(run_export.renamed(_bytes_of(payload), name.name)) as renamed:
-                self._send(renamed, manifest, limit, progress, overwrite=True)
+                self.send(renamed, manifest, limit, progress, overwrite=True)
 
     def _run_export(self, payload: Payload) -> RunExport | None:
         """Return the run export of a component if it has to fit the name that it is installed under."""
@@ -176,7 +177,7 @@ class Programs:
         is_for_0_5 = found is not None and found.name == _NAME_FOR_ALL and found.version
         return None if is_for_0_5 else found
 
-    def _send(
+    def send(
         self,
         payload: Payload,
         manifest: str | None,
@@ -185,6 +186,7 @@ class Programs:
         *,
         overwrite: bool = False,
     ) -> None:
+        """Send a program under the name in its manifest, without a question."""
         protocol = self._session.protocol
         options = {"overwrite": overwrite} if isinstance(protocol, ProcessProtocol) else {}
 
@@ -222,17 +224,30 @@ class Programs:
             raise refusals[0]
         return False
 
+    def find_named(self, program_hash: str, method: str, limit: TimeLimit) -> bool:
+        """Ask the server for the twin of a program with a manifest, by its hash; see the class."""
+        name = ProcessProtocol.content_name(program_hash, named=True)
+        is_there = self._found.get(program_hash) == name or self.is_installed(name, method, limit)
+        if is_there:
+            self._found[program_hash] = name
+        return is_there
+
     def _find(self, program_hash: str, method: str, limit: TimeLimit) -> ProgramName | None:
         """Ask the server for a program by its hash; return its name."""
         known = self._found.pop(program_hash, None)
         names = [ProcessProtocol.content_name(program_hash, named=named) for named in (True, False)]
         for name in sorted(names, key=lambda name: name != known):  # the known one first
-            if self._is_installed(name, method, limit):
+            if self.is_installed(name, method, limit):
                 self._found[program_hash] = name
                 return name
         return None
 
-    def _is_installed(self, program: ProgramName, method: str, limit: TimeLimit) -> bool:
+    def is_installed(self, program: ProgramName, method: str, limit: TimeLimit) -> bool:
+        """Ask the server for a program by its name and version.
+
+        Raises:
+            RequestError, UploadError: the server can't tell.
+        """
         encode = partial(self._session.protocol.named_program_exists, program=program)
         refused = UploadError if method == "upload_program" else RequestError
         answer = self._session.call(method, encode, limit, refused=refused)

@@ -17,6 +17,7 @@ __all__ = [
     "check_challenge",
     "check_count",
     "check_hash",
+    "check_hash_or_name",
     "check_headers",
     "check_identity",
     "check_protocol",
@@ -85,16 +86,23 @@ def check_size(size: int, name: str) -> int:
     return size
 
 
-def check_hash(program_hash: str) -> str:
+def check_hash(program_hash: Any) -> str:
     """Return a BLAKE3 hash, in lower case."""
     if not isinstance(program_hash, str):
         raise TypeError(f"program_hash must be a str, not {type(program_hash).__name__}")
     if not _HASH.fullmatch(program_hash):
         raise ValueError(
             f"program_hash must be the 64 hexadecimal digits that upload_program() returns, got {program_hash!r};"
-            " for a program's name there is launch_instance_from_registry()"
+            " for a program's name there is launch_instance_from_registry(), or name@version in program_exists()"
         )
     return program_hash.lower()
+
+
+def check_hash_or_name(program: Any) -> str:
+    """Return a BLAKE3 hash in lower case, or a ``name@version`` as it is."""
+    if isinstance(program, str) and "@" in program.strip("@"):
+        return program
+    return check_hash(program)
 
 
 def check_args(args: Sequence[str] | Mapping[str, Any]) -> list[str] | dict[str, Any]:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-__all__ = ["as_json", "as_strings"]
+__all__ = ["POSITIONAL", "as_json", "as_strings", "parse"]
 
 #: Where the arguments go that belong to no option.
 POSITIONAL = "_positional"
@@ -23,7 +23,7 @@ def as_json(args: Sequence[str] | Mapping[str, Any]) -> str:
     Raises:
         TypeError, ValueError: a mapping contains something that is not serialisable as JSON.
     """
-    value = dict(args) if isinstance(args, Mapping) else _parse(args)
+    value = dict(args) if isinstance(args, Mapping) else parse(args)
     try:
         return json.dumps(value, allow_nan=False)
     except TypeError as error:
@@ -32,8 +32,13 @@ def as_json(args: Sequence[str] | Mapping[str, Any]) -> str:
         raise ValueError(f"args are not serialisable as JSON: {error}") from error
 
 
-def _parse(args: Sequence[str]) -> dict[str, Any]:
-    """Parse command-line arguments as the official command line does."""
+def parse(args: Sequence[str], texts: Collection[str] = ()) -> dict[str, Any]:
+    """Parse command-line arguments as the official command line does.
+
+    Args:
+        args: the arguments.
+        texts: the names of options whose values stay texts, also those that look like numbers.
+    """
     options: dict[str, Any] = {}
     positional = []
     index = 0
@@ -46,7 +51,7 @@ def _parse(args: Sequence[str]) -> dict[str, Any]:
             if following is None or following.startswith("-"):
                 options[name] = True
             else:
-                options[name] = _value(following)
+                options[name] = following if name in texts else _value(following)
                 index += 1
         elif argument.startswith("-") and len(argument) == 2:
             # A short option takes whatever follows, and is nothing without it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from .._session.event_queue import EventQueue
@@ -14,11 +15,12 @@ from ..instance import Instance
 
 if TYPE_CHECKING:
     from .._connection.manager import ConnectionManager
+    from .._connection.validation import Arguments
     from .._protocol.messages import Answer
     from .._session.probes import Silence
     from .._support.signal_safe_queue import SignalSafeQueue
     from .._support.time_limits import TimeLimit
-    from ..events import CompletedInstance
+    from ..events import CompletedInstance, LaunchRecord
     from .program_reference import ProgramReference
 
 __all__ = ["Launch", "send_all"]
@@ -40,7 +42,7 @@ class Launch:
         manager: the client's connection manager.
         method: the client's method, for error messages.
         program: what to launch.
-        args: the instance's arguments.
+        args: the instance's arguments, as they are sent.
         limit: how long the server's answer may take.
         done: gets this launch when it is refused or fails, and when its instance has ended or has met an error.
 
@@ -70,6 +72,7 @@ class Launch:
         self.request = PendingRequest(
             method, (session.protocol.launch_answer,), self._make_instance, self._report
         )
+        self._program = program
         self._program_hash = program.hash
         self._program_name = program.name
         if program.name is not None:
@@ -83,6 +86,7 @@ class Launch:
         # another thread the other, and dict.setdefault() is atomic: whoever comes second finds what the first one
         # left, and terminates the instance.
         self._outcome: dict[str, Instance | None] = {}
+        self._began = monotonic()
         self.limit = limit
         self.is_terminated = False
 
@@ -147,6 +151,10 @@ class Launch:
         self.session.router.pending.remove(self.request)
         self.drop()
 
+    def record(self, args: Arguments) -> LaunchRecord:
+        """Return what is to be remembered of it; ``args`` are the arguments, as the user gave them."""
+        return self._program.launch_record(args, self._began)
+
     def check(self) -> None:
         """Raise if the launch did not succeed. Only when it is settled.
 
@@ -166,8 +174,11 @@ class Launch:
         """The instance, once the server has told of it, until :meth:`drop`."""
         return self._outcome.get(_INSTANCE)
 
-    def completed(self) -> CompletedInstance:
+    def completed(self, args: Arguments = ()) -> CompletedInstance[Any]:
         """Return what the instance has sent, once it has ended.
+
+        Args:
+            args: the arguments, as the user gave them.
 
         Raises:
             InstanceFailed: the instance did not complete.
@@ -176,7 +187,7 @@ class Launch:
         self.check()
         instance = self.instance
         assert instance is not None
-        completed = instance._drain()
+        completed = instance._drain(self.record(args))
         if completed.event is not Event.Completed:
             raise InstanceFailed(instance.id, completed)
         return completed
@@ -197,7 +208,7 @@ class Launch:
         instance = self.instance
         if instance is not None:
             return instance._timed_out(f"not ended within {timeout} s")
-        return PieTimeoutError(f"{self._request.name}: no answer to a launch from the server within {timeout} s")
+        return PieTimeoutError(f"{self.request.name}: no answer to a launch from the server within {timeout} s")
 
     # --- terminating it -----------------------------------------------------------------------------------
 

@@ -28,7 +28,7 @@ from ..errors import (
 )
 from ..events import CompletedInstance
 from .launch import Launch, send_all
-from .program_reference import ProgramReference
+from .program_reference import GivenProgram
 from .termination import terminate_all
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from .._connection.manager import ConnectionManager
     from .._connection.validation import Arguments
-    from .program_reference import Program
+    from .program_reference import Program, ProgramReference
 
 __all__ = ["LOOK_AHEAD", "Outcome", "map_"]
 
@@ -53,12 +53,12 @@ _NAP = 0.1
 _WORTH_RETRYING = (LaunchError, InstanceFailed, ProtocolError, PieTimeoutError, PieConnectionError)
 
 #: What becomes of an input.
-Outcome = Union[CompletedInstance, Exception]
+Outcome = Union[CompletedInstance[Any], Exception]
 
 
 def map_(
     manager: ConnectionManager,
-    program: Program,
+    program: Program | ProgramReference,
     inputs: Iterable[Arguments],
     *,
     concurrency: int = 16,
@@ -75,9 +75,9 @@ def map_(
     check_count(concurrency, "concurrency", least=1)
     check_count(retries, "retries", least=0)
     timeout = check_timeout(timeout)
-    iterator = iter(inputs)
+    given, iterator = GivenProgram(program), iter(inputs)
     manager.authenticated("map", manager.limit(DEFAULT))
-    reference = ProgramReference.find(manager, program)
+    reference = given.find(manager, "map")
     return _Batch(
         manager,
         reference,
@@ -94,10 +94,10 @@ def map_(
 class _Job:
     """One input on its way to its outcome."""
 
-    __slots__ = ("args", "deadline", "outcome", "retries")
+    __slots__ = ("args", "deadline", "outcome", "retries", "sent_args")
 
     def __init__(self, args: Any, retries: int) -> None:
-        self.args = args
+        self.args = self.sent_args = args  # as the user gave them, and as they are sent
         self.retries = retries
         # Of the instance that runs for it; None is without limit.
         self.deadline: float | None = None
@@ -205,6 +205,7 @@ class _Batch:
         job = _Job(None, self._retries)
         try:
             job.args = check_args(next(self._inputs))
+            job.sent_args = self._reference.check_args(job.args)
         except StopIteration:
             self._inputs = None
             return None
@@ -224,7 +225,7 @@ class _Batch:
         launch = None
         try:
             limit = self._manager.limit(DEFAULT)
-            launch = Launch(self._manager, "map", self._reference, job.args, limit, self._ended)
+            launch = Launch(self._manager, "map", self._reference, job.sent_args, limit, self._ended)
             job.deadline = deadline_after(self._timeout)
             self._running[launch] = job  # before it is sent, so that Ctrl-C leaves no launch behind
             launch.send()
@@ -266,7 +267,7 @@ class _Batch:
         if job is None:
             return  # it was given up
         try:
-            completed = launch.completed()
+            completed = launch.completed(job.args)
         except Exception as error:
             if is_from_signal_handler(error):
                 raise
@@ -322,7 +323,9 @@ class _Batch:
 
     def _done(self, job: _Job, outcome: Outcome) -> None:
         job.outcome = outcome
-        job.args = None
+        if isinstance(outcome, PieError):
+            outcome.input = job.args
+        job.args = job.sent_args = None
         if not self._ordered:
             self._line.append(job)
         if isinstance(outcome, Exception) and self._is_raised(outcome):

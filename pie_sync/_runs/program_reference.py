@@ -1,73 +1,154 @@
-"""Program references: a program's name, its hash, or the file that holds it, for ``run`` and ``map``."""
+"""Program references: what a user gives for a program, and how the server knows it."""
 
 from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, NamedTuple, Union
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Union
 
-from .._session.payloads import open_payload
+from .._connection.validation import check_args
+from .._functions.function_program import FunctionProgram, RemoteFunction, function_program
+from .._functions.inferlet import Inferlet
+from .._session.payloads import check_is_wasm, open_payload
 from .._support.time_limits import DEFAULT, Timeout
+from ..events import LaunchRecord, ResultForm
 
 if TYPE_CHECKING:
-    from typing import Callable
-
     from .._connection.manager import ConnectionManager
+    from .._connection.validation import Arguments
+    from .._functions.signature import Signature
 
-__all__ = ["Program", "ProgramReference", "is_program_file"]
+__all__ = ["GivenProgram", "KnownProgram", "Program", "ProgramReference", "is_program_file"]
 
-#: A registry name, a program hash (64 hexadecimal digits), or the path of a file.
-Program = Union[str, "os.PathLike[str]"]
+#: A program of unknown result: a registry name, a program hash (64 hexadecimal digits), the path of a file, or a
+#: function of the official client.
+KnownProgram = Union[str, "os.PathLike[str]", RemoteFunction]
+
+#: A program: one of the above, or a function of our own.
+Program = Union[KnownProgram, Inferlet[..., Any], Callable[..., Any]]
 
 _HASH = re.compile("[0-9a-fA-F]{64}")
 
 
 class ProgramReference(NamedTuple):
-    """A program as the server knows it.
+    """A program as the server knows it. Can be pickled.
 
     Attributes:
         name: its name in the registry; None if it's known by its hash.
         hash: its BLAKE3 hash, in hex; None if it's known by its name.
+        signature: of a function, its parameters; None if they are not known.
     """
 
     name: str | None
     hash: str | None
+    signature: Signature | None = None
 
-    @classmethod
+    def check_args(self, args: Arguments) -> list[str] | dict[str, Any]:
+        """Return the arguments of a launch, as they are sent.
+
+        Raises:
+            TypeError: they can't be the arguments of this program.
+        """
+        checked = check_args(args)
+        return checked if self.signature is None else self.signature.check(checked)
+
+    def launch_record(self, args: Arguments, began: float) -> LaunchRecord:
+        """Return what is to be remembered of a launch."""
+        form = ResultForm.JSON if self.signature is None else self.signature.result_form
+        return LaunchRecord(check_args(args), began, form)
+
+
+class GivenProgram:
+    """A program as a user gives it. Nothing is sent before :meth:`find`.
+
+    Args:
+        program: see :data:`Program`; or a reference, which stays what it is.
+
+    Attributes:
+        function: the function that it is; None if it is something else.
+        is_file: whether it is a WebAssembly file.
+
+    Raises:
+        TypeError, ValueError: it can't be a program.
+        OSError: the Python file can't be read.
+    """
+
+    def __init__(self, program: Program | ProgramReference) -> None:
+        self._program = program
+        self.function: FunctionProgram | None = None
+        self.is_file = False
+        self._reference: ProgramReference | None = None
+        if isinstance(program, ProgramReference):
+            self._reference = program
+        else:
+            self.function = function_program(program)
+            self.is_file = self.function is None and is_program_file(program)
+
+    def check_args(self, args: Arguments) -> list[str] | dict[str, Any]:
+        """See :meth:`ProgramReference.check_args`."""
+        return self.reference.check_args(args)
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether it is uploaded, unless the server has it."""
+        return self.function is not None or self.is_file
+
+    @property
+    def reference(self) -> ProgramReference:
+        """The reference, as far as it is known before :meth:`find`: without the hash of a file."""
+        if self._reference is not None:
+            return self._reference
+        if self.function is not None:
+            return ProgramReference(str(self.function.program), None, self.function.signature)
+        if self.is_file:
+            return ProgramReference(None, None)
+        assert isinstance(self._program, str)
+        if _HASH.fullmatch(self._program):
+            return ProgramReference(None, self._program.lower())
+        return ProgramReference(self._program, None)
+
     def find(
-        cls, manager: ConnectionManager, program: Program, left: Callable[[], Timeout] = lambda: DEFAULT
+        self, manager: ConnectionManager, method: str, left: Callable[[], Timeout] = lambda: DEFAULT
     ) -> ProgramReference:
-        """Return what ``program`` refers to. A program in a file is uploaded, unless the server has it.
+        """Return the reference. A function or a file is uploaded, unless the server has it.
 
         Args:
             manager: where to upload it.
-            program: see :data:`Program`.
-            left: returns the time limit of a request that is sent now.
+            method: the client's method, for error messages.
+            left: returns the time limit of a request for a file that is sent now. A function has its own limit.
 
         Raises:
-            TypeError, ValueError: it can't be a program.
+            UploadError: the file is no WebAssembly.
             OSError: the file can't be read.
-            PieError, PieConnectionError: the upload has failed.
+            PieError, PieConnectionError: the upload has failed, or servers of this kind run no functions.
         """
-        if is_program_file(program):
-            with open_payload(program) as payload:
+        reference = self.reference
+        if self.function is not None:
+            limit = manager.install_limit()
+            functions = manager.authenticated(method, limit).functions
+            functions.install(self.function, method, limit)
+            if not self.function.is_content_addressed:
+                # By its content-addressed twin: another client may have replaced what has its name.
+                with open_payload(self.function.source.encode("utf-8", "surrogatepass")) as payload:
+                    return reference._replace(name=None, hash=payload.hash)
+        elif self.is_file:
+            assert isinstance(self._program, (str, os.PathLike))
+            with open_payload(self._program) as payload:
+                check_is_wasm(payload, os.fspath(self._program))
                 limit = manager.limit(left())
                 programs = manager.authenticated("program_exists", limit).programs
                 if not programs.exists(payload.hash, limit):
                     limit = manager.limit(left(), for_upload=True)
                     programs = manager.authenticated("upload_program", limit).programs
                     programs.upload(payload, None, overwrite=False, limit=limit, progress=None)
-                return cls(None, payload.hash)
-        assert isinstance(program, str)
-        if _HASH.fullmatch(program):
-            return cls(None, program.lower())
-        return cls(program, None)
+                return reference._replace(hash=payload.hash)
+        return reference
 
 
 def is_program_file(program: Program) -> bool:
-    """Return whether ``program`` names a file, rather than something that the server knows.
+    """Return whether ``program`` names a WebAssembly file, rather than something that the server knows.
 
-    A registry name may contain a slash. So a text without the ending ``.wasm`` is a file only if there is one.
+    Only the spelling counts, not which files there are: a ``PathLike``, or a text with the ending ``.wasm``.
 
     Raises:
         TypeError, ValueError: it's no program at all.
@@ -76,10 +157,9 @@ def is_program_file(program: Program) -> bool:
         return True
     if not isinstance(program, str):
         raise TypeError(
-            f"program must be a name, a hash or a path, not {type(program).__name__};"
+            f"program must be a function, a name, a hash or a path, not {type(program).__name__};"
             " bytes go through upload_program(), which returns a hash"
         )
     if not program:
         raise ValueError("program must not be empty")
-    has_separator = any(separator in program for separator in (os.sep, os.altsep) if separator)
-    return program.endswith(".wasm") or (has_separator and os.path.isfile(program))
+    return program.endswith(".wasm")

@@ -6,20 +6,19 @@ from collections.abc import Iterable
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
-from .._connection.validation import check_args
 from .._support.time_limits import DEFAULT, TimeLimit, Timeout, check_timeout, time_left
 from ..errors import InstanceEnded, InstanceFailed, PieConnectionError, PieError, PieTimeoutError
-from ..events import CompletedInstance, Event
+from ..events import Event
 from .launch import Launch
-from .program_reference import ProgramReference
+from .program_reference import GivenProgram
 from .termination import terminate_all
 
 if TYPE_CHECKING:
     from .._connection.manager import ConnectionManager
     from .._connection.validation import Arguments
-    from ..events import Data
+    from ..events import CompletedInstance, Data, LaunchRecord
     from ..instance import Instance
-    from .program_reference import Program
+    from .program_reference import Program, ProgramReference
 
 __all__ = ["Input", "OnEvent", "run"]
 
@@ -36,23 +35,26 @@ _DRAIN_TIMEOUT = 1.0
 
 def run(
     manager: ConnectionManager,
-    program: Program,
+    program: Program | ProgramReference,
     args: Arguments = (),
     *,
     input: Input = None,  # noqa: A002 - the name that subprocess.run gave it
     timeout: float | None = None,
     check: bool = True,
     on_event: OnEvent = None,
-) -> CompletedInstance:
+) -> CompletedInstance[Any]:
     """Implement :meth:`PieClient.run`, which says what the arguments are, and the errors."""
-    arguments, items = check_args(args), _items(input)
+    given, items = GivenProgram(program), _items(input)
+    arguments = given.check_args(args)
     limit = TimeLimit(check_timeout(timeout))
 
     def left() -> Timeout:
         """Return the time limit of a request: what is left of that of the whole call, else the client's own."""
         return DEFAULT if timeout is None else limit.left()
 
-    reference = ProgramReference.find(manager, program, left)
+    reference = given.find(manager, "run", left)
+    if given.function is not None:
+        limit = TimeLimit(timeout)  # what its upload takes does not count
     launch = Launch(manager, "run", reference, arguments, manager.limit(DEFAULT) if timeout is None else limit)
     conversation = None
     try:
@@ -61,7 +63,7 @@ def run(
             raise launch.limit.expired("run", "no answer to the launch from the server")
         launch.check()
         assert launch.instance is not None
-        conversation = _Conversation(launch.instance, limit, on_event)
+        conversation = _Conversation(launch.instance, launch.record(args), limit, on_event)
         conversation.send_input(items, left)
         completed = conversation.receive_all()
     except PieTimeoutError as error:
@@ -79,8 +81,9 @@ def run(
 class _Conversation:
     """Sends the input of an instance and receives its events, up to its end."""
 
-    def __init__(self, instance: Instance, limit: TimeLimit, on_event: OnEvent) -> None:
+    def __init__(self, instance: Instance, record: LaunchRecord, limit: TimeLimit, on_event: OnEvent) -> None:
         self._instance = instance
+        self._record = record
         self._limit = limit
         self._deadline = limit.deadline()
         self._on_event = on_event
@@ -101,22 +104,22 @@ class _Conversation:
         except InstanceEnded:
             pass
 
-    def receive_all(self) -> CompletedInstance:
+    def receive_all(self) -> CompletedInstance[Any]:
         """Receive events up to the end of the instance."""
         try:
             while True:
                 self._receive(time_left(self._deadline))
         except InstanceEnded:
-            return CompletedInstance.from_events(self._received)
+            return self._instance._completed(self._received, self._record)
 
-    def drain(self) -> CompletedInstance | None:
+    def drain(self) -> CompletedInstance[Any] | None:
         """Return all events of an instance that was terminated; None if its end does not come within a second."""
         deadline = monotonic() + _DRAIN_TIMEOUT
         try:
             while True:
                 self._received.append(self._instance.recv(time_left(deadline)))
         except InstanceEnded:
-            return CompletedInstance.from_events(self._received)
+            return self._instance._completed(self._received, self._record)
         except (PieError, PieConnectionError):
             return None
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Callable, NamedTuple, NoReturn, Union
 from .._support.atomic import HAS_INTERPRETER_LOCK
 from .._support.time_limits import acquire
 from ..errors import PieError
-from ..events import Event
+from ..events import Data, Event
 from .spill_file import ITEM_SIZE, SpillFile, SpillSpace
 from .waiters import Waiters
 
@@ -24,8 +24,8 @@ __all__ = ["MESSAGE", "Entry", "EventQueue", "Item", "memory_size"]
 #: Looked up once: finding it among the members takes as long as making an event.
 MESSAGE = Event.Message
 
-#: One event: its kind and its text or bytes. A plain tuple, since one is made for every event.
-Item = tuple[Event, Union[str, bytes]]
+#: One event: its kind and its text or blob. A plain tuple, since one is made for every event.
+Item = tuple[Event, Data]
 
 #: What may be in the deque of a queue: an event; but a message, the most frequent kind, as its text alone.
 Entry = Union[str, Item]
@@ -80,6 +80,7 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
 
     Attributes:
         terminal: the terminal event once it has *arrived*, which may be long before it is consumed.
+        ended: when it arrived, by ``time.monotonic()``; 0.0 before.
         fast_path: whether the next event belongs at the end of the deque. Only the thread that puts sets it:
             a consumer that has emptied the overflow does not set it again.
         forgotten: whether nobody can receive from the queue any more.
@@ -94,6 +95,7 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
         "_errors",
         "_overflow",
         "_waiters",
+        "ended",
         "fast_path",
         "forgotten",
         "maxsize",
@@ -115,6 +117,7 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
         self.mutex = threading.Lock()
         self.unfinished_tasks = 0
         self.terminal: tuple[Event, str] | None = None
+        self.ended = 0.0
         self.fast_path = HAS_INTERPRETER_LOCK
         self.forgotten = False
         self.waiting: set[threading.Lock] = _NOBODY
@@ -251,7 +254,8 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
         """
         with self.mutex:
             if terminal is not None:
-                self.terminal = terminal  # first: exhausted is looked at behind it
+                self.ended = monotonic()
+                self.terminal = terminal  # before the queue: exhausted is looked at behind it
                 if self._overflow:
                     self._put_into_overflow([terminal])
                 else:

@@ -15,11 +15,15 @@ from typing import IO, TYPE_CHECKING, Any, Protocol, Union
 from blake3 import blake3
 
 from .._protocol.chunks import CHUNK_SIZE
+from ..errors import UploadError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Payload", "PayloadSource", "open_payload"]
+__all__ = ["Payload", "PayloadSource", "check_is_wasm", "open_payload"]
+
+#: What WebAssembly begins with.
+_WASM = b"\0asm"
 
 #: How much of a file is read at once for hashing.
 _READ_SIZE = 1024 * 1024
@@ -121,6 +125,24 @@ def open_payload(source: PayloadSource) -> Iterator[Payload]:
                 f"expected bytes, a path or a binary file object to upload, not {type(source).__name__}"
             ) from error
         yield payload
+
+
+def check_is_wasm(payload: Payload, name: str = "the program") -> None:
+    """Check that a program begins as WebAssembly does.
+
+    Raises:
+        UploadError: it does not.
+    """
+    begin = bytes(next(payload.chunks())[: len(_WASM)])
+    if begin == _WASM:
+        return
+    if begin.lstrip()[:1] in (b"(", b";"):
+        reason = (
+            "looks like WebAssembly text, and servers take the binary format (hint: wasmtime.wat2wasm() makes it)"
+        )
+    else:
+        reason = f"is no WebAssembly: it begins with {begin!r}, not with {_WASM!r}"
+    raise UploadError("upload_program", f"{name} {reason}; nothing was sent")
 
 
 def _can_seek(file: IO[bytes]) -> bool:

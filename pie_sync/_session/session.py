@@ -63,6 +63,7 @@ class Server(Protocol):
     uri: str
     candidates: tuple[_protocol.Protocol, ...]
     is_gateway: bool
+    may_be_gateway: bool
 
     def connect(self, on_request_sent: Callable[[], None]) -> socket.socket | TlsSocket:
         """Return a connected socket, the handshake done."""

@@ -7,24 +7,157 @@ import os
 import pickle
 import uuid
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable, Literal, TypeVar, overload
 
 from .._connection.validation import check_count, check_text, check_uri
-from .._runs.program_reference import ProgramReference, is_program_file
+from .._runs.program_reference import GivenProgram
 from .._support.time_limits import check_timeout
 from ._executors import ExecutorProvider, ExecutorSource
 from ._shards import BatchResults, ShardScheduler
 from ._worker import BatchOptions, connect
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Coroutine, Generator, Iterable
 
     from .._connection.validation import Arguments
-    from .._runs.program_reference import Program
+    from .._functions.inferlet import Inferlet
+    from .._runs.program_reference import KnownProgram, Program
+    from ..errors import PieError
+    from ..events import CompletedInstance
 
 __all__ = ["run_batch"]
 
+R = TypeVar("R")
 
+
+@overload
+def run_batch(
+    uri: str,
+    program: Inferlet[..., R],
+    inputs: Iterable[Arguments],
+    executor: ExecutorSource = ...,
+    *,
+    username: str | None = ...,
+    key: str | os.PathLike[str] | None = ...,
+    shard_size: int = ...,
+    max_shards: int = ...,
+    concurrency: int = ...,
+    retries: int = ...,
+    return_exceptions: Literal[False] = ...,
+    client_options: Mapping[str, Any] | None = ...,
+) -> Generator[CompletedInstance[R], None, None]: ...
+@overload
+def run_batch(
+    uri: str,
+    program: KnownProgram,
+    inputs: Iterable[Arguments],
+    executor: ExecutorSource = ...,
+    *,
+    username: str | None = ...,
+    key: str | os.PathLike[str] | None = ...,
+    shard_size: int = ...,
+    max_shards: int = ...,
+    concurrency: int = ...,
+    retries: int = ...,
+    return_exceptions: Literal[False] = ...,
+    client_options: Mapping[str, Any] | None = ...,
+) -> Generator[CompletedInstance[Any], None, None]: ...
+@overload
+def run_batch(
+    uri: str,
+    program: Callable[..., Coroutine[Any, Any, R]],
+    inputs: Iterable[Arguments],
+    executor: ExecutorSource = ...,
+    *,
+    username: str | None = ...,
+    key: str | os.PathLike[str] | None = ...,
+    shard_size: int = ...,
+    max_shards: int = ...,
+    concurrency: int = ...,
+    retries: int = ...,
+    return_exceptions: Literal[False] = ...,
+    client_options: Mapping[str, Any] | None = ...,
+) -> Generator[CompletedInstance[R], None, None]: ...
+@overload
+def run_batch(
+    uri: str,
+    program: Callable[..., R],
+    inputs: Iterable[Arguments],
+    executor: ExecutorSource = ...,
+    *,
+    username: str | None = ...,
+    key: str | os.PathLike[str] | None = ...,
+    shard_size: int = ...,
+    max_shards: int = ...,
+    concurrency: int = ...,
+    retries: int = ...,
+    return_exceptions: Literal[False] = ...,
+    client_options: Mapping[str, Any] | None = ...,
+) -> Generator[CompletedInstance[R], None, None]: ...
+@overload
+def run_batch(
+    uri: str,
+    program: Inferlet[..., R],
+    inputs: Iterable[Arguments],
+    executor: ExecutorSource = ...,
+    *,
+    username: str | None = ...,
+    key: str | os.PathLike[str] | None = ...,
+    shard_size: int = ...,
+    max_shards: int = ...,
+    concurrency: int = ...,
+    retries: int = ...,
+    return_exceptions: bool,
+    client_options: Mapping[str, Any] | None = ...,
+) -> Generator[CompletedInstance[R] | PieError, None, None]: ...
+@overload
+def run_batch(
+    uri: str,
+    program: KnownProgram,
+    inputs: Iterable[Arguments],
+    executor: ExecutorSource = ...,
+    *,
+    username: str | None = ...,
+    key: str | os.PathLike[str] | None = ...,
+    shard_size: int = ...,
+    max_shards: int = ...,
+    concurrency: int = ...,
+    retries: int = ...,
+    return_exceptions: bool,
+    client_options: Mapping[str, Any] | None = ...,
+) -> Generator[CompletedInstance[Any] | PieError, None, None]: ...
+@overload
+def run_batch(
+    uri: str,
+    program: Callable[..., Coroutine[Any, Any, R]],
+    inputs: Iterable[Arguments],
+    executor: ExecutorSource = ...,
+    *,
+    username: str | None = ...,
+    key: str | os.PathLike[str] | None = ...,
+    shard_size: int = ...,
+    max_shards: int = ...,
+    concurrency: int = ...,
+    retries: int = ...,
+    return_exceptions: bool,
+    client_options: Mapping[str, Any] | None = ...,
+) -> Generator[CompletedInstance[R] | PieError, None, None]: ...
+@overload
+def run_batch(
+    uri: str,
+    program: Callable[..., R],
+    inputs: Iterable[Arguments],
+    executor: ExecutorSource = ...,
+    *,
+    username: str | None = ...,
+    key: str | os.PathLike[str] | None = ...,
+    shard_size: int = ...,
+    max_shards: int = ...,
+    concurrency: int = ...,
+    retries: int = ...,
+    return_exceptions: bool,
+    client_options: Mapping[str, Any] | None = ...,
+) -> Generator[CompletedInstance[R] | PieError, None, None]: ...
 def run_batch(
     uri: str,
     program: Program,
@@ -51,7 +184,7 @@ def run_batch(
     failures in a row end the batch. An executor that breaks with its worker (``ProcessPoolExecutor``) is replaced
     by a new one if ``executor`` is a callable.
 
-    The call itself blocks only to upload a program in a file. The shards are submitted when the first result is
+    The call itself blocks only to upload a function or a file. The shards are submitted when the first result is
     asked for; each result blocks until its shard has ended, without a limit of its own. The generator is for one
     thread at a time.
 
@@ -61,8 +194,9 @@ def run_batch(
 
     Args:
         uri: the address of the Pie server, as for :class:`PieClient`, at which the workers reach it.
-        program: a registry name, a program's hash, or the path of a file. A file is uploaded from the calling
-            process, unless the server has it; the workers don't need it.
+        program: a function, a registry name, a program's hash, or the path of a file, as for
+            :meth:`PieClient.run`. A function or a file is uploaded from the calling process, unless the server has
+            it; the workers don't need it.
         inputs: the arguments of each instance, as for :meth:`PieClient.map`; they may be endless.
         executor: a ``concurrent.futures.Executor``, or a callable without arguments that makes one, and is called
             again when that breaks (a class, a ``functools.partial``); executors that it made are shut down in the
@@ -96,6 +230,7 @@ def run_batch(
             row.
         OSError: a file can't be read.
     """
+    given = GivenProgram(program)
     checked_options = _check_client_options(client_options)
     options = BatchOptions(
         batch=str(uuid.uuid4()),
@@ -103,7 +238,7 @@ def run_batch(
         username=getpass.getuser() if username is None else check_text(username, "username"),
         key=_check_key(key),
         client_options=checked_options,
-        program=os.fspath(program) if isinstance(program, os.PathLike) else program,
+        program=given.reference,
         concurrency=check_count(concurrency, "concurrency", least=1),
         retries=check_count(retries, "retries", least=0),
         return_exceptions=bool(return_exceptions),
@@ -113,11 +248,9 @@ def run_batch(
     check_count(max_shards, "max_shards", least=1)
     provider = ExecutorProvider(executor)
     iterator = iter(inputs)
-    if is_program_file(program):
+    if given.is_sent:
         with connect(options) as client:
-            program_hash = ProgramReference.find(client._manager, program).hash
-        assert program_hash is not None
-        options = options.with_program(program_hash)
+            options = options.with_program(given.find(client._manager, "run_batch"))
     return BatchResults(ShardScheduler(options, iterator, provider, shard_size, max_shards))
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from multiprocessing import util
 from typing import TYPE_CHECKING, Any
 
+from .._runs.map import map_
 from ..client import PieClient
 from ..errors import PieConnectionError
 from ..keys import ParsedPrivateKey
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .._runs.map import Outcome
+    from .._runs.program_reference import ProgramReference
 
 __all__ = ["BatchOptions", "Shard", "ShardResult", "abandon_clients", "close_clients", "connect", "run_shard"]
 
@@ -45,13 +47,13 @@ class BatchOptions:
     username: str
     key: str | None
     client_options: dict[str, Any]
-    program: str
+    program: ProgramReference
     concurrency: int
     retries: int
     return_exceptions: bool
     timeout: float | None = None
 
-    def with_program(self, program: str) -> BatchOptions:
+    def with_program(self, program: ProgramReference) -> BatchOptions:
         """Return the same options for another program."""
         return dataclasses.replace(self, program=program)
 
@@ -94,7 +96,8 @@ def run_shard(options: BatchOptions, shard: Shard) -> ShardResult:
     result = ShardResult()
     try:
         with _clients.using(options) as client:
-            for outcome in client.map(
+            for outcome in map_(
+                client._manager,
                 options.program,
                 shard.inputs,
                 concurrency=options.concurrency,

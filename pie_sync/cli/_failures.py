@@ -49,7 +49,10 @@ _HINTS: tuple[tuple[type[BaseException], str], ...] = (
     (InvalidKeyError, "--key FILE takes another private key; `pie-sync config show` shows where this one is from"),
     (AuthenticationError, "try --username NAME or --key FILE; `pie-sync config show` shows what is used now"),
     (PieTimeoutError, "--timeout SECONDS waits longer"),
-    (LaunchError, "a program is a name such as std/text-completion@1.0.0, a hash, or the path of a .wasm file"),
+    (
+        LaunchError,
+        "a program is a name (std/text-completion@1.0.0), a hash, a .wasm file, or script.py:function",
+    ),
     (UploadError, "is it a program for this server's generation? see `pie-sync upload --help`"),
     (AttachError, "`pie-sync list` shows the instances, and which of them are detached"),
     (TerminateError, "`pie-sync list` shows the instances"),

@@ -8,11 +8,13 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional, Union
 
 import typer
 
+from .._functions.inferlet import Inferlet
 from .._runs.map import map_
+from .._runs.program_reference import GivenProgram
 from ..client import PieClient
 from ..errors import InstanceFailed, PieTimeoutError, ProtocolError
 from ._command import Options, command
@@ -22,7 +24,7 @@ from ._files import expand
 from ._interruption import INTERRUPTION
 from ._jsonl import Args, ResultFile, open_inputs, read_inputs, record
 from ._output import say
-from ._programs import file_of, upload_if_lacking
+from ._programs import file_of, function_of, upload_function, upload_if_lacking
 from ._progress import counting_bar
 from ._run import Program, TimeLimit
 from ._settings import Settings
@@ -32,6 +34,7 @@ from ._settings import Settings
     "map",
     examples="""
 pie-sync map std/text-completion prompts.jsonl --output answers.jsonl
+pie-sync map script.py:complete inputs.jsonl --output results.jsonl
 pie-sync map ./my_program.wasm inputs.jsonl --output results.jsonl --concurrency 64 --retries 2
 
 A line of inputs is ["--prompt", "Hi"] or {"prompt": "Hi"}; one of results is
@@ -70,7 +73,8 @@ def map_command(
     The exit code is 0 if all instances completed, 1 if not, and 130 after Ctrl-C.
     """
     settings = Settings.of(options)
-    total = _check_inputs(file)
+    function = function_of(program)
+    total = _check_inputs(file, function)
     with open_inputs(file) as source, ResultFile(expand(output)) as results:
         if results.is_same_file(file):
             raise Failure("the file of inputs can't be the output as well", "give another --output")
@@ -82,21 +86,32 @@ def map_command(
         if first is not None:
             batch = _Batch(itertools.chain([first], inputs), results, save_blobs, total)
             with connected(settings) as client:
-                path = file_of(program)
-                if path is not None:
-                    program = upload_if_lacking(client, path)
-                batch.run(client, program, concurrency, retries, time_limit)
+                if function is not None:
+                    upload_function(client, function)
+                else:
+                    path = file_of(program)
+                    if path is not None:
+                        program = upload_if_lacking(client, path)
+                batch.run(client, program if function is None else function, concurrency, retries, time_limit)
     failed = f", {results.failed} failed" if results.failed else ""
     say(f"[{results.done} done{failed}: {printable(str(output))}]")
     return 1 if results.failed else 0
 
 
-def _check_inputs(file: str) -> Optional[int]:
+def _check_inputs(file: str, function: Optional[Inferlet[..., Any]]) -> Optional[int]:
     """Read all inputs, to find a mistake before anything runs; return their number, or None for a stream."""
     if file == "-" or not os.path.isfile(file):
         return None
+    given = None if function is None else GivenProgram(function)
+    number = 0
     with open_inputs(file) as source:
-        return sum(1 for _ in read_inputs(source, file))
+        for number, args in enumerate(read_inputs(source, file), 1):
+            try:
+                if given is not None:
+                    given.check_args(args)
+            except TypeError as error:
+                raise Failure(f"{file}, input {number}: {error}", "change the input or the function") from error
+    return number
 
 
 class _Batch:
@@ -123,7 +138,12 @@ class _Batch:
             yield args
 
     def run(
-        self, client: PieClient, program: str, concurrency: int, retries: int, time_limit: Optional[float]
+        self,
+        client: PieClient,
+        program: Union[str, Inferlet[..., Any]],
+        concurrency: int,
+        retries: int,
+        time_limit: Optional[float],
     ) -> None:
         """Run them, and write the results."""
         results = self._results

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 import tempfile
@@ -11,19 +10,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .._runs.program_reference import is_program_file
-from .._session.payloads import open_payload
+from .._functions.script import load_script
+from .._functions.source import split_script_path
+from .._runs.program_reference import GivenProgram, is_program_file
+from .._session.payloads import check_is_wasm, open_payload
+from ..errors import UploadError
 from ._failures import Failure, printable
 from ._files import expand
+from ._output import say
 from ._progress import upload_bar
 
 if TYPE_CHECKING:
+    from .._functions.inferlet import Inferlet
     from ..client import PieClient
-    from ..instance import Instance
 
-__all__ = ["file_of", "launch", "linked", "upload", "upload_if_lacking"]
-
-_HASH = re.compile("[0-9a-fA-F]{64}")
+__all__ = ["file_of", "function_of", "linked", "upload", "upload_function", "upload_if_lacking"]
 
 
 def file_of(program: str) -> Path | None:
@@ -40,16 +41,38 @@ def file_of(program: str) -> Path | None:
     return path
 
 
-def launch(client: PieClient, program: str, args: Sequence[str], *, detached: bool = False) -> Instance:
-    """Launch a program on the server, by its hash or by its name."""
-    if _HASH.fullmatch(program):
-        return client.launch_instance(program, args, detached)
-    return client.launch_instance_from_registry(program, args, detached)
+def function_of(program: str) -> Inferlet[..., Any] | None:
+    """Return the function that ``path.py`` or ``path.py:function`` names; None for all other programs.
+
+    Raises:
+        Failure: there is no such file, or no such function in it, or it can't run on a server.
+    """
+    found = split_script_path(program)
+    if found is None:
+        return None
+    path = expand(Path(found[0]))
+    if not path.is_file():
+        raise Failure(f"there is no file {path}", "a function is named as in script.py:complete")
+    try:
+        return load_script(path, found[1])
+    except ValueError as error:
+        raise Failure(str(error), "the guide `Functions next to the model` says what a function may do") from error
+
+
+def upload_function(client: PieClient, function: Inferlet[..., Any]) -> None:
+    """Upload a function unless the server has it already."""
+    if client.protocol == "process" and not client.program_exists(function):
+        say(f"[uploading {function.entry}: a fresh server takes half a minute for its first Python program]")
+    GivenProgram(function).find(client._manager, "run")
 
 
 def upload_if_lacking(client: PieClient, path: Path) -> str:
     """Upload a program unless the server has it already; return its hash."""
     with open_payload(path) as payload:
+        try:
+            check_is_wasm(payload, str(path))
+        except UploadError as error:
+            raise Failure(error.reason, "scripts and manifests go with `pie-sync upload --manifest`") from error
         program_hash = payload.hash
     return program_hash if client.program_exists(program_hash) else upload(client, path)
 

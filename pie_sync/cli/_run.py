@@ -3,11 +3,13 @@
 # No "from __future__ import annotations": typer reads the annotations of the commands.
 
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any, Optional, Union
 
 import typer
 from typer.core import TyperCommand
 
+from .._functions.inferlet import Inferlet
+from .._runs.program_reference import GivenProgram
 from ..client import PieClient
 from ._command import Options, command
 from ._connection import connected
@@ -17,11 +19,16 @@ from ._foreground import Foreground
 from ._interruption import INTERRUPTION
 from ._lookup import find
 from ._output import echo, say
-from ._programs import file_of, launch, linked, upload, upload_if_lacking
+from ._programs import file_of, function_of, linked, upload, upload_function, upload_if_lacking
 from ._settings import Settings
 
 Program = Annotated[
-    str, typer.Argument(metavar="PROGRAM", help="A name, a hash, or the path of a .wasm file.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="PROGRAM",
+        help="A name, a hash, the path of a .wasm file, or script.py:function.",
+        show_default=False,
+    ),
 ]
 SaveBlobs = Annotated[
     Optional[Path],
@@ -61,6 +68,7 @@ class RunCommand(TyperCommand):
     examples="""
 pie-sync run std/text-completion -- --prompt "Once upon a time"
 pie-sync run ./my_program.wasm > answer.txt
+pie-sync run script.py:complete -- --prompt Hello
 pie-sync run chat --send-stdin --save-blobs pictures
 id=$(pie-sync run --detach nightly-report); pie-sync attach $id
 """,
@@ -87,14 +95,15 @@ def run(
     """Run a program and show its output.
 
     What the program prints goes to stdout and stderr. Its messages and its result are lines on stdout. A .wasm
-    file is uploaded first if the server doesn't have it.
+    file or a Python function is uploaded first if the server doesn't have it.
 
     Ctrl-C terminates the instance and shows its end; a second Ctrl-C exits at once. SIGTERM, closing the terminal
     and the end of --time-limit terminate it as well. Ctrl-D leaves it running, on servers up to Pie 0.2.
 
     The exit code is 0 if the instance completed, 1 if not, and 130 after Ctrl-C.
     """
-    path = file_of(program)
+    function = function_of(program)
+    path = None if function is not None else file_of(program)
     if link and path is None:
         raise Failure("--link needs a program that is a file", "run it as ./NAME.wasm")
     if detach and (send_stdin or save_blobs):
@@ -109,12 +118,17 @@ def run(
         if path is not None:
             with linked(path, link or []) as composed:
                 program = upload_if_lacking(client, composed)
+        launched: Union[str, Inferlet[..., Any]] = program
+        if function is not None:
+            launched = function
+            GivenProgram(function).check_args(args or [])
+            upload_function(client, function)
         if detach:
-            _launch_detached(client, program, args or [])
+            _launch_detached(client, launched, args or [])
             return 0
         return Foreground(
             client,
-            lambda: launch(client, program, args or []),
+            lambda: client.launch(launched, args or []),
             blobs=save_blobs,
             send_stdin=send_stdin,
             timeout=settings.timeout,
@@ -122,10 +136,10 @@ def run(
         ).run()
 
 
-def _launch_detached(client: PieClient, program: str, args: list[str]) -> None:
+def _launch_detached(client: PieClient, program: Union[str, Inferlet[..., Any]], args: list[str]) -> None:
     """Launch an instance and print its id. If the id can't be printed, terminate the instance: nobody knows it."""
     with INTERRUPTION.hold():
-        instance = launch(client, program, args, detached=True)
+        instance = client.launch(program, args, detached=True)
         if INTERRUPTION.has_come:
             instance.terminate()
             return

@@ -7,13 +7,17 @@ import os
 import signal
 import subprocess
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from pie_sync import PieClient
-from pie_sync.testing import LocalServer
+from pie_sync._functions.script import load_script
+from pie_sync.testing import LocalServer, ProgramContext
 from tests.scripted import Peer, scripted_server
 
-from .conftest import LIMIT, CommandLine, RunHere, finish
+from .conftest import LIMIT, CommandLine, RunHere, finish, read, write
 
 
 def test_other_generations(pie: CommandLine) -> None:
@@ -110,7 +114,7 @@ def test_bytes_that_are_no_program(pie: CommandLine, home: Path) -> None:
     (home / "letter.wasm").write_text("Dear sir")
     done = pie("run", "letter.wasm")
     assert done.returncode == 1
-    assert "compile" in done.stderr.splitlines()[0]
+    assert "letter.wasm is no WebAssembly" in done.stderr.splitlines()[0]
 
 
 def test_upload_with_a_manifest(pie: CommandLine, hello: Path, home: Path) -> None:
@@ -118,3 +122,88 @@ def test_upload_with_a_manifest(pie: CommandLine, hello: Path, home: Path) -> No
     done = pie("upload", hello, "--manifest", "Pie.toml")
     assert done.stderr == "[uploaded hello.wasm]\n"
     assert pie.output("run", done.stdout.strip(), "you") == "Hello, you!\n"
+
+
+SCRIPT = """
+import nothing_of_that_name
+from pie_sync import inferlet
+
+@inferlet
+def complete(prompt: str, times: int = 1) -> str:
+    return prompt * times
+
+def other(a): pass
+"""
+
+
+@pytest.fixture
+def function_server(home: Path, monkeypatch: pytest.MonkeyPatch, run_here: RunHere) -> Iterator[LocalServer]:
+    """A server that has the function of a script: a Python program stands in for it."""
+    (home / "script.py").write_text(SCRIPT)
+    program = load_script(home / "script.py").program
+    with LocalServer(protocol="process-0.5") as server:
+
+        @server.program(program)
+        def complete(context: ProgramContext) -> str:
+            given = json.loads(context.args[0])
+            return str(given["prompt"] * given.get("times", 1))
+
+        monkeypatch.setenv("PIE_URI", server.uri)
+        yield server
+
+
+@pytest.mark.usefixtures("function_server")
+def test_a_function_of_a_script(run_here: RunHere, home: Path) -> None:
+    for program in ("script.py:complete", "script.py", str(home / "script.py")):
+        result = run_here("run", program, "--", "--prompt", "5", "--times", "2")
+        assert (result.code, result.stdout, result.stderr) == (0, "55\n", "")
+    result = run_here("run", "script.py:complete", "--", "--promt", "5")
+    assert result.code == 1
+    assert "complete() has no parameter 'promt'" in result.stderr
+
+
+@pytest.mark.usefixtures("function_server")
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [
+        ("script.py:nothing", "defines no function 'nothing' (it has complete, other)"),
+        ("missing.py:complete", "there is no file missing.py"),
+        ("~no-such-user/x.py", "there is no such home directory"),
+    ],
+)
+def test_a_function_that_is_not_there(run_here: RunHere, program: str, reason: str) -> None:
+    result = run_here("run", program)
+    assert result.code == 1
+    assert reason in result.stderr
+
+
+@pytest.mark.usefixtures("function_server")
+def test_a_function_that_is_uploaded(run_here: RunHere) -> None:
+    result = run_here("run", "script.py:other", "--", "--a", "1")
+    assert result.code == 1
+    first, second = result.stderr.splitlines()[:2]
+    assert first == "[uploading other: a fresh server takes half a minute for its first Python program]"
+    assert "no python language component" in second  # LocalServer has none
+
+
+def test_a_server_that_runs_no_functions(run_here: RunHere, server: LocalServer, home: Path) -> None:
+    (home / "script.py").write_text(SCRIPT)
+    result = run_here("run", "script.py", "--", "--prompt", "x", PIE_URI=server.uri)
+    assert result.code == 1
+    assert "Python functions run on Pie 0.5" in result.stderr
+
+
+@pytest.mark.usefixtures("function_server")
+def test_a_batch_of_a_function(run_here: RunHere, home: Path) -> None:
+    write(home / "in.jsonl", {"prompt": "a"}, ["--prompt", "5", "--times", "2"])
+    result = run_here("map", "script.py:complete", "in.jsonl", "-o", "out.jsonl")
+    assert (result.code, result.stderr) == (0, "[2 done: out.jsonl]\n")
+    assert [(line["input"], line["message"]) for line in read(home / "out.jsonl")] == [
+        ({"prompt": "a"}, "a"),
+        (["--prompt", "5", "--times", "2"], "55"),
+    ]
+    write(home / "in.jsonl", {"prompt": "a"}, {"prompt": 5})
+    result = run_here("map", "script.py:complete", "in.jsonl", "-o", "other.jsonl")
+    assert result.code == 1
+    assert "in.jsonl, input 2: complete(): 'prompt' must be a string" in result.stderr
+    assert not (home / "other.jsonl").exists()  # no input has run

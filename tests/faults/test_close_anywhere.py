@@ -16,6 +16,7 @@ import pytest
 from pie_sync import Event, PieClient, PieConnectionError
 from tests.faults.raw_server import RawPeer, raw_server
 from tests.faults.threads import run_all, wait_until_it_waits
+from tests.programs import no_component
 
 CHUNK = 256 * 1024
 
@@ -69,7 +70,7 @@ class TestWhileAnotherThread:
             client.authenticate("alice")
             error = closed_during(
                 client,
-                lambda: client.upload_program(bytes(chunks * CHUNK), timeout=None),
+                lambda: client.upload_program(no_component(chunks * CHUNK), timeout=None),
                 "upload_program",
             )
             assert isinstance(error, PieConnectionError)
@@ -108,12 +109,12 @@ class TestWhileAnotherThread:
 class TestFromACallback:
     def test_of_an_upload(self, client):
         with pytest.raises(PieConnectionError):
-            client.upload_program(bytes(8 * CHUNK), progress=lambda sent, total: client.close())
+            client.upload_program(no_component(8 * CHUNK), progress=lambda sent, total: client.close())
         assert client.closed
 
     def test_at_the_end_of_an_upload(self, client):
         with pytest.raises(PieConnectionError):
-            client.upload_program(bytes(CHUNK), progress=lambda sent, total: client.close())
+            client.upload_program(no_component(CHUNK), progress=lambda sent, total: client.close())
 
     def test_that_uses_the_client_otherwise(self, client):
         instance = client.launch_instance_from_registry("blob-echo")
@@ -131,7 +132,7 @@ class TestAfterwards:
             client.ping,
             client.list_instances,
             lambda: client.launch_instance_from_registry("echo"),
-            lambda: client.upload_program(b"x"),
+            lambda: client.upload_program(b"\0asm"),
             instance.recv,
             instance.wait,
             instance.terminate,

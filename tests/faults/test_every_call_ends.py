@@ -17,6 +17,7 @@ from pie_sync import PieClient, PieConnectionError, PieConnectTimeoutError, PieT
 from pie_sync._transport.websocket import WebSocket
 from tests.faults.raw_server import RawPeer, binary_frame, raw_server
 from tests.faults.threads import run_all, wait_until_it_waits
+from tests.programs import no_component
 
 #: The time limit of a call, and what it may take beyond that on a machine that has other things to do.
 LIMIT, GRACE = 0.3, 1.5
@@ -225,8 +226,8 @@ CALLS = {
     "launch_instance_from_registry": lambda client: client.launch_instance_from_registry("x", timeout=LIMIT),
     "attach_instance": lambda client: client.attach_instance("x", timeout=LIMIT),
     "terminate_instance": lambda client: client.terminate_instance("x", timeout=LIMIT),
-    "upload_program": lambda client: client.upload_program(b"program", timeout=LIMIT),
-    "a large upload_program": lambda client: client.upload_program(bytes(5 * CHUNK), timeout=LIMIT),
+    "upload_program": lambda client: client.upload_program(b"\0asm", timeout=LIMIT),
+    "a large upload_program": lambda client: client.upload_program(no_component(5 * CHUNK), timeout=LIMIT),
 }
 
 
@@ -464,13 +465,13 @@ class TestAServerThatDoesNotRead:
     def test_a_large_upload(self, uri):
         with authenticated(uri) as client:
             with ends_after(LIMIT), pytest.raises(PieTimeoutError, match="does not read"):
-                client.upload_program(bytes(64 * 1024 * 1024), timeout=LIMIT)
+                client.upload_program(no_component(64 * 1024 * 1024), timeout=LIMIT)
 
     def test_a_large_upload_without_progress(self, uri):
         with authenticated(uri, timeout=LIMIT) as client:
             begin = time.monotonic()
             with pytest.raises(PieTimeoutError):
-                client.upload_program(bytes(64 * 1024 * 1024))
+                client.upload_program(no_component(64 * 1024 * 1024))
             assert time.monotonic() - begin < LIMIT + 4, "the last progress is when the window was full"
 
     def test_other_calls_meanwhile(self, uri):
@@ -479,7 +480,7 @@ class TestAServerThatDoesNotRead:
 
             def upload() -> None:
                 try:
-                    client.upload_program(bytes(64 * 1024 * 1024), timeout=None)
+                    client.upload_program(no_component(64 * 1024 * 1024), timeout=None)
                 except PieConnectionError as error:
                     outcomes.append(error)
 
@@ -526,7 +527,7 @@ class TestAServerThatDoesNotRead:
 
         with raw_server(serve) as uri, authenticated(uri) as client:
             with pytest.raises(PieTimeoutError):
-                client.upload_program(os.urandom(16 * 1024 * 1024), timeout=LIMIT)
+                client.upload_program(b"\0asm" + os.urandom(16 * 1024 * 1024), timeout=LIMIT)
             may_read.set()
             assert client.ping(timeout=20) > 0
 

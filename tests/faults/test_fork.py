@@ -64,7 +64,7 @@ def test_whatever_the_child_calls_is_refused(client):
         "query": lambda: client.query("a", "b"),
         "list_instances": client.list_instances,
         "program_exists": lambda: client.program_exists("ab" * 32),
-        "upload_program": lambda: client.upload_program(b"x"),
+        "upload_program": lambda: client.upload_program(b"\0asm"),
         "launch_instance": lambda: client.launch_instance("ab" * 32),
         "launch_from_registry": lambda: client.launch_instance_from_registry("echo"),
         "attach_instance": lambda: client.attach_instance(instance.id),

@@ -23,6 +23,7 @@ from pie_sync._transport.uri import parse_uri
 from tests.faults.proxy import proxy_to
 from tests.faults.raw_server import RawPeer, raw_server
 from tests.faults.threads import wait_until_it_waits
+from tests.programs import no_component
 from tests.scripted import Peer, scripted_server, wait_for_close
 
 INTERVAL, PATIENCE = 0.4, 0.4
@@ -46,7 +47,7 @@ class Waiters:
             "iteration": lambda: list(instance),
             "wait": instance.wait,
             "query": lambda: client.query("the weather", "", timeout=None),
-            "upload": lambda: client.upload_program(bytes(64 * 1024 * 1024), timeout=None),
+            "upload": lambda: client.upload_program(no_component(64 * 1024 * 1024), timeout=None),
         }
         self._threads = [threading.Thread(target=self._run, args=(name,)) for name in self._calls]
 
@@ -261,7 +262,7 @@ def test_a_slow_line_is_not_a_dead_one():
             proxy.chunk_size = 8 * 1024
             proxy.delay = lambda: 0.01  # 800 KB/s, at the most
             begin = time.monotonic()
-            client.upload_program(os.urandom(size))
+            client.upload_program(b"\0asm" + os.urandom(size))
             assert time.monotonic() - begin > 1.5, "the line was not slow"
 
 
@@ -283,7 +284,7 @@ def test_pings_of_the_server_are_answered_during_an_upload():
 
     with raw_server(serve) as uri, PieClient(uri) as client:
         client.authenticate("alice")
-        client.upload_program(bytes(chunks * CHUNK))
+        client.upload_program(no_component(chunks * CHUNK))
     assert answered_at
     assert answered_at[0] < chunks - 1
 

@@ -158,18 +158,18 @@ class TestInterrupted:
 
     def test_an_upload_that_waits_for_its_answer(self):
         with unresponsive_server() as uri:
-            call = "client.upload_program(b'program')"
+            call = "client.upload_program(b'\\0asm')"
             assert interrupt(uri, CONNECTED, call, USABLE) == ["usable"]
 
     def test_an_upload_in_the_middle_of_a_frame(self):
         with unresponsive_server(reads=False) as uri:
-            call = "client.upload_program(bytes(64 * 1024 * 1024))"
+            call = "client.upload_program(b'\\0asm'.ljust(64 * 1024 * 1024))"
             closed, again = interrupt(uri, CONNECTED, call, CLOSED, place="send_all")
             assert closed.startswith("closed: ")
             assert again == "connected anew"
 
     def test_an_upload_in_its_callback(self, server):
-        call = "client.upload_program(bytes(1024 * 1024), progress=lambda sent, total: time.sleep(60))"
+        call = "client.upload_program(b'\\0asm'.ljust(1024 * 1024), progress=lambda sent, total: time.sleep(60))"
         assert interrupt(server.uri, CONNECTED, call, USABLE) == ["usable"]
 
     def test_connecting(self):
@@ -219,7 +219,7 @@ class TestAHandlerThatRaisesSomethingElse:
 
     def test_an_upload_in_the_middle_of_a_frame(self, raised):
         with unresponsive_server(reads=False) as uri:
-            call = "client.upload_program(bytes(64 * 1024 * 1024))"
+            call = "client.upload_program(b'\\0asm'.ljust(64 * 1024 * 1024))"
             closed, again = interrupt(uri, CONNECTED, call, CLOSED, place="send_all", raised=raised)
             assert closed.startswith("closed: ")
             assert again == "connected anew"

@@ -7,6 +7,7 @@ import pytest
 from pie_sync import PieClient, PieConnectionError, PieConnectTimeoutError, PieTimeoutError
 from tests.faults.raw_server import RawPeer, raw_server
 from tests.faults.test_every_call_ends import GRACE, LIMIT, ends_within, stay_silent
+from tests.programs import no_component
 
 #: Whatever takes a time limit, on a client and an instance of its.
 TIMED_CALLS = {
@@ -18,7 +19,7 @@ TIMED_CALLS = {
     "from_registry": lambda client, _, timeout: client.launch_instance_from_registry("x", timeout=timeout),
     "attach_instance": lambda client, _, timeout: client.attach_instance("x", timeout=timeout),
     "terminate_instance": lambda client, _, timeout: client.terminate_instance("x", timeout=timeout),
-    "upload_program": lambda client, _, timeout: client.upload_program(b"program", timeout=timeout),
+    "upload_program": lambda client, _, timeout: client.upload_program(b"\0asm", timeout=timeout),
     "run": lambda client, _, timeout: client.run("x", timeout=timeout),
     "recv": lambda _, instance, timeout: instance.recv(timeout),
     "wait": lambda _, instance, timeout: instance.wait(timeout),
@@ -45,7 +46,7 @@ def frozen(request):
         instance = client.launch_instance_from_registry("x")
         if is_frozen:
             with pytest.raises(PieTimeoutError):
-                client.upload_program(bytes(64 * 1024 * 1024), timeout=LIMIT)
+                client.upload_program(no_component(64 * 1024 * 1024), timeout=LIMIT)
         yield client, instance, is_frozen
 
 

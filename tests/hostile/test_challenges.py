@@ -144,7 +144,7 @@ CALLS: dict[str, Callable[[PieClient], object]] = {
     "query": lambda client: client.query("a", "b"),
     "list_instances": lambda client: client.list_instances(),
     "launch_instance_from_registry": lambda client: client.launch_instance_from_registry("x"),
-    "upload_program": lambda client: client.upload_program(b"program"),
+    "upload_program": lambda client: client.upload_program(b"\0asm"),
 }
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from pie_sync import LaunchError, UploadError
 from pie_sync._connection.programs import Programs
 from pie_sync._runs.program_reference import is_program_file
 from tests.programs import HELLO
@@ -33,9 +34,39 @@ def test_a_file_is_uploaded_once(client, wasm, kind, monkeypatch):
     assert len(uploads) == 1
 
 
-def test_a_file_of_another_name(client, wasm):
+def test_a_path_may_have_any_name(client, wasm):
     other = wasm.rename(wasm.with_name("hello"))
-    assert client.run(str(other), ["world"]).stdout.startswith("Hello, world!")
+    assert client.run(other, ["world"]).stdout.startswith("Hello, world!")
+
+
+def test_a_text_without_an_ending_is_never_sent_as_a_file(client, wasm):
+    other = wasm.rename(wasm.with_name("hello"))
+    sent = client.stats().bytes_sent
+    with pytest.raises(LaunchError):
+        client.run(str(other))
+    assert client.stats().bytes_sent - sent < 500
+
+
+@pytest.mark.parametrize("content", [b"junk", b"", b"\0as", b"(module)"])
+def test_a_file_that_is_no_webassembly_is_not_sent(client, tmp_path, content):
+    path = tmp_path / "program.wasm"
+    path.write_bytes(content)
+    sent = client.stats().messages_sent
+    for call in (client.run, client.launch, lambda program: client.map(program, [[]])):
+        with pytest.raises(UploadError, match="nothing was sent"):
+            call(path)
+    assert client.stats().messages_sent == sent
+
+
+def test_launch_takes_whatever_run_takes(client, wasm):
+    program_hash = client.upload_program(HELLO)
+    for program in (program_hash, wasm, str(wasm)):
+        assert client.launch(program, ["world"]).wait(20).stdout.startswith("Hello, world!")
+    instance = client.launch("talk", ["a"])
+    result = instance.wait(20)
+    assert (result.message, result.input, result.id) == ("a", ["a"], instance.id)
+    detached = client.launch("talk", ["b"], detached=True)
+    assert client.attach_instance(detached.id).wait(20).message == "b"
 
 
 def test_a_name_with_a_slash_is_no_file(client, tmp_path, monkeypatch):
@@ -53,6 +84,9 @@ def test_a_file_that_is_not_there(client, tmp_path):
     ("program", "is_file"),
     [
         (Path("anything"), True),
+        ("/etc/passwd", False),
+        ("./program", False),
+        ("folder/program.WASM", False),
         ("program.wasm", True),
         ("folder/program.wasm", True),
         ("name", False),
@@ -65,14 +99,12 @@ def test_what_is_a_file(program, is_file, tmp_path, monkeypatch):
     assert is_program_file(program) is is_file
 
 
-def test_a_text_with_a_slash_is_a_file_if_there_is_one(tmp_path, monkeypatch):
+def test_a_file_shadows_no_name(client, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "std").mkdir()
-    (tmp_path / "std" / "talk").touch()
-    (tmp_path / "echo").touch()
-    assert is_program_file("std/talk")
-    assert not is_program_file("std")
-    assert not is_program_file("echo")
+    (tmp_path / "std" / "talk").write_bytes(HELLO)
+    assert not is_program_file("std/talk")
+    assert client.run("std/talk", ["a"]).message == "a"
 
 
 def test_what_is_no_program_at_all():

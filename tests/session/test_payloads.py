@@ -108,7 +108,7 @@ from pie_sync import PieClient
 path, uri = sys.argv[1:]
 with PieClient(uri) as client:
     client.authenticate("alice")
-    client.upload_program(os.devnull)
+    client.upload_program(b"\\0asm")
     process = psutil.Process()
     before = process.memory_info().rss
     peak = 0
@@ -140,6 +140,7 @@ def confirm_uploads(connection):
 def test_one_gibibyte_from_a_path_grows_the_process_by_less_than_32_mib(tmp_path):
     path = tmp_path / "large.wasm"
     with open(path, "wb") as file:
+        file.write(b"\0asm")
         file.truncate(1 << 30)  # a file with a hole: as long as any other to read, but no space on disk
     with serve(confirm_uploads, "127.0.0.1", 0, compression=None) as server:
         thread = threading.Thread(target=server.serve_forever)

@@ -321,7 +321,7 @@ class TestInstances:
                 client.list_instances,
                 lambda: client.query("a", "b"),
                 lambda: client.launch_instance_from_registry("x"),
-                lambda: client.upload_program(b"program"),
+                lambda: client.upload_program(b"\0asm"),
             ]
 
             def run(call):

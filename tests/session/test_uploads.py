@@ -10,6 +10,7 @@ import weakref
 import pytest
 
 from pie_sync import PieTimeoutError, UploadError
+from tests.programs import no_component
 from tests.scripted import Peer, connect, scripted_server, wait_for_close
 
 
@@ -39,7 +40,7 @@ class TestUploads:
 
         def use(client):
             with pytest.raises(UploadError, match="upload_program failed: I don't like it"):
-                client.upload_program(bytes(400 * 256 * 1024))
+                client.upload_program(no_component(400 * 256 * 1024))
             client.ping()
 
         self.run(script, use)
@@ -66,13 +67,13 @@ class TestUploads:
 
         def use(client):
             with pytest.raises(RuntimeError, match="enough"):
-                client.upload_program(bytes(5 * 256 * 1024), progress=give_up)
-            client.upload_program(b"small")
-            client.upload_program(b"small")
+                client.upload_program(no_component(5 * 256 * 1024), progress=give_up)
+            client.upload_program(b"\0asm")
+            client.upload_program(b"\0asm")
             client.ping()
 
         self.run(script, use)
-        assert seen == [(0, 5, 262144), (1, 5, 262144), (5, 5, 0), (0, 1, 5), (0, 1, 5)]
+        assert seen == [(0, 5, 262144), (1, 5, 262144), (5, 5, 0), (0, 1, 4), (0, 1, 4)]
 
     def test_a_blob_given_up_is_kept_nowhere_and_can_be_sent_again(self):
         """Neither its bytes nor its instance. The server is told at once to forget the rest."""
@@ -128,12 +129,12 @@ class TestUploads:
 
         def use(client):
             begin = time.monotonic()
-            client.upload_program(bytes(4 * 256 * 1024), progress=slowly)
+            client.upload_program(no_component(4 * 256 * 1024), progress=slowly)
             assert time.monotonic() - begin > 1
             with pytest.raises(PieTimeoutError, match="no progress for 1 s: all bytes sent, but not confirmed"):
-                client.upload_program(b"x")
+                client.upload_program(b"\0asm")
             with pytest.raises(PieTimeoutError, match=r"upload_program: .* within 0\.6 s"):
-                client.upload_program(bytes(4 * 256 * 1024), progress=slowly, timeout=0.6)
+                client.upload_program(no_component(4 * 256 * 1024), progress=slowly, timeout=0.6)
 
         self.run(script, use, timeout=1)
 
@@ -147,7 +148,7 @@ class TestUploads:
         def use(client):
             begin = time.monotonic()
             with pytest.raises(PieTimeoutError):
-                client.upload_program(bytes(200 * 1024 * 1024), timeout=1)
+                client.upload_program(no_component(200 * 1024 * 1024), timeout=1)
             assert 0.9 < time.monotonic() - begin < 5
             begin = time.monotonic()
             client.close()

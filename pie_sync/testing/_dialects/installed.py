@@ -13,12 +13,18 @@ from .._programs.uncompiled import NOT_COMPILED, Uncompiled
 from .._server.catalog import DEFAULT_NAMESPACE, LATEST, ProgramName
 from .._server.core import Core
 from .chunks import ChunkAssembler
-from .manifest import package_of
+from .manifest import language_of, package_of
 
 __all__ = ["InstalledPrograms", "installed_name"]
 
 DEFAULT_VERSION = "0.1.0"
 INSTALLED = "Program installed successfully"
+#: What 0.5.2 says without a language component, but for the path; then what helps here.
+NO_LANGUAGE = (
+    "no {0} language component at languages/{0}.wasm: No such file or directory (os error 2);"
+    " LocalServer runs no functions or scripts: pie_sync.testing.EngineServer does"
+)
+
 NO_RUN = "No 'run' interface found"
 
 _IDENTIFIER = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9_-]*)@(?P<version>[0-9]+\.[0-9]+\.[0-9]+)")
@@ -111,6 +117,7 @@ class InstalledPrograms:
     def _install(self, message: Mapping[str, Any], artifact: bytes) -> None:
         try:
             package, version = package_of(message["manifest"])
+            language = language_of(message["manifest"]) if self._is_gateway else None
         except ValueError as error:
             raise ValueError(f"Invalid manifest: Failed to parse manifest TOML: {error}") from error
         if not package or "/" in package:
@@ -121,6 +128,8 @@ class InstalledPrograms:
         # compile, and then refuses that name until the program is overwritten.
         catalog, replace = self._core.catalog, message["force_overwrite"]
         if replace or catalog.registered(name) is None:
+            if language is not None:
+                raise ValueError(NO_LANGUAGE.format(language))  # and the name stays free, unlike below
             program = catalog.by_hash(message["program_hash"]) or self._compile(artifact)
             catalog.add_upload(message["program_hash"], program)
             catalog.register(name, program, replace=replace)

@@ -11,7 +11,10 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["package_of", "program_name"]
+__all__ = ["language_of", "package_of", "program_name"]
+
+#: What Pie 0.5.2 knows.
+LANGUAGES = ("python", "javascript")
 
 
 def package_of(manifest: str) -> tuple[str, str]:
@@ -29,6 +32,19 @@ def package_of(manifest: str) -> tuple[str, str]:
         if not isinstance(package[field], str):
             raise ValueError(f"invalid type of `{field}`, expected a string")
     return package["name"], package["version"]
+
+
+def language_of(manifest: str) -> str | None:
+    """Return the language of a script that a manifest (TOML) belongs to; None for WebAssembly.
+
+    Raises:
+        ValueError: the manifest is not TOML, or the language is unknown.
+    """
+    runtime = tomllib.loads(manifest).get("runtime")
+    language = runtime.get("language") if isinstance(runtime, dict) else None
+    if language is not None and language not in LANGUAGES:
+        raise ValueError(f"unknown variant `{language}`, expected `python` or `javascript`")
+    return language
 
 
 def program_name(manifest: str) -> ProgramName:

@@ -34,12 +34,12 @@ class ProgramContext:
         username: the user who launched the instance.
     """
 
-    def __init__(self, instance: Instance) -> None:
-        self._instance = instance
+    def __init__(self, instance: Any) -> None:
+        self._instance: Instance = instance  # (its type is no part of the API)
         self.args: list[str] = list(instance.arguments)
         self.input: Any = parse_input(self.args[0]) if instance.is_json else None
-        self.instance_id = instance.id
-        self.username = instance.username
+        self.instance_id: str = instance.id
+        self.username: str = instance.username
 
     def send(self, message: str) -> None:
         """Send a message: the client's ``Event.Message``."""

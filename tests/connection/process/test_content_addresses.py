@@ -131,14 +131,14 @@ class TestCosts:
 
     def test_an_upload_that_ends_between_its_two_programs(self, server, client, requests, monkeypatch):
         programs_of = client._manager.connection.programs
-        send, sent = programs_of._send, []
+        send, sent = programs_of.send, []
 
         def send_one(*args: object, **options: object) -> None:
             if sent:
                 raise KeyboardInterrupt
             sent.append(send(*args, **options))
 
-        monkeypatch.setattr(programs_of, "_send", send_one)
+        monkeypatch.setattr(programs_of, "send", send_one)
         with pytest.raises(KeyboardInterrupt):
             client.upload_program(programs.HELLO, manifest=manifest_of("tool"))
         monkeypatch.undo()

@@ -356,3 +356,23 @@ def test_core_modules_are_refused_where_they_are_told_to_be(protocol: str, gatew
         assert client.check("tool", "1.0.0") == (True, "true")
         assert client.ask("launch_process", inferlet="tool@1.0.0", input="{}", capture_outputs=True) == NO_WASM
         client.close()
+
+
+@only_0_5
+@pytest.mark.parametrize("language", ["python", "javascript"])
+def test_a_script_is_refused_without_a_language_component(client: ProcessClient, language: str) -> None:
+    script = manifest_of("tool") + f'[runtime]\nlanguage = "{language}"\nentry = "main"\n'
+    for overwrite in (False, True):
+        ok, text = client.add(b"def main(): pass", script, overwrite=overwrite)
+        assert not ok
+        assert text.startswith(f"no {language} language component at ")
+        assert "pie_sync.testing.EngineServer" in text
+        assert client.check("tool", "1.0.0") == (True, "false")  # unlike what can't be compiled
+    assert client.add(programs.SUCCESS, manifest_of("tool")) == INSTALLED
+
+
+@only_0_5
+def test_an_unknown_language(client: ProcessClient) -> None:
+    ok, text = client.add(b"x", manifest_of("tool") + '[runtime]\nlanguage = "cobol"\n')
+    assert not ok
+    assert text.startswith("Invalid manifest: Failed to parse manifest TOML: unknown variant `cobol`")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pie_sync.testing._dialects.manifest import package_of, program_name
+from pie_sync.testing._dialects.manifest import language_of, package_of, program_name
 
 SCRIPT = """
 # A manifest with more in it than a server needs.
@@ -50,3 +50,11 @@ def test_names_that_are_none_on_the_instance_protocol(name: str) -> None:
     assert package_of(text) == (name, "1")
     with pytest.raises(ValueError, match=name):
         program_name(text)
+
+
+def test_the_language_of_a_script() -> None:
+    assert language_of(SCRIPT) == "python"
+    for text in ('[package]\nname = "a"', "runtime = 5", "[runtime]\nentry = 'main'"):
+        assert language_of(text) is None
+    with pytest.raises(ValueError, match="unknown variant `cobol`, expected `python` or `javascript`"):
+        language_of('[runtime]\nlanguage = "cobol"')
