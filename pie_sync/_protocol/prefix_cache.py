@@ -80,7 +80,7 @@ class PrefixCache(Generic[Receiver]):
                 if text is not None:
                     return (*known, text) if isinstance(known, tuple) else (known, _MESSAGE, text)
         decoded = self._decode(payload)
-        if isinstance(decoded, tuple) and self._strange < _MAX_STRANGE:
+        if type(decoded) is tuple and not decoded[1].terminal and self._strange < _MAX_STRANGE:
             self._learn(payload, *decoded)
         return decoded
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from queue import Empty
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Union
 
 from .._connection.validation import check_args, check_count
+from .._session.pending_requests import copy_of_error
 from .._session.probes import look_again
 from .._support.signal_handlers import is_from_signal_handler
 from .._support.signal_safe_queue import SignalSafeQueue
@@ -27,7 +27,8 @@ from ..errors import (
     ProtocolError,
 )
 from ..events import CompletedInstance
-from .launch import Launch, send_all
+from .launch import Launch
+from .launcher import Launcher
 from .program_reference import GivenProgram
 from .termination import terminate_all
 
@@ -51,6 +52,10 @@ _NAP = 0.1
 
 #: Errors after which a retry may succeed. Any other error would happen again.
 _WORTH_RETRYING = (LaunchError, InstanceFailed, ProtocolError, PieTimeoutError, PieConnectionError)
+
+#: Between two results more is launched when a fourth of the places is free, or after so many seconds.
+_REFILL = 4
+_REFILL_INTERVAL = 0.001
 
 #: What becomes of an input.
 Outcome = Union[CompletedInstance[Any], Exception]
@@ -96,8 +101,9 @@ class _Job:
 
     __slots__ = ("args", "deadline", "outcome", "retries", "sent_args")
 
-    def __init__(self, args: Any, retries: int) -> None:
-        self.args = self.sent_args = args  # as the user gave them, and as they are sent
+    def __init__(self, args: Any, sent_args: Any, retries: int) -> None:
+        self.args = args  # as the user gave them
+        self.sent_args = sent_args
         self.retries = retries
         # Of the instance that runs for it; None is without limit.
         self.deadline: float | None = None
@@ -129,6 +135,8 @@ class _Batch:
         self._return_exceptions = return_exceptions
         self._timeout = timeout
         self._check = check
+        # Looked up again when it is not current any more.
+        self._launcher: Launcher | None = None
         # The reader thread puts in each launch that was refused, or whose instance has ended.
         self._ended: SignalSafeQueue[Launch] = SignalSafeQueue()
         self._running: dict[Launch, _Job] = {}
@@ -137,29 +145,37 @@ class _Batch:
         # When to look next which of the running ones are silent.
         self._next_look = 0.0
         self._again: deque[_Job] = deque()
-        self._ready: deque[_Job] = deque()
+        # Inputs that were taken ahead of the places for them, so that many launches go out in one write.
+        self._ahead: deque[_Job] = deque()
         # The jobs that are to be yielded next: all in the order of the inputs, or those that are done.
         self._line: deque[_Job] = deque()
-        # How many inputs were taken whose outcomes were not.
+        # How many inputs were taken whose outcomes were not, and how many may be.
         self._taken = 0
+        self._most_taken = LOOK_AHEAD * concurrency
 
     def results(self) -> Generator[Outcome, None, None]:
         """Yield the outcomes. However the iteration ends, terminate the instances that still run."""
+        line = self._line
+        refill = max(1, self._concurrency // _REFILL)
         try:
             while True:
                 self._collect(block=False)
                 self._launch_more()
-                if self._line and self._line[0].outcome is not None:
-                    outcome = self._line.popleft().outcome
+                until = monotonic() + _REFILL_INTERVAL
+                is_done = False
+                while line and (outcome := line[0].outcome) is not None:
+                    is_done = True
+                    line.popleft()
                     self._taken -= 1
                     if isinstance(outcome, Exception) and self._is_raised(outcome):
                         raise outcome
-                    assert outcome is not None
                     yield outcome
-                elif self._running:
+                    if len(self._ended) >= refill or monotonic() >= until:
+                        break
+                if not is_done:
+                    if not self._running:
+                        return
                     self._collect(block=True)
-                else:
-                    return
         finally:
             terminate_all(self._running)
             self._running.clear()
@@ -171,72 +187,87 @@ class _Batch:
     # --- from input to launch ---------------------------------------------------------------------------
 
     def _launch_more(self) -> None:
-        free = self._concurrency - len(self._running)
-        if free <= 0:
-            return
-        launches, messages = [], []
-        limit = self._manager.limit(DEFAULT)
-        while len(launches) < free:
-            if self._again:
-                job = self._again.popleft()
-            elif self._ready:
-                job = self._ready.popleft()
-            else:
-                if launches:
-                    break
-                job = self._next_job()
-                if job is None: break
-            launch = Launch(self._manager, "map", self._reference, job.args, limit, self._ended)
-            self._running[launch] = job
-            messages.append(launch.encode())
-            launches.append(launch)
-        if launches:
-            send_all(launches, messages, limit)
-            self._unanswered.extend(launches)
-            if len(launches)>0:
-                while len(self._ready) < max(free,8):
-                    job = self._next_job()
-                    if job is None: break
-                    self._ready.append(job)
+        """Launch what there are places for. An input may be waited for, but no launch waits for an input."""
+        places = self._concurrency - len(self._running)
+        # Where one place is free at a time, no input is taken ahead.
+        ahead = places if places > 1 else 0
+        while places > 0:
+            jobs = self._next_jobs(places)
+            if not jobs:
+                return
+            self._launch(jobs)
+            places = self._concurrency - len(self._running)
+            self._take_ahead(max(places, ahead))
+
+    def _next_jobs(self, count: int) -> list[_Job]:
+        """Return up to so many jobs that can be had without waiting for an input; else the next one."""
+        jobs: list[_Job] = []
+        for waiting in (self._again, self._ahead):
+            while waiting and len(jobs) < count:
+                jobs.append(waiting.popleft())
+        if not jobs:
+            job = self._next_job()
+            if job is not None:
+                jobs.append(job)
+        return jobs
+
+    def _take_ahead(self, count: int) -> None:
+        """Take inputs until there are so many, or until those that are there have waited for long enough."""
+        until = monotonic() + _REFILL_INTERVAL
+        while len(self._ahead) < count:
+            job = self._next_job()
+            if job is None:
+                return
+            self._ahead.append(job)
+            if monotonic() >= until:
+                return
 
     def _next_job(self) -> _Job | None:
-        if self._inputs is None or self._taken >= LOOK_AHEAD * self._concurrency:
+        if self._inputs is None or self._taken >= self._most_taken:
             return None
-        job = _Job(None, self._retries)
         try:
-            job.args = check_args(next(self._inputs))
-            job.sent_args = self._reference.check_args(job.args)
+            args = sent_args = check_args(next(self._inputs))
+            if self._reference.signature is not None:
+                sent_args = self._reference.check_args(args)
+            job = _Job(args, sent_args, self._retries)
         except StopIteration:
             self._inputs = None
             return None
         except Exception as error:  # the iterator failed, or gave no arguments: raised where its result would be
             if is_from_signal_handler(error):
                 raise
+            job = _Job(None, None, 0)
             job.outcome = error
+            self._inputs = None
         self._taken += 1
         if self._ordered or job.outcome is not None:
             self._line.append(job)
-        if job.outcome is not None:
-            self._inputs = None
-            return None
-        return job
+        return job if job.outcome is None else None
 
-    def _launch(self, job: _Job) -> None:
-        launch = None
+    def _launch(self, jobs: list[_Job]) -> None:
+        """Launch several in one write."""
         try:
             limit = self._manager.limit(DEFAULT)
-            launch = Launch(self._manager, "map", self._reference, job.sent_args, limit, self._ended)
-            job.deadline = deadline_after(self._timeout)
-            self._running[launch] = job  # before it is sent, so that Ctrl-C leaves no launch behind
-            launch.send()
+            launcher = self._launcher
+            if launcher is None or not launcher.is_current:
+                launcher = self._launcher = Launcher(self._manager, "map", self._reference, limit)
         except Exception as error:
             if is_from_signal_handler(error):
-                raise  # with the launch among those that are to be terminated
-            if launch is not None:
-                self._running.pop(launch, None)
-            self._failed(job, error)
-        else:
-            self._unanswered.append(launch)
+                raise
+            for job in jobs:
+                self._failed(job, copy_of_error(error))
+            return
+        deadline = deadline_after(self._timeout)
+        launches = []
+        for job in jobs:
+            launch = Launch(launcher, limit, self._ended)
+            job.deadline = deadline
+            self._running[launch] = job  # before it is sent, so that Ctrl-C leaves no launch behind
+            launches.append(launch)
+        failed = launcher.send(launches, [job.sent_args for job in jobs], limit)
+        self._unanswered.extend(launches)
+        for launch, reason in failed.items():
+            self._failed(self._running.pop(launch), reason)
 
     # --- from the end of an instance to its outcome -----------------------------------------------------
 
@@ -246,16 +277,12 @@ class _Batch:
             next(iter(self._running)).check_process()
             if self._check is not None:
                 self._check()
-        try:
-            launch = self._ended.get(self._nap() if block else 0)
-            while True:
-                self._take(launch)
-                launch = self._ended.get(0)
-        except Empty:
-            now = monotonic()
-            self._give_up_unanswered()
-            self._terminate_late(now)
-            self._probe(now)
+        for launch in self._ended.get_all(self._nap() if block else 0):
+            self._take(launch)
+        now = monotonic()
+        self._give_up_unanswered()
+        self._terminate_late(now)
+        self._probe(now)
 
     def _nap(self) -> float:
         """Return how long to wait at a time: not beyond the deadline of the instance that was launched first."""
@@ -273,10 +300,10 @@ class _Batch:
                 raise
             if launch.is_running:
                 terminate_all([launch])  # the server has sent something senseless of it
+            launch.drop()
             self._failed(job, error)
         else:
             self._done(job, completed)
-        launch.drop()
 
     def _give_up_unanswered(self) -> None:
         unanswered = self._unanswered
@@ -329,4 +356,6 @@ class _Batch:
         if not self._ordered:
             self._line.append(job)
         if isinstance(outcome, Exception) and self._is_raised(outcome):
-            self._inputs = None  # the error ends the iteration before the results of further inputs
+            # The error ends the iteration before the results of further inputs.
+            self._inputs = None
+            self._ahead.clear()

@@ -54,8 +54,12 @@ class ProgramReference(NamedTuple):
 
     def launch_record(self, args: Arguments, began: float) -> LaunchRecord:
         """Return what is to be remembered of a launch."""
-        form = ResultForm.JSON if self.signature is None else self.signature.result_form
-        return LaunchRecord(check_args(args), began, form)
+        return LaunchRecord(check_args(args), began, self.result_form)
+
+    @property
+    def result_form(self) -> ResultForm:
+        """The form of its result."""
+        return ResultForm.JSON if self.signature is None else self.signature.result_form
 
 
 class GivenProgram:

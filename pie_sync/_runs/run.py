@@ -10,6 +10,7 @@ from .._support.time_limits import DEFAULT, TimeLimit, Timeout, check_timeout, t
 from ..errors import InstanceEnded, InstanceFailed, PieConnectionError, PieError, PieTimeoutError
 from ..events import Event
 from .launch import Launch
+from .launcher import Launcher
 from .program_reference import GivenProgram
 from .termination import terminate_all
 
@@ -55,10 +56,11 @@ def run(
     reference = given.find(manager, "run", left)
     if given.function is not None:
         limit = TimeLimit(timeout)  # what its upload takes does not count
-    launch = Launch(manager, "run", reference, arguments, manager.limit(DEFAULT) if timeout is None else limit)
+    answer_limit = manager.limit(DEFAULT) if timeout is None else limit
+    launch = Launch(Launcher(manager, "run", reference, answer_limit), answer_limit)
     conversation = None
     try:
-        launch.send()
+        launch.send(arguments)
         if not launch.wait(launch.limit.deadline()):
             raise launch.limit.expired("run", "no answer to the launch from the server")
         launch.check()

@@ -124,7 +124,8 @@ class Router:
             self._prefixes.expect(instance_id, events)  # first: forget() removes what is among the queues
         self._queues[instance_id] = events
         self._memory.watch(events)
-        logger.debug("instance %s: attached", instance_id)
+        if self.pending.logs:
+            logger.debug("instance %s: attached", instance_id)
         early, lost = self.pending.take_early(instance_id)
         end = early.pop()[1:] if early and isinstance(early[-1], tuple) and early[-1][1].terminal else None
         for decoded in early:
@@ -233,6 +234,7 @@ class Router:
             StreamsAborted: the server sends no events any more.
         """
         decode = self._decode
+        self.pending.logs = logger.isEnabledFor(logging.DEBUG)
         if self._has_forgotten:
             self._has_forgotten = False
             self._blobs.keep_only(self._queues)
@@ -294,7 +296,8 @@ class Router:
             self._memory.put(*staging.popitem())
 
     def _end_instance(self, instance_id: str, events: EventQueue, event: Event, text: str) -> None:
-        logger.debug("instance %s: %s", instance_id, event.name)
+        if self.pending.logs:
+            logger.debug("instance %s: %s", instance_id, event.name)
         events.end(partial(_ended, instance_id, event, text), (event, text))
         self._remove_queue(instance_id)
         self._blobs.forget(instance_id)

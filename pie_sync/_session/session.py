@@ -17,7 +17,7 @@ from .._protocol.messages import Answer
 from .._support.counters import ClientStats, Counters
 from .._support.signal_handlers import is_from_signal_handler, start_thread
 from .._support.time_limits import time_left
-from .._transport.frames import BINARY, encode_frame
+from .._transport.frames import BINARY, encode_frame, encode_frames
 from .._transport.websocket import WebSocket
 from ..errors import PieConnectionError, RequestError
 from .pending_request import PendingRequest
@@ -28,6 +28,7 @@ from .uploads import Uploads
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Sequence
 
     from .. import _protocol
     from .._support.time_limits import TimeLimit
@@ -439,7 +440,7 @@ class Session:
     def request_all(
         self, requests: Sequence[PendingRequest], messages: Sequence[bytes], deadline: float | None
     ) -> None:
-        """Send several pending requests in one write, all of them or none; see :meth:`send`."""
+        """Send several pending requests that bring instances, in one write; see :meth:`WebSocket.send`."""
         if logger.isEnabledFor(logging.DEBUG):
             for request, message in zip(requests, messages):
                 logger.debug("request %d: %s, %d bytes", request.corr_ids[-1], request.name, len(message))
@@ -448,8 +449,7 @@ class Session:
             for request in requests:
                 request.is_sent = True
 
-        frames = [encode_frame(BINARY, message) for message in messages]
-        self._write(b"".join(frames), len(frames), deadline, mark_as_sent)
+        self._write(encode_frames(messages), len(messages), deadline, mark_as_sent)
 
     def request_by_any(self, request: PendingRequest, messages: list[bytes], deadline: float | None) -> None:
         """Send a pending request in several forms, one for each of its correlation ids, in one write."""

@@ -1,0 +1,134 @@
+"""What the launches of one program on one connection have in common."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .._session.pending_requests import copy_of_error
+from .._support.signal_handlers import is_from_signal_handler
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .._connection.manager import Connection, ConnectionManager
+    from .._support.time_limits import TimeLimit
+    from .launch import Launch
+    from .program_reference import ProgramReference
+
+__all__ = ["Launcher"]
+
+#: How many bytes of messages are sent in one write, about: a write holds up all other senders.
+_WRITE_SIZE = 256 * 1024
+
+
+class Launcher:
+    """Looks up once what each launch of a program needs, and sends many launches in one write. For one thread.
+
+    Blocks while a lost connection is being restored; and where the server has to be asked for the program.
+
+    Args:
+        manager: the client's connection manager.
+        method: the client's method, for error messages.
+        program: what to launch.
+        limit: how long it may take.
+
+    Attributes:
+        manager, method, program: see above.
+        session: of the connection.
+        kinds: the types of messages that answer a launch.
+        encode: encodes a launch from its correlation id and its arguments.
+
+    Raises:
+        AuthenticationError: the client isn't authenticated.
+        LaunchError: the server was asked for the program by its hash, and does not have it.
+        PieTimeoutError: it does not say in time whether it does.
+        PieConnectionError: the connection is lost.
+    """
+
+    def __init__(
+        self, manager: ConnectionManager, method: str, program: ProgramReference, limit: TimeLimit
+    ) -> None:
+        self._connection = connection = manager.authenticated(method, limit)
+        self.manager = manager
+        self.method = method
+        self.program = program
+        self.session = connection.session
+        protocol = self.session.protocol
+        self.kinds = (protocol.launch_answer,)
+        self._hash = _hash_of(connection, program)
+        if self._hash is not None:
+            name = str(connection.programs.name_of(self._hash, method, limit))
+        else:
+            assert program.name is not None
+            name = program.name
+        self.encode = protocol.launch_encoder(self._hash, name)
+
+    @property
+    def is_current(self) -> bool:
+        """Whether another one would be the same: the connection is used and has not learned anything."""
+        return (
+            self.manager.connection is self._connection
+            and self.session.is_usable
+            and _hash_of(self._connection, self.program) == self._hash
+        )
+
+    def send(self, launches: Sequence[Launch], args: Sequence[Any], limit: TimeLimit) -> dict[Launch, Exception]:
+        """Send launches. Blocks only while the server does not read.
+
+        Args:
+            launches: made with this launcher, and not sent yet.
+            args: the arguments of each.
+            limit: how long that may take.
+
+        Returns:
+            Those that failed, and why; they are given up. TypeError, ValueError: the arguments can't be sent to
+            this server. PieTimeoutError: not in time. PieConnectionError: the connection is lost.
+        """
+        failed: dict[Launch, Exception] = {}
+        encoded: list[tuple[Launch, bytes]] = []
+        try:
+            self.session.router.pending.add_all(launches)
+        except Exception as error:
+            if is_from_signal_handler(error):
+                raise
+            _give_up(launches, error, failed)
+            return failed
+        size = 0
+        for launch, its_args in zip(launches, args):
+            try:
+                message = self.encode(launch.corr_ids[0], its_args)
+            except Exception as error:
+                if is_from_signal_handler(error):
+                    raise
+                _give_up([launch], error, failed)
+                continue
+            encoded.append((launch, message))
+            size += len(message)
+            if size > _WRITE_SIZE:
+                self._write(encoded, limit, failed)
+                encoded, size = [], 0
+        if encoded:
+            self._write(encoded, limit, failed)
+        return failed
+
+    def _write(
+        self, encoded: Sequence[tuple[Launch, bytes]], limit: TimeLimit, failed: dict[Launch, Exception]
+    ) -> None:
+        launches, messages = zip(*encoded)
+        try:
+            self.session.request_all(launches, messages, limit.deadline())
+        except Exception as error:
+            if is_from_signal_handler(error):
+                raise
+            _give_up(launches, error, failed)
+
+
+def _give_up(launches: Sequence[Launch], error: Exception, failed: dict[Launch, Exception]) -> None:
+    for launch in launches:
+        launch.give_up()
+        failed[launch] = copy_of_error(error)
+
+
+def _hash_of(connection: Connection, program: ProgramReference) -> str | None:
+    # What this client uploaded under a name of its own is known by its hash to some servers.
+    return program.hash if program.name is None else connection.programs.hash_of(program.name)
