@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Union
 
+from ..events import Event
 from .messages import BlobChunk, Decoder, decode, optional, pack, pack_chunk_head, pack_id, typed
 
 if TYPE_CHECKING:
-    from ..events import Event
     from .messages import Decoded
 
 __all__ = ["AUTHENTICATION_DISABLED", "Generation", "LaunchEncoder", "Names", "chunk_decoder"]
 
 #: The result of identification when the server takes everybody at their word.
 AUTHENTICATION_DISABLED = "Authenticated (Engine disabled authentication)"
+
+#: Looked up once.
+_MESSAGE = Event.Message
 
 #: The digits of a BLAKE3 hash. The hash of a blob is kept while the blob comes in, so its length counts.
 _HASH_LENGTH = 64
@@ -72,6 +75,9 @@ class Generation:
     #: The messages of events up to their texts, around the id of the instance (see :func:`around_id`). Not the
     #: terminal ones: there is only one of them.
     prefixes: dict[Event, tuple[bytes, bytes]]
+
+    #: That of messages: the hash of an event takes longer than all the rest of :meth:`before_text`.
+    message_prefix: tuple[bytes, bytes]
 
     # --- requests ---------------------------------------------------------------------------------------
 
@@ -144,7 +150,7 @@ class Generation:
 
     def before_text(self, instance_id: str, event: Event) -> bytes | None:
         """Return how servers begin the message of an event; see :class:`PrefixCache`."""
-        around = self.prefixes.get(event)
+        around = self.message_prefix if event is _MESSAGE else self.prefixes.get(event)
         return None if around is None else pack_id(instance_id).join(around)
 
 

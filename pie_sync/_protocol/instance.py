@@ -74,6 +74,7 @@ class InstanceProtocol(Generation):
     not_found = "Instance not found"
     refuses_attach_without_harm = True
     prefixes = _PREFIXES
+    message_prefix = _PREFIXES[Event.Message]
 
     # --- requests ---------------------------------------------------------------------------------------
 

@@ -81,6 +81,7 @@ class ProcessProtocol(Generation):
     not_found = "Process not found"
     refuses_attach_without_harm = False
     prefixes = _PREFIXES
+    message_prefix = _PREFIXES[Event.Message]
 
     #: The refusal to terminate, or to attach to, a process that has ended.
     NO_SUCH_PROCESS = not_found

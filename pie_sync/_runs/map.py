@@ -307,12 +307,15 @@ class _Batch:
 
     def _give_up_unanswered(self) -> None:
         unanswered = self._unanswered
-        while unanswered and (unanswered[0].settled or unanswered[0].limit.left() == 0):
-            launch = unanswered.popleft()
+        while unanswered:
+            launch = unanswered[0]
             if not launch.settled:
+                if launch.limit.left() != 0:
+                    return
                 launch.give_up()
                 error = launch.limit.expired("map", "no answer to a launch from the server")
                 self._failed(self._running.pop(launch), error)
+            unanswered.popleft()
 
     def _terminate_late(self, now: float) -> None:
         """Terminate the instances whose time is over."""

@@ -18,7 +18,7 @@ from pie_sync._support.time_limits import TimeLimit
 from tests.scripted import Peer, connect, scripted_server, wait_for_close
 
 
-def launch_of(client: PieClient, done: SignalSafeQueue | None, args=()) -> Launch:
+def launch_of(client: PieClient, done: SignalSafeQueue | None) -> Launch:
     program = ProgramReference("sleep-until-told", None)
     return Launch(Launcher(client._manager, "map", program, TimeLimit(20)), TimeLimit(20), done)
 
@@ -163,8 +163,8 @@ def test_what_is_never_answered_does_not_keep_its_arguments():
         client.authenticate("alice")
         argument = Argument("x" * 1000)
         reference = weakref.ref(argument)
-        launch = launch_of(client, None, [argument])
-        launch.send([])
+        launch = launch_of(client, None)
+        launch.send([argument])
         launch.give_up()
         del argument
         gc.collect()
@@ -173,9 +173,7 @@ def test_what_is_never_answered_does_not_keep_its_arguments():
 
 
 def test_one_whose_turn_to_be_sent_does_not_come_is_given_up(client):
-    launch = Launch(
-        client._manager, "map", ProgramReference("sleep-until-told", None), [], TimeLimit(0.1), SignalSafeQueue()
-    )
+    launch = Launch(launch_of(client, None)._launcher, TimeLimit(0.1), SignalSafeQueue())
     with client._manager.connection.session._websocket._send_lock:
         with pytest.raises(PieTimeoutError, match="nothing was sent"):
             launch.send([])
