@@ -15,6 +15,8 @@ from ..events import CompletedInstance, Event, LaunchRecord
 from ..instance import Instance
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from .._connection.validation import Arguments
     from .._protocol.messages import Answer
     from .._session.probes import Silence
@@ -72,7 +74,7 @@ class Launch(PendingRequest):
     # --- the request --------------------------------------------------------------------------------------
 
     def send(self, args: list[str] | dict[str, Any]) -> None:
-        """Send the request. Blocks only while the server does not read. (:meth:`Launcher.send` sends many.)
+        """Send the request. Blocks only while the server does not read. :meth:`Launcher.send` sends many.
 
         Args:
             args: the instance's arguments, as they are sent.
@@ -104,11 +106,12 @@ class Launch(PendingRequest):
         """Put the launch into ``done``, now or at the end of its instance. In the reader thread."""
         if self._done is None:
             return
+        report = partial(self._launcher.session.router.put, self._done, self)
         events = self._outcome.get(_EVENTS)
         if events is None:
-            self._done.put(self)
+            report()
         else:
-            events.call_at_end(partial(self._done.put, self))
+            events.call_at_end(report)
 
     def give_up(self) -> None:
         """Wait for the answer no more. An instance that it brings after all is terminated; see :meth:`drop`."""
@@ -144,14 +147,15 @@ class Launch(PendingRequest):
             self._instance = Instance(launcher.manager, launcher.session, self._instance_id, events)
         return self._instance
 
-    def completed(self, args: list[str] | dict[str, Any]) -> CompletedInstance[Any]:
+    def completed(self, args: list[str] | Mapping[str, Any], *, check: bool = True) -> CompletedInstance[Any]:
         """Return what the instance has sent, once it has ended.
 
         Args:
             args: the arguments, as the user gave them.
+            check: raise ``InstanceFailed`` unless the instance has ``Completed``.
 
         Raises:
-            InstanceFailed: the instance did not complete.
+            InstanceFailed: see ``check``.
             PieError, PieConnectionError: there was no launch, or its connection was lost.
         """
         self.check()
@@ -159,9 +163,15 @@ class Launch(PendingRequest):
         assert events is not None
         record = LaunchRecord(args, self._began, self._launcher.program.result_form)
         completed = CompletedInstance.from_events(events.drain(), self._instance_id, record, events.ended)
-        if completed.event is not Event.Completed:
+        if check and completed.event is not Event.Completed:
             raise InstanceFailed(self._instance_id, completed)
         return completed
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether there is an instance whose end has arrived."""
+        events = self._outcome.get(_EVENTS)
+        return events is not None and events.is_whole
 
     @property
     def is_running(self) -> bool:

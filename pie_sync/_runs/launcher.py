@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .._connection.manager import Connection, ConnectionManager
+    from .._protocol import LaunchEncoder
     from .._support.time_limits import TimeLimit
     from .launch import Launch
     from .program_reference import ProgramReference
@@ -36,7 +37,6 @@ class Launcher:
         manager, method, program: see above.
         session: of the connection.
         kinds: the types of messages that answer a launch.
-        encode: encodes a launch from its correlation id and its arguments.
 
     Raises:
         AuthenticationError: the client isn't authenticated.
@@ -56,12 +56,9 @@ class Launcher:
         protocol = self.session.protocol
         self.kinds = (protocol.launch_answer,)
         self._hash = _hash_of(connection, program)
-        if self._hash is not None:
-            name = str(connection.programs.name_of(self._hash, method, limit))
-        else:
-            assert program.name is not None
-            name = program.name
-        self.encode = protocol.launch_encoder(self._hash, name)
+        self._by_hash = None if self._hash is None else connection.programs.name_of(self._hash, method, limit)
+        # Made when there are several launches: it takes as long as encoding twenty.
+        self._encode: LaunchEncoder | None = None
 
     @property
     def is_current(self) -> bool:
@@ -71,6 +68,26 @@ class Launcher:
             and self.session.is_usable
             and _hash_of(self._connection, self.program) == self._hash
         )
+
+    def encode(self, corr_id: int, args: Any) -> bytes:
+        """Encode one launch.
+
+        Raises:
+            TypeError, ValueError: the arguments can't be sent to this server.
+        """
+        protocol, name = self.session.protocol, self.program.name
+        if self._hash is None:
+            assert name is not None
+            return protocol.launch_from_registry(corr_id, name, args, False)
+        assert self._by_hash is not None
+        return protocol.launch(corr_id, self._hash, self._by_hash, args, False)
+
+    def _encoder(self) -> LaunchEncoder:
+        if self._encode is None:
+            name = self.program.name if self._hash is None else str(self._by_hash)
+            assert name is not None
+            self._encode = self.session.protocol.launch_encoder(self._hash, name)
+        return self._encode
 
     def send(self, launches: Sequence[Launch], args: Sequence[Any], limit: TimeLimit) -> dict[Launch, Exception]:
         """Send launches. Blocks only while the server does not read.
@@ -93,10 +110,11 @@ class Launcher:
                 raise
             _give_up(launches, error, failed)
             return failed
+        encode = self._encoder() if len(launches) > 1 or self._encode is not None else self.encode
         size = 0
         for launch, its_args in zip(launches, args):
             try:
-                message = self.encode(launch.corr_ids[0], its_args)
+                message = encode(launch.corr_ids[0], its_args)
             except Exception as error:
                 if is_from_signal_handler(error):
                     raise

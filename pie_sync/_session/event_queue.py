@@ -84,6 +84,7 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
         fast_path: whether the next event belongs at the end of the deque. Only the thread that puts sets it:
             a consumer that has emptied the overflow does not set it again.
         forgotten: whether nobody can receive from the queue any more.
+        is_whole: whether the end has arrived, and is that of the instance, not of its connection.
         waiting: true while consumers wait for the next event, or have been woken just now. To be looked at only.
     """
 
@@ -93,12 +94,12 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
         "_callback",
         "_ending",
         "_errors",
-        "_is_whole",
         "_overflow",
         "_waiters",
         "ended",
         "fast_path",
         "forgotten",
+        "is_whole",
         "maxsize",
         "mutex",
         "queue",
@@ -127,8 +128,7 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
         self._overflow: Sequence[_Part] = ()
         self._errors = 0
         self._ending: Callable[[], Exception] | None = None
-        # Whether that is the end of the instance.
-        self._is_whole = False
+        self.is_whole = False
         self._callback: Callable[[], None] | None = None  # see call_at_end()
 
     @property
@@ -265,7 +265,7 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
                     self.queue.append(terminal)
             if self._ending is None:
                 self._ending = ending
-                self._is_whole = terminal is not None
+                self.is_whole = terminal is not None
             callback, self._callback = self._callback, None
         if self.waiting:
             self._notify(len(self.waiting))
@@ -291,7 +291,7 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
             Exception: an error whose turn it is, or the end, if that is not the instance's.
         """
         with self.mutex:
-            if self._is_whole and not self._overflow:
+            if self.is_whole and not self._overflow:
                 items = [entry if isinstance(entry, tuple) else (MESSAGE, entry) for entry in self.queue]
                 self.queue.clear()
                 return items

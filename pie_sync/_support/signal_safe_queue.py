@@ -34,6 +34,14 @@ class SignalSafeQueue(Generic[T]):
     def put(self, item: T) -> None:
         """Append an item. Thread-safe; never waits."""
         self._items.append(item)
+        self.wake()
+
+    def put_without_waking(self, item: T) -> None:
+        """Append an item; :meth:`wake` has to follow."""
+        self._items.append(item)
+
+    def wake(self) -> None:
+        """Let the consumer look for items. Thread-safe; never waits."""
         if self._waiter.locked():  # as a rule it is not, when many items come at once: the exception takes 0.5 us
             try:
                 self._waiter.release()
