@@ -10,8 +10,8 @@ Programs, launched by name:
     turn, ``burst`` each, and complete.
     ``events-then-ends``: the same, but the instances complete only at the second message to any of them.
     ``blob`` with the argument size: the same as ``events``, with one blob.
-    ``ends-at-once`` with the argument text: completes with that text right behind the answer to its launch. All that
-    one read brings of these is answered in one write.
+    ``ends-at-once`` with the argument text: completes with that text right behind the answer to its launch. All
+    that one read brings of these is answered in one write.
 
 The source prints its port, and ends when its standard input is closed.
 """

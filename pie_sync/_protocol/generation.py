@@ -102,7 +102,7 @@ class Generation:
         return pack({"type": "query", "corr_id": corr_id, "subject": subject, "record": record})
 
     def launch_encoder(self, program_hash: str | None, name: str) -> LaunchEncoder:
-        """Return what encodes many launches of one program, attached, as ``launch`` or ``launch_from_registry`` do.
+        """Return what encodes many attached launches of one program, as ``launch`` and its sibling do.
 
         Args:
             program_hash: of an uploaded program; None for one of the registry.

@@ -53,6 +53,9 @@ _NAP = 0.1
 #: Errors after which a retry may succeed. Any other error would happen again.
 _WORTH_RETRYING = (LaunchError, InstanceFailed, ProtocolError, PieTimeoutError, PieConnectionError)
 
+#: The iterators of lists, tuples and the like. Any other may wait for what it yields, and a launch must not.
+_NEVER_WAIT = {type(iter([])), type(iter(())), type(iter({})), type(iter({}.values())), type(iter(range(0)))}
+
 #: Between two results more is launched when a fourth of the places is free, or after so many seconds.
 _REFILL = 4
 _REFILL_INTERVAL = 0.001
@@ -129,6 +132,7 @@ class _Batch:
         self._manager = manager
         self._reference = reference
         self._inputs: Iterator[Any] | None = inputs
+        self._never_waits = type(inputs) in _NEVER_WAIT
         self._concurrency = concurrency
         self._ordered = ordered
         self._retries = retries
@@ -145,8 +149,6 @@ class _Batch:
         # When to look next which of the running ones are silent.
         self._next_look = 0.0
         self._again: deque[_Job] = deque()
-        # Inputs that were taken ahead of the places for them, so that many launches go out in one write.
-        self._ahead: deque[_Job] = deque()
         # The jobs that are to be yielded next: all in the order of the inputs, or those that are done.
         self._line: deque[_Job] = deque()
         # How many inputs were taken whose outcomes were not, and how many may be.
@@ -188,39 +190,24 @@ class _Batch:
 
     def _launch_more(self) -> None:
         """Launch what there are places for. An input may be waited for, but no launch waits for an input."""
-        places = self._concurrency - len(self._running)
-        # Where one place is free at a time, no input is taken ahead.
-        ahead = places if places > 1 else 0
-        while places > 0:
-            jobs = self._next_jobs(places)
+        while True:
+            places = self._concurrency - len(self._running)
+            jobs = self._next_jobs(places) if places > 0 else None
             if not jobs:
                 return
             self._launch(jobs)
-            places = self._concurrency - len(self._running)
-            self._take_ahead(max(places, ahead))
 
     def _next_jobs(self, count: int) -> list[_Job]:
         """Return up to so many jobs that can be had without waiting for an input; else the next one."""
         jobs: list[_Job] = []
-        for waiting in (self._again, self._ahead):
-            while waiting and len(jobs) < count:
-                jobs.append(waiting.popleft())
-        if not jobs:
-            job = self._next_job()
-            if job is not None:
-                jobs.append(job)
-        return jobs
-
-    def _take_ahead(self, count: int) -> None:
-        """Take inputs until there are so many, or until those that are there have waited for long enough."""
-        until = monotonic() + _REFILL_INTERVAL
-        while len(self._ahead) < count:
+        while self._again and len(jobs) < count:
+            jobs.append(self._again.popleft())
+        while len(jobs) < count and (self._never_waits or not jobs):
             job = self._next_job()
             if job is None:
-                return
-            self._ahead.append(job)
-            if monotonic() >= until:
-                return
+                break
+            jobs.append(job)
+        return jobs
 
     def _next_job(self) -> _Job | None:
         if self._inputs is None or self._taken >= self._most_taken:
@@ -265,7 +252,7 @@ class _Batch:
             self._running[launch] = job  # before it is sent, so that Ctrl-C leaves no launch behind
             launches.append(launch)
         failed = launcher.send(launches, [job.sent_args for job in jobs], limit)
-        self._unanswered.extend(launches)
+        self._unanswered.extend(launch for launch in launches if launch not in failed)
         for launch, reason in failed.items():
             self._failed(self._running.pop(launch), reason)
 
@@ -359,6 +346,4 @@ class _Batch:
         if not self._ordered:
             self._line.append(job)
         if isinstance(outcome, Exception) and self._is_raised(outcome):
-            # The error ends the iteration before the results of further inputs.
-            self._inputs = None
-            self._ahead.clear()
+            self._inputs = None  # the error ends the iteration before the results of further inputs

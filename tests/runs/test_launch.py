@@ -43,9 +43,9 @@ def ends_before_it_is_answered(peer: Peer) -> None:
 
 def test_an_instance_that_has_ended_before_is_handed_over_when_the_answer_is_noted():
     class Checked(SignalSafeQueue):
-        def put(self, launch):
+        def put_without_waking(self, launch):
             settled.append(launch.settled)
-            super().put(launch)
+            super().put_without_waking(launch)
 
     settled: list[bool] = []
     done: SignalSafeQueue[Launch] = Checked()

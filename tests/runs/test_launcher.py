@@ -16,12 +16,12 @@ from pie_sync.testing import LocalServer
 @pytest.fixture(params=["instance", "process"])
 def client(request):
     with LocalServer(protocol=request.param) as server, PieClient(server.uri) as client:
-        server.program("echo")(lambda context: "done")
+        server.program("echo@0.1.0")(lambda context: "done")
         client.authenticate("alice")
         yield client
 
 
-def launcher_of(client: PieClient, name: str = "echo") -> Launcher:
+def launcher_of(client: PieClient, name: str = "echo@0.1.0") -> Launcher:
     return Launcher(client._manager, "map", ProgramReference(name, None), TimeLimit(20))
 
 
