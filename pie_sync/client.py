@@ -25,7 +25,6 @@ from ._functions.function_program import function_program
 from ._functions.inferlet import Inferlet
 from ._protocol import ProcessProtocol
 from ._protocol.messages import Answer
-from ._protocol.program_names import parse_name
 from ._runs.map import map_
 from ._runs.program_reference import GivenProgram
 from ._runs.run import run
@@ -353,7 +352,7 @@ class PieClient:
         if function is not None:
             return connection.functions.exists(function, "program_exists", limit)
         if "@" in text:
-            return connection.programs.is_installed(parse_name(text), "program_exists", limit)
+            return connection.programs.name_exists(text, limit)
         return connection.programs.exists(text, limit)
 
     # --- instances --------------------------------------------------------------------------------------
@@ -405,12 +404,12 @@ class PieClient:
             PieConnectionError: the connection is lost.
             OSError: a file can't be read.
         """
-        given = GivenProgram(program)
-        checked = given.check_args(args)
+        given, input_ = GivenProgram(program), check_args(args)
+        checked = given.check_args(input_)
         reference = given.find(self._manager, "launch", lambda: timeout)
         limit = self._manager.limit(timeout)
         connection = self._manager.authenticated("launch", limit)
-        record = reference.launch_record(args, monotonic())
+        record = reference.launch_record(input_, monotonic())
         if reference.hash is not None:
             return self._launch_by_hash(connection, "launch", reference.hash, checked, detached, limit, record)
         assert reference.name is not None

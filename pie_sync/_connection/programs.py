@@ -224,6 +224,18 @@ class Programs:
             raise refusals[0]
         return False
 
+    def name_exists(self, name: str, limit: TimeLimit) -> bool:
+        """Say whether the server has a program, by its ``name@version``.
+
+        Raises:
+            RequestError: the server can't tell.
+        """
+        if not isinstance(self._session.protocol, ProcessProtocol):
+            program_hash = self.hash_of(name)  # some of these servers know no names
+            if program_hash is not None:
+                return self.exists(program_hash, limit)
+        return self.is_installed(parse_name(name), "program_exists", limit)
+
     def find_named(self, program_hash: str, method: str, limit: TimeLimit) -> bool:
         """Ask the server for the twin of a program with a manifest, by its hash; see the class."""
         name = ProcessProtocol.content_name(program_hash, named=True)

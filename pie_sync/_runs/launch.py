@@ -15,9 +15,6 @@ from ..events import CompletedInstance, Event, LaunchRecord
 from ..instance import Instance
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from .._connection.validation import Arguments
     from .._protocol.messages import Answer
     from .._session.probes import Silence
     from .._support.signal_safe_queue import SignalSafeQueue
@@ -118,7 +115,7 @@ class Launch(PendingRequest):
         self._launcher.session.router.pending.remove(self)
         self.drop()
 
-    def record(self, args: Arguments) -> LaunchRecord:
+    def record(self, args: list[str] | dict[str, Any]) -> LaunchRecord:
         """Return what is to be remembered of it; ``args`` are the arguments, as the user gave them."""
         return self._launcher.program.launch_record(args, self._began)
 
@@ -147,7 +144,9 @@ class Launch(PendingRequest):
             self._instance = Instance(launcher.manager, launcher.session, self._instance_id, events)
         return self._instance
 
-    def completed(self, args: list[str] | Mapping[str, Any], *, check: bool = True) -> CompletedInstance[Any]:
+    def completed(
+        self, args: list[str] | dict[str, Any] | None = None, *, check: bool = True
+    ) -> CompletedInstance[Any]:
         """Return what the instance has sent, once it has ended.
 
         Args:
@@ -161,7 +160,7 @@ class Launch(PendingRequest):
         self.check()
         events = self._outcome[_EVENTS]
         assert events is not None
-        record = LaunchRecord(args, self._began, self._launcher.program.result_form)
+        record = self.record([] if args is None else args)
         completed = CompletedInstance.from_events(events.drain(), self._instance_id, record, events.ended)
         if check and completed.event is not Event.Completed:
             raise InstanceFailed(self._instance_id, completed)

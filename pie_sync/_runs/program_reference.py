@@ -6,16 +6,14 @@ import os
 import re
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Union
 
-from .._connection.validation import check_args
 from .._functions.function_program import FunctionProgram, RemoteFunction, function_program
-from .._functions.inferlet import Inferlet
 from .._session.payloads import check_is_wasm, open_payload
 from .._support.time_limits import DEFAULT, Timeout
 from ..events import LaunchRecord, ResultForm
 
 if TYPE_CHECKING:
     from .._connection.manager import ConnectionManager
-    from .._connection.validation import Arguments
+    from .._functions.inferlet import Inferlet
     from .._functions.signature import Signature
 
 __all__ = ["GivenProgram", "KnownProgram", "Program", "ProgramReference", "is_program_file"]
@@ -25,7 +23,7 @@ __all__ = ["GivenProgram", "KnownProgram", "Program", "ProgramReference", "is_pr
 KnownProgram = Union[str, "os.PathLike[str]", RemoteFunction]
 
 #: A program: one of the above, or a function of our own.
-Program = Union[KnownProgram, Inferlet[..., Any], Callable[..., Any]]
+Program = Union[KnownProgram, "Inferlet[..., Any]", Callable[..., Any]]
 
 _HASH = re.compile("[0-9a-fA-F]{64}")
 
@@ -43,23 +41,18 @@ class ProgramReference(NamedTuple):
     hash: str | None
     signature: Signature | None = None
 
-    def check_args(self, args: Arguments) -> list[str] | dict[str, Any]:
-        """Return the arguments of a launch, as they are sent.
+    def check_args(self, args: list[str] | dict[str, Any]) -> list[str] | dict[str, Any]:
+        """Return the arguments of a launch as they are sent, which is not always as the user gave them.
 
         Raises:
             TypeError: they can't be the arguments of this program.
         """
-        checked = check_args(args)
-        return checked if self.signature is None else self.signature.check(checked)
+        return args if self.signature is None else self.signature.check(args)
 
-    def launch_record(self, args: Arguments, began: float) -> LaunchRecord:
-        """Return what is to be remembered of a launch."""
-        return LaunchRecord(check_args(args), began, self.result_form)
-
-    @property
-    def result_form(self) -> ResultForm:
-        """The form of its result."""
-        return ResultForm.JSON if self.signature is None else self.signature.result_form
+    def launch_record(self, args: list[str] | dict[str, Any], began: float) -> LaunchRecord:
+        """Return what is to be remembered of a launch; ``args`` are the arguments as the user gave them."""
+        form = ResultForm.JSON if self.signature is None else self.signature.result_form
+        return LaunchRecord(args, began, form)
 
 
 class GivenProgram:
@@ -88,7 +81,7 @@ class GivenProgram:
             self.function = function_program(program)
             self.is_file = self.function is None and is_program_file(program)
 
-    def check_args(self, args: Arguments) -> list[str] | dict[str, Any]:
+    def check_args(self, args: list[str] | dict[str, Any]) -> list[str] | dict[str, Any]:
         """See :meth:`ProgramReference.check_args`."""
         return self.reference.check_args(args)
 

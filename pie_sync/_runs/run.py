@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
+from .._connection.validation import check_args
 from .._support.signal_safe_queue import SignalSafeQueue
 from .._support.time_limits import DEFAULT, TimeLimit, Timeout, check_timeout, time_left
 from ..errors import InstanceEnded, InstanceFailed, PieConnectionError, PieError, PieTimeoutError
@@ -50,7 +51,8 @@ def run(
 ) -> CompletedInstance[Any]:
     """Implement :meth:`PieClient.run`, which says what the arguments are, and the errors."""
     given, items = GivenProgram(program), _items(input)
-    arguments = given.check_args(args)
+    checked = check_args(args)
+    arguments = given.check_args(checked)
     limit = TimeLimit(check_timeout(timeout))
 
     def left() -> Timeout:
@@ -71,12 +73,12 @@ def run(
             left_now = answer_limit.left()
             done.get_all(_SHORT if left_now is None else min(_SHORT, left_now))
             if launch.has_ended:
-                return launch.completed(launch.record(args).input, check=check)
+                return launch.completed(checked, check=check)
         if not launch.wait(launch.limit.deadline()):
             raise launch.limit.expired("run", "no answer to the launch from the server")
         launch.check()
         assert launch.instance is not None
-        conversation = _Conversation(launch.instance, launch.record(args), limit, on_event)
+        conversation = _Conversation(launch.instance, launch.record(checked), limit, on_event)
         conversation.send_input(items, left)
         completed = conversation.receive_all()
     except PieTimeoutError as error:

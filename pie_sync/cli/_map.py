@@ -98,7 +98,7 @@ def map_command(
     return 1 if results.failed else 0
 
 
-def _check_inputs(file: str, function: Optional[Inferlet[..., Any]]) -> Optional[int]:
+def _check_inputs(file: str, function: "Optional[Inferlet[..., Any]]") -> Optional[int]:
     """Read all inputs, to find a mistake before anything runs; return their number, or None for a stream."""
     if file == "-" or not os.path.isfile(file):
         return None
@@ -108,7 +108,7 @@ def _check_inputs(file: str, function: Optional[Inferlet[..., Any]]) -> Optional
         for number, args in enumerate(read_inputs(source, file), 1):
             try:
                 if given is not None:
-                    given.check_args(args)
+                    given.check_args(args if isinstance(args, list) else dict(args))
             except TypeError as error:
                 raise Failure(f"{file}, input {number}: {error}", "change the input or the function") from error
     return number
@@ -140,7 +140,7 @@ class _Batch:
     def run(
         self,
         client: PieClient,
-        program: Union[str, Inferlet[..., Any]],
+        program: "Union[str, Inferlet[..., Any]]",
         concurrency: int,
         retries: int,
         time_limit: Optional[float],

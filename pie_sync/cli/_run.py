@@ -136,7 +136,7 @@ def run(
         ).run()
 
 
-def _launch_detached(client: PieClient, program: Union[str, Inferlet[..., Any]], args: list[str]) -> None:
+def _launch_detached(client: PieClient, program: "Union[str, Inferlet[..., Any]]", args: list[str]) -> None:
     """Launch an instance and print its id. If the id can't be printed, terminate the instance: nobody knows it."""
     with INTERRUPTION.hold():
         instance = client.launch(program, args, detached=True)

@@ -66,6 +66,13 @@ class TestProgramsInBothVariants:
         for name in ("talk", "std/talk", "talk@latest"):
             assert client.launch_instance_from_registry(name, ["a", "b"]).wait(10).message == "a b"
 
+    def test_exists_by_its_name(self, client):
+        name = "tests/by-name@1.2.0"
+        assert not client.program_exists(name)
+        client.upload_program(HELLO, manifest='[package]\nname = "tests/by-name"\nversion = "1.2.0"\n')
+        assert client.program_exists(name)
+        assert not client.program_exists("tests/by-name@1.2.1")
+
     def test_bytes_that_are_no_program(self, client):
         for junk in (b"not WebAssembly", b"", b"\0as", b"(module)", io.BytesIO(b"junk")):
             with pytest.raises(UploadError, match="nothing was sent"):
