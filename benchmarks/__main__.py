@@ -6,7 +6,7 @@ import argparse
 import sys
 from time import monotonic
 
-from benchmarks import batches, chart, goals, page, real_server, scaling
+from benchmarks import batches, chart, goals, many_servers, page, real_server, scaling
 from benchmarks.measure import ROOT, Bench, load_source
 from tests.testing.official import official_python
 
@@ -46,11 +46,14 @@ def main() -> None:
             real = real_server.compare(real_server.EVENTS, real_server.PINGS, rounds)
             progress("batches")
             together = batches.compare(batches.COUNT, batches.CONCURRENCY, rounds)
+            progress("many servers")
+            servers = many_servers.compare(many_servers.COUNT, rounds)
             progress("")
-            print(f"{real}\n\n{together}\n")
+            print(f"{real}\n\n{together}\n\n{servers}\n")
             where = ROOT / "docs"
             (where / "performance.svg").write_text(chart.draw(rows))
-            (where / "performance.md").write_text(page.write(bench, rows, scales, real=real, batches=together))
+            text = page.write(bench, rows, scales, real=real, batches=together, servers=servers)
+            (where / "performance.md").write_text(text)
             print("Written: docs/performance.md, docs/performance.svg")
     print(f"{monotonic() - begin:.0f} s")
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
-from time import perf_counter, process_time
+from time import perf_counter, process_time, sleep
 from typing import Any
 
 OFFICIAL = "0.2.1"
@@ -99,7 +99,8 @@ def check(message: str, number: int) -> None:
         raise SystemExit(f"the result of {number} is {message}")
 
 
-def serve() -> None:
+def serve(seconds: float) -> None:
+    """Serve a program whose instances take so many seconds, besides what the server itself takes."""
     from pie_sync.testing import LocalServer, ProgramContext
 
     with LocalServer() as server:
@@ -107,6 +108,8 @@ def serve() -> None:
         @server.program("square")
         def square(context: ProgramContext) -> str:
             context.send("thinking")
+            if seconds:
+                sleep(seconds)
             return str(int(context.args[0]) ** 2)
 
         print(server.uri, flush=True)
@@ -123,8 +126,8 @@ CLIENTS: dict[str, tuple[str, Callable[[str, int, int], dict[str, float]]]] = {
 
 
 @contextmanager
-def server() -> Iterator[str]:
-    command = [sys.executable, __file__, "--serve"]
+def server(*options: str) -> Iterator[str]:
+    command = [sys.executable, __file__, "--serve", *options]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -169,10 +172,11 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, default=CONCURRENCY, help="how many instances at a time")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each median")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--seconds", type=float, default=0.0, help=argparse.SUPPRESS)
     parser.add_argument("--client", nargs=2, metavar=("NAME", "URI"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
-        serve()
+        serve(options.seconds)
     elif options.client:
         name, uri = options.client
         print(json.dumps(CLIENTS[name][1](uri, options.count, options.concurrency)))

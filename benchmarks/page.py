@@ -57,6 +57,13 @@ a Python function for each instance.
 
 {batches}
 
+## Many servers
+
+One process, `run_batch` with a `ThreadPoolExecutor`, on 1, 2 and 4 servers in processes of their own. An instance
+takes 20 ms, in which its server sleeps; 16 run at a time on each server, so that one server can do 800 a second.
+
+{servers}
+
 ## Where the limits are
 
 - An answer wakes two threads, the reader and the caller; an asyncio client has only one thread to wake. On a
@@ -116,8 +123,8 @@ def tables(rows: list[Row], scales: list[Scale]) -> list[str]:
     return [*texts, *([report.scaling(scales)] if scales else []), *report.doubts(rows)]
 
 
-def write(bench: Bench, rows: list[Row], scales: list[Scale], *, real: str, batches: str) -> str:
-    """Return the page. ``real`` and ``batches`` are the tables of the real server and of the batches."""
+def write(bench: Bench, rows: list[Row], scales: list[Scale], *, real: str, batches: str, servers: str) -> str:
+    """Return the page. ``real``, ``batches`` and ``servers`` are tables that were made elsewhere."""
     return PAGE.format(
         rounds=bench.rounds,
         more=OFTEN * bench.rounds,
@@ -127,5 +134,6 @@ def write(bench: Bench, rows: list[Row], scales: list[Scale], *, real: str, batc
         scaling=report.scaling(scales),
         real=real,
         batches=batches,
+        servers=servers,
         machine=report.table(["", ""], [list(line) for line in machine.describe(bench)]),
     )

@@ -13,6 +13,7 @@ pytest. (PYTEST_DONT_REWRITE keeps pytest from warning, or failing, when this wa
 from __future__ import annotations
 
 from ._functions.inferlet import Inferlet, inferlet
+from ._runs.progress import BatchProgress
 from ._support.counters import ClientStats
 from ._version import __version__
 from .client import PieClient
@@ -39,6 +40,7 @@ from .keys import ParsedPrivateKey
 __all__ = [
     "AttachError",
     "AuthenticationError",
+    "BatchProgress",
     "Blob",
     "ClientStats",
     "CompletedInstance",

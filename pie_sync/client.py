@@ -44,6 +44,7 @@ from .events import CompletedInstance, InstanceInfo, LaunchRecord, QueryResult
 from .instance import Instance
 
 if TYPE_CHECKING:
+    import os
     import ssl
     from collections.abc import Coroutine, Generator, Iterable, Mapping
     from types import TracebackType
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from ._connection.manifest import ManifestSource
     from ._functions.function_program import RemoteFunction
     from ._runs.program_reference import KnownProgram, Program
+    from ._runs.progress import ProgressOption
     from ._runs.run import Input, OnEvent
     from ._session.payloads import PayloadSource
     from ._session.uploads import Progress
@@ -724,6 +726,9 @@ class PieClient:
         ordered: bool = ...,
         retries: int = ...,
         return_exceptions: Literal[False] = ...,
+        on_error: Literal["raise", "skip"] | None = ...,
+        results: str | os.PathLike[str] | None = ...,
+        progress: ProgressOption = ...,
         timeout: float | None = ...,
     ) -> Generator[CompletedInstance[R], None, None]: ...
     @overload
@@ -736,6 +741,9 @@ class PieClient:
         ordered: bool = ...,
         retries: int = ...,
         return_exceptions: Literal[False] = ...,
+        on_error: Literal["raise", "skip"] | None = ...,
+        results: str | os.PathLike[str] | None = ...,
+        progress: ProgressOption = ...,
         timeout: float | None = ...,
     ) -> Generator[CompletedInstance[Any], None, None]: ...
     @overload
@@ -748,6 +756,9 @@ class PieClient:
         ordered: bool = ...,
         retries: int = ...,
         return_exceptions: Literal[False] = ...,
+        on_error: Literal["raise", "skip"] | None = ...,
+        results: str | os.PathLike[str] | None = ...,
+        progress: ProgressOption = ...,
         timeout: float | None = ...,
     ) -> Generator[CompletedInstance[R], None, None]: ...
     @overload
@@ -760,6 +771,9 @@ class PieClient:
         ordered: bool = ...,
         retries: int = ...,
         return_exceptions: Literal[False] = ...,
+        on_error: Literal["raise", "skip"] | None = ...,
+        results: str | os.PathLike[str] | None = ...,
+        progress: ProgressOption = ...,
         timeout: float | None = ...,
     ) -> Generator[CompletedInstance[R], None, None]: ...
     @overload
@@ -771,7 +785,10 @@ class PieClient:
         concurrency: int = ...,
         ordered: bool = ...,
         retries: int = ...,
-        return_exceptions: bool,
+        return_exceptions: bool = ...,
+        on_error: Literal["raise", "yield", "skip"] | None = ...,
+        results: str | os.PathLike[str] | None = ...,
+        progress: ProgressOption = ...,
         timeout: float | None = ...,
     ) -> Generator[CompletedInstance[R] | PieError, None, None]: ...
     @overload
@@ -783,7 +800,10 @@ class PieClient:
         concurrency: int = ...,
         ordered: bool = ...,
         retries: int = ...,
-        return_exceptions: bool,
+        return_exceptions: bool = ...,
+        on_error: Literal["raise", "yield", "skip"] | None = ...,
+        results: str | os.PathLike[str] | None = ...,
+        progress: ProgressOption = ...,
         timeout: float | None = ...,
     ) -> Generator[CompletedInstance[Any] | PieError, None, None]: ...
     @overload
@@ -795,7 +815,10 @@ class PieClient:
         concurrency: int = ...,
         ordered: bool = ...,
         retries: int = ...,
-        return_exceptions: bool,
+        return_exceptions: bool = ...,
+        on_error: Literal["raise", "yield", "skip"] | None = ...,
+        results: str | os.PathLike[str] | None = ...,
+        progress: ProgressOption = ...,
         timeout: float | None = ...,
     ) -> Generator[CompletedInstance[R] | PieError, None, None]: ...
     @overload
@@ -807,7 +830,10 @@ class PieClient:
         concurrency: int = ...,
         ordered: bool = ...,
         retries: int = ...,
-        return_exceptions: bool,
+        return_exceptions: bool = ...,
+        on_error: Literal["raise", "yield", "skip"] | None = ...,
+        results: str | os.PathLike[str] | None = ...,
+        progress: ProgressOption = ...,
         timeout: float | None = ...,
     ) -> Generator[CompletedInstance[R] | PieError, None, None]: ...
     def map(
@@ -820,6 +846,9 @@ class PieClient:
         retries: int = 0,
         return_exceptions: bool = False,
         timeout: float | None = None,
+        on_error: Literal["raise", "yield", "skip"] | None = None,
+        results: str | os.PathLike[str] | None = None,
+        progress: ProgressOption = None,
     ) -> Generator[Any, None, None]:
         """Run one instance for each input, many at a time over this one connection; yield their results.
 
@@ -837,20 +866,32 @@ class PieClient:
             concurrency: how many instances may be running or being launched.
             ordered: yield in the order of the inputs, so that a slow instance holds up those behind it; else as
                 they finish.
-            retries: how often an input is launched again, at once, when its launch was refused or not answered
-                within the client's ``timeout``, when its instance did not complete, not within ``timeout``, or the
-                server has lost its end, or when the server sent something senseless of it or the connection was
-                lost (which helps with ``reconnect=True``). An instance may have done its work all the same.
-                Mistakes in the arguments are not tried again.
-            return_exceptions: yield the ``PieError`` of an input at its place rather than raise it. A lost
+            retries: how often an input is launched again when its launch was refused or not answered within the
+                client's ``timeout``, when its instance did not complete, not within ``timeout``, or the server has
+                lost its end, or when the server sent something senseless of it or the connection was lost (which
+                helps with ``reconnect=True``). An instance may have done its work all the same. The pause before
+                it is 0.1 s and doubles each time, up to 30 s; meanwhile other inputs run. What would happen again
+                is not tried again: mistakes in the arguments, a program that the server does not have, an instance
+                that somebody has terminated.
+            return_exceptions: the older name of ``on_error="yield"``.
+            on_error: what to do with a ``PieError`` of an input: ``"raise"`` it at its place, which ends the
+                iteration; ``"yield"`` it at its place; or ``"skip"`` the input. How many were skipped is the
+                generator's attribute ``skipped``, and is logged at INFO at the end. None is ``"raise"``. A lost
                 connection and mistakes in the inputs are raised in any case.
+            results: the path of a journal. Each outcome is written to it before it is yielded, as one JSON line in
+                the format of ``pie-sync map``. If the file has lines already, their outcomes are yielded first,
+                and the instances begin behind them: so the same call resumes a batch. What was raised has no line,
+                and is run again. Not with ``ordered=False``.
+            progress: a function that is called with a :class:`BatchProgress` in the thread that takes the results,
+                at most every 0.1 s; or True for a bar of tqdm (the extra ``progress``), on a terminal or in a
+                notebook. What the function raises ends the iteration.
             timeout: the time limit of each instance, in seconds from its launch; None, the default, is without
                 limit. An instance that has not ended by then is terminated, and the outcome of its input is a
                 ``PieTimeoutError``. A server can lose the end of an instance so that no question to it tells: then
                 only this limit ends the wait.
 
         Yields:
-            a :class:`CompletedInstance` for each input, or its error: see ``return_exceptions``.
+            a :class:`CompletedInstance` for each input, or its error: see ``on_error``.
 
         Whatever ends the iteration before the inputs do (``close()``, ``break``, an error, Ctrl-C, dropping the
         generator) terminates what runs and drops its output: 2 seconds at the most. Where waiting would do harm
@@ -862,8 +903,11 @@ class PieClient:
             LaunchError, ProtocolError: at the place of an input that could not be run.
             PieTimeoutError: the same; or its instance has not ended within ``timeout``.
             TypeError, ValueError: an argument is invalid (at once), or an input (at its place).
+                A ``ValueError`` also says that ``results`` is of another program, other options or other inputs,
+                and names both.
             PieConnectionError: the connection is lost.
-            OSError: the file can't be read.
+            OSError: the file can't be read, or ``results`` can't be written.
+            ImportError: ``progress=True``, and there is no tqdm.
         """
         return map_(
             self._manager,
@@ -874,6 +918,9 @@ class PieClient:
             retries=retries,
             return_exceptions=return_exceptions,
             timeout=timeout,
+            on_error=on_error,
+            results=results,
+            progress=progress,
         )
 
     # --- the server -------------------------------------------------------------------------------------

@@ -8,7 +8,9 @@ into one queue when its instance has ended. Until then the events of an instance
 from __future__ import annotations
 
 import logging
+import os
 from collections import deque
+from heapq import heappop, heappush
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Union
 
@@ -18,18 +20,15 @@ from .._session.probes import look_again
 from .._support.signal_handlers import is_from_signal_handler
 from .._support.signal_safe_queue import SignalSafeQueue
 from .._support.time_limits import DEFAULT, check_timeout, deadline_after, time_left
-from ..errors import (
-    InstanceFailed,
-    LaunchError,
-    PieConnectionError,
-    PieError,
-    PieTimeoutError,
-    ProtocolError,
-)
+from ..errors import PieError
 from ..events import CompletedInstance
+from .journal import Journal, recorded
 from .launch import Launch
 from .launcher import Launcher
 from .program_reference import GivenProgram
+from .progress import ProgressMeter, ProgressOption, meter_of
+from .results import OnError, Results, check_on_error
+from .retries import growing_pause, may_be_bad_luck
 from .termination import terminate_all
 
 if TYPE_CHECKING:
@@ -49,9 +48,6 @@ LOOK_AHEAD = 4
 #: Longest uninterrupted wait in seconds; bounds how long Ctrl-C takes. A signal that arrives just as a thread
 #: begins to wait does not wake it, and on Windows no signal does.
 _NAP = 0.1
-
-#: Errors after which a retry may succeed. Any other error would happen again.
-_WORTH_RETRYING = (LaunchError, InstanceFailed, ProtocolError, PieTimeoutError, PieConnectionError)
 
 #: The iterators of lists, tuples and the like. Any other may wait for what it yields, and a launch must not.
 _NEVER_WAIT = {type(iter([])), type(iter(())), type(iter({})), type(iter({}.values())), type(iter(range(0)))}
@@ -74,40 +70,60 @@ def map_(
     retries: int = 0,
     return_exceptions: bool = False,
     timeout: float | None = None,
+    on_error: OnError | None = None,
+    results: str | os.PathLike[str] | None = None,
+    progress: ProgressOption | ProgressMeter = None,
     check: Callable[[], None] | None = None,
-) -> Generator[Any, None, None]:
+) -> Results:
     """Implement :meth:`PieClient.map`, which says what the arguments are, and the errors.
 
     ``check`` is called every ``_NAP`` seconds while no instance has ended. What it raises ends the map.
     """
     check_count(concurrency, "concurrency", least=1)
     check_count(retries, "retries", least=0)
+    on_error = check_on_error(on_error, return_exceptions)
+    if results is not None and not ordered:
+        raise ValueError("results is written in the order of the inputs: leave out ordered=False")
     timeout = check_timeout(timeout)
     given, iterator = GivenProgram(program), iter(inputs)
     manager.authenticated("map", manager.limit(DEFAULT))
     reference = given.find(manager, "map")
-    return _Batch(
-        manager,
-        reference,
-        iterator,
-        concurrency=concurrency,
-        ordered=ordered,
-        retries=retries,
-        return_exceptions=return_exceptions,
-        timeout=timeout,
-        check=check,
-    ).results()
+    meter = meter_of(progress, inputs)
+
+    def start(inputs: Iterator[Any]) -> Generator[Outcome, None, None]:
+        return _Batch(
+            manager,
+            reference,
+            inputs,
+            concurrency=concurrency,
+            ordered=ordered,
+            retries=retries,
+            return_exceptions=on_error != "raise",
+            timeout=timeout,
+            meter=meter,
+            check=check,
+        ).results()
+
+    if results is None:
+        return Results(start(iterator), on_error, meter.close)
+    journal = Journal(results, {"program": reference.identity, "retries": retries, "on_error": on_error})
+
+    def close() -> None:
+        journal.close()
+        meter.close()
+
+    return Results(recorded(journal, iterator, start, meter, reference.result_form), on_error, close)
 
 
 class _Job:
     """One input on its way to its outcome."""
 
-    __slots__ = ("args", "deadline", "outcome", "retries", "sent_args")
+    __slots__ = ("args", "deadline", "failures", "outcome", "sent_args")
 
-    def __init__(self, args: Any, sent_args: Any, retries: int) -> None:
+    def __init__(self, args: Any, sent_args: Any) -> None:
         self.args = args  # as the user gave them
         self.sent_args = sent_args
-        self.retries = retries
+        self.failures = 0
         # Of the instance that runs for it; None is without limit.
         self.deadline: float | None = None
         self.outcome: Outcome | None = None
@@ -127,6 +143,7 @@ class _Batch:
         retries: int,
         return_exceptions: bool,
         timeout: float | None,
+        meter: ProgressMeter,
         check: Callable[[], None] | None,
     ) -> None:
         self._manager = manager
@@ -138,6 +155,7 @@ class _Batch:
         self._retries = retries
         self._return_exceptions = return_exceptions
         self._timeout = timeout
+        self._meter = meter
         self._check = check
         # Looked up again when it is not current any more.
         self._launcher: Launcher | None = None
@@ -148,7 +166,9 @@ class _Batch:
         self._unanswered: deque[Launch] = deque()
         # When to look next which of the running ones are silent.
         self._next_look = 0.0
-        self._again: deque[_Job] = deque()
+        # What is to be launched again: when, a number that decides between two of the same time, and the job.
+        self._again: list[tuple[float, int, _Job]] = []
+        self._failures = 0
         # The jobs that are to be yielded next: all in the order of the inputs, or those that are done.
         self._line: deque[_Job] = deque()
         # How many inputs were taken whose outcomes were not, and how many may be.
@@ -163,6 +183,7 @@ class _Batch:
             while True:
                 self._collect(block=False)
                 self._launch_more()
+                self._meter.tell(len(self._running))
                 until = monotonic() + _REFILL_INTERVAL
                 is_done = False
                 while line and (outcome := line[0].outcome) is not None:
@@ -175,7 +196,7 @@ class _Batch:
                     if len(self._ended) >= refill or monotonic() >= until:
                         break
                 if not is_done:
-                    if not self._running:
+                    if not self._running and not self._again:
                         return
                     self._collect(block=True)
         finally:
@@ -200,8 +221,8 @@ class _Batch:
     def _next_jobs(self, count: int) -> list[_Job]:
         """Return up to so many jobs that can be had without waiting for an input; else the next one."""
         jobs: list[_Job] = []
-        while self._again and len(jobs) < count:
-            jobs.append(self._again.popleft())
+        while self._again and len(jobs) < count and self._again[0][0] <= monotonic():
+            jobs.append(heappop(self._again)[2])
         while len(jobs) < count and (self._never_waits or not jobs):
             job = self._next_job()
             if job is None:
@@ -216,14 +237,14 @@ class _Batch:
             args = sent_args = check_args(next(self._inputs))
             if self._reference.signature is not None:
                 sent_args = self._reference.check_args(args)
-            job = _Job(args, sent_args, self._retries)
+            job = _Job(args, sent_args)
         except StopIteration:
             self._inputs = None
             return None
         except Exception as error:  # the iterator failed, or gave no arguments: raised where its result would be
             if is_from_signal_handler(error):
                 raise
-            job = _Job(None, None, 0)
+            job = _Job(None, None)
             job.outcome = error
             self._inputs = None
         self._taken += 1
@@ -260,11 +281,15 @@ class _Batch:
 
     def _collect(self, *, block: bool) -> None:
         """Handle all launches that are in the queue. With ``block``, wait up to ``_NAP`` seconds for the first."""
+        nap = 0.0
         if block:
-            next(iter(self._running)).check_process()
+            nap = self._nap()
+            for launch in self._running:
+                launch.check_process()
+                break
             if self._check is not None:
                 self._check()
-        for launch in self._ended.get_all(self._nap() if block else 0):
+        for launch in self._ended.get_all(nap):
             self._take(launch)
         now = monotonic()
         self._give_up_unanswered()
@@ -272,9 +297,15 @@ class _Batch:
         self._probe(now)
 
     def _nap(self) -> float:
-        """Return how long to wait at a time: not beyond the deadline of the instance that was launched first."""
-        left = time_left(next(iter(self._running.values())).deadline)
-        return _NAP if left is None else min(_NAP, left)
+        """Return how long to wait at a time: until the first deadline, and until the first retry, at the most."""
+        nap = _NAP
+        for job in self._running.values():  # in the order of their deadlines
+            left = time_left(job.deadline)
+            nap = nap if left is None else min(nap, left)
+            break
+        if self._again:
+            nap = min(nap, max(0.0, self._again[0][0] - monotonic()))
+        return nap
 
     def _take(self, launch: Launch) -> None:
         job = self._running.pop(launch, None)
@@ -331,10 +362,17 @@ class _Batch:
             self._next_look = now + look_again()
 
     def _failed(self, job: _Job, error: Exception) -> None:
-        if job.retries > 0 and isinstance(error, _WORTH_RETRYING):
-            logger.debug("map: %s: launching it again, %d retries left", type(error).__name__, job.retries)
-            job.retries -= 1
-            self._again.append(job)
+        job.failures += 1
+        if job.failures <= self._retries and may_be_bad_luck(error):
+            pause = growing_pause(job.failures)
+            logger.debug(
+                "map: %s: launching it again in %.1f s, for the %d. time",
+                type(error).__name__,
+                pause,
+                job.failures,
+            )
+            self._failures += 1
+            heappush(self._again, (monotonic() + pause, self._failures, job))
         else:
             self._done(job, error)
 
@@ -343,6 +381,7 @@ class _Batch:
         if isinstance(outcome, PieError):
             outcome.input = job.args
         job.args = job.sent_args = None
+        self._meter.count(failed=isinstance(outcome, Exception))
         if not self._ordered:
             self._line.append(job)
         if isinstance(outcome, Exception) and self._is_raised(outcome):

@@ -49,6 +49,13 @@ class ProgramReference(NamedTuple):
         """
         return args if self.signature is None else self.signature.check(args)
 
+    @property
+    def identity(self) -> str:
+        """What tells its results from those of another: its hash, or its name."""
+        identity = self.hash or self.name
+        assert identity is not None
+        return identity
+
     def launch_record(self, args: list[str] | dict[str, Any], began: float) -> LaunchRecord:
         """Return what is to be remembered of a launch; ``args`` are the arguments as the user gave them."""
         form = ResultForm.JSON if self.signature is None else self.signature.result_form
@@ -89,6 +96,22 @@ class GivenProgram:
     def is_sent(self) -> bool:
         """Whether it is uploaded, unless the server has it."""
         return self.function is not None or self.is_file
+
+    @property
+    def identity(self) -> str:
+        """What tells the results of this program from those of another: its hash, or its name as it was given.
+
+        Raises:
+            OSError: the file can't be read.
+        """
+        if self.is_file:
+            assert isinstance(self._program, (str, os.PathLike))
+            with open_payload(self._program) as payload:
+                return payload.hash
+        if self.function is not None and not self.function.is_content_addressed:
+            with open_payload(self.function.source.encode("utf-8", "surrogatepass")) as payload:
+                return payload.hash
+        return self.reference.identity
 
     @property
     def reference(self) -> ProgramReference:

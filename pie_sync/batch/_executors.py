@@ -46,6 +46,13 @@ class ExecutorProvider:
             self._executor = self._make()
         return self._executor.submit(*call)
 
+    @property
+    def workers(self) -> int | None:
+        """How many calls run at a time; None where that is not known."""
+        # The executors of the standard library have no public name for it.
+        workers = getattr(self._executor, "_max_workers", None)
+        return workers if isinstance(workers, int) else None
+
     def replace(self, broken: BrokenExecutor) -> None:
         """Let the next call go to a new executor.
 

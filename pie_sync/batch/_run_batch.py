@@ -2,37 +2,83 @@
 
 from __future__ import annotations
 
-import getpass
 import os
-import pickle
 import uuid
-from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Callable, Literal, TypeVar, overload
 
-from .._connection.validation import check_count, check_text, check_uri
+from .._connection.validation import check_count
+from .._runs.journal import Journal, recorded
 from .._runs.program_reference import GivenProgram
+from .._runs.progress import ProgressMeter, ProgressOption, meter_of
+from .._runs.results import Results, check_on_error
 from .._support.time_limits import check_timeout
+from ..errors import PieConnectionError
 from ._executors import ExecutorProvider, ExecutorSource
-from ._shards import BatchResults, ShardScheduler
-from ._worker import BatchOptions, connect
+from ._server_pool import ServerPool, ServerStatus
+from ._servers import Endpoint, ServerSource, endpoints_of
+from ._shards import ShardScheduler
+from ._worker import BatchOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Generator, Iterable
+    from collections.abc import Coroutine, Generator, Iterable, Mapping, Sequence
 
     from .._connection.validation import Arguments
     from .._functions.inferlet import Inferlet
-    from .._runs.program_reference import KnownProgram, Program
+    from .._runs.program_reference import KnownProgram, Program, ProgramReference
     from ..errors import PieError
     from ..events import CompletedInstance
 
-__all__ = ["run_batch"]
+__all__ = ["BatchResults", "run_batch", "run_on_endpoints"]
+
+
+class BatchResults(Results):
+    """The generator of a batch's outcomes. It waits for the executor when it ends, but not when it is collected.
+
+    A generator in a cycle is collected wherever the garbage collector runs: perhaps in a thread that holds a lock
+    of the executor's or of the worker's clients, or in a worker that the executor would wait for.
+
+    Attributes:
+        skipped: how many inputs were left out because of ``on_error="skip"``, up to now.
+    """
+
+    def __init__(
+        self,
+        outcomes: Generator[Any, None, None],
+        on_error: str,
+        scheduler: ShardScheduler,
+        on_end: Callable[[], None],
+    ) -> None:
+        super().__init__(outcomes, on_error, on_end)
+        self._scheduler: ShardScheduler | None = scheduler
+        self._servers = scheduler.servers
+
+    @property
+    def servers(self) -> tuple[ServerStatus, ...]:
+        """What the batch knows of each server, in the order in which they were given."""
+        return self._servers.status()
+
+    def _ended(self) -> None:
+        scheduler, self._scheduler = self._scheduler, None
+        try:
+            if scheduler is not None:
+                scheduler.close()
+        finally:
+            super()._ended()
+
+    def __del__(self) -> None:
+        scheduler, self._scheduler = self._scheduler, None
+        if scheduler is not None:
+            scheduler.abandon()
+
 
 R = TypeVar("R")
 
 
 @overload
 def run_batch(
-    uri: str,
+    uri: ServerSource,
     program: Inferlet[..., R],
     inputs: Iterable[Arguments],
     executor: ExecutorSource = ...,
@@ -44,11 +90,16 @@ def run_batch(
     concurrency: int = ...,
     retries: int = ...,
     return_exceptions: Literal[False] = ...,
+    on_error: Literal["raise", "skip"] | None = ...,
+    timeout: float | None = ...,
+    results: str | os.PathLike[str] | None = ...,
+    progress: ProgressOption = ...,
+    server_timeout: float | None = ...,
     client_options: Mapping[str, Any] | None = ...,
 ) -> Generator[CompletedInstance[R], None, None]: ...
 @overload
 def run_batch(
-    uri: str,
+    uri: ServerSource,
     program: KnownProgram,
     inputs: Iterable[Arguments],
     executor: ExecutorSource = ...,
@@ -60,11 +111,16 @@ def run_batch(
     concurrency: int = ...,
     retries: int = ...,
     return_exceptions: Literal[False] = ...,
+    on_error: Literal["raise", "skip"] | None = ...,
+    timeout: float | None = ...,
+    results: str | os.PathLike[str] | None = ...,
+    progress: ProgressOption = ...,
+    server_timeout: float | None = ...,
     client_options: Mapping[str, Any] | None = ...,
 ) -> Generator[CompletedInstance[Any], None, None]: ...
 @overload
 def run_batch(
-    uri: str,
+    uri: ServerSource,
     program: Callable[..., Coroutine[Any, Any, R]],
     inputs: Iterable[Arguments],
     executor: ExecutorSource = ...,
@@ -76,11 +132,16 @@ def run_batch(
     concurrency: int = ...,
     retries: int = ...,
     return_exceptions: Literal[False] = ...,
+    on_error: Literal["raise", "skip"] | None = ...,
+    timeout: float | None = ...,
+    results: str | os.PathLike[str] | None = ...,
+    progress: ProgressOption = ...,
+    server_timeout: float | None = ...,
     client_options: Mapping[str, Any] | None = ...,
 ) -> Generator[CompletedInstance[R], None, None]: ...
 @overload
 def run_batch(
-    uri: str,
+    uri: ServerSource,
     program: Callable[..., R],
     inputs: Iterable[Arguments],
     executor: ExecutorSource = ...,
@@ -92,11 +153,16 @@ def run_batch(
     concurrency: int = ...,
     retries: int = ...,
     return_exceptions: Literal[False] = ...,
+    on_error: Literal["raise", "skip"] | None = ...,
+    timeout: float | None = ...,
+    results: str | os.PathLike[str] | None = ...,
+    progress: ProgressOption = ...,
+    server_timeout: float | None = ...,
     client_options: Mapping[str, Any] | None = ...,
 ) -> Generator[CompletedInstance[R], None, None]: ...
 @overload
 def run_batch(
-    uri: str,
+    uri: ServerSource,
     program: Inferlet[..., R],
     inputs: Iterable[Arguments],
     executor: ExecutorSource = ...,
@@ -107,12 +173,17 @@ def run_batch(
     max_shards: int = ...,
     concurrency: int = ...,
     retries: int = ...,
-    return_exceptions: bool,
+    return_exceptions: bool = ...,
+    on_error: Literal["raise", "yield", "skip"] | None = ...,
+    timeout: float | None = ...,
+    results: str | os.PathLike[str] | None = ...,
+    progress: ProgressOption = ...,
+    server_timeout: float | None = ...,
     client_options: Mapping[str, Any] | None = ...,
 ) -> Generator[CompletedInstance[R] | PieError, None, None]: ...
 @overload
 def run_batch(
-    uri: str,
+    uri: ServerSource,
     program: KnownProgram,
     inputs: Iterable[Arguments],
     executor: ExecutorSource = ...,
@@ -123,12 +194,17 @@ def run_batch(
     max_shards: int = ...,
     concurrency: int = ...,
     retries: int = ...,
-    return_exceptions: bool,
+    return_exceptions: bool = ...,
+    on_error: Literal["raise", "yield", "skip"] | None = ...,
+    timeout: float | None = ...,
+    results: str | os.PathLike[str] | None = ...,
+    progress: ProgressOption = ...,
+    server_timeout: float | None = ...,
     client_options: Mapping[str, Any] | None = ...,
 ) -> Generator[CompletedInstance[Any] | PieError, None, None]: ...
 @overload
 def run_batch(
-    uri: str,
+    uri: ServerSource,
     program: Callable[..., Coroutine[Any, Any, R]],
     inputs: Iterable[Arguments],
     executor: ExecutorSource = ...,
@@ -139,12 +215,17 @@ def run_batch(
     max_shards: int = ...,
     concurrency: int = ...,
     retries: int = ...,
-    return_exceptions: bool,
+    return_exceptions: bool = ...,
+    on_error: Literal["raise", "yield", "skip"] | None = ...,
+    timeout: float | None = ...,
+    results: str | os.PathLike[str] | None = ...,
+    progress: ProgressOption = ...,
+    server_timeout: float | None = ...,
     client_options: Mapping[str, Any] | None = ...,
 ) -> Generator[CompletedInstance[R] | PieError, None, None]: ...
 @overload
 def run_batch(
-    uri: str,
+    uri: ServerSource,
     program: Callable[..., R],
     inputs: Iterable[Arguments],
     executor: ExecutorSource = ...,
@@ -155,11 +236,16 @@ def run_batch(
     max_shards: int = ...,
     concurrency: int = ...,
     retries: int = ...,
-    return_exceptions: bool,
+    return_exceptions: bool = ...,
+    on_error: Literal["raise", "yield", "skip"] | None = ...,
+    timeout: float | None = ...,
+    results: str | os.PathLike[str] | None = ...,
+    progress: ProgressOption = ...,
+    server_timeout: float | None = ...,
     client_options: Mapping[str, Any] | None = ...,
 ) -> Generator[CompletedInstance[R] | PieError, None, None]: ...
 def run_batch(
-    uri: str,
+    uri: ServerSource,
     program: Program,
     inputs: Iterable[Arguments],
     executor: ExecutorSource = None,
@@ -172,28 +258,39 @@ def run_batch(
     retries: int = 0,
     return_exceptions: bool = False,
     timeout: float | None = None,
+    on_error: str | None = None,
+    results: str | os.PathLike[str] | None = None,
+    progress: ProgressOption = None,
+    server_timeout: float | None = 60.0,
     client_options: Mapping[str, Any] | None = None,
-) -> Generator[Any, None, None]:
+) -> BatchResults:
     """Run one instance for each input, on all workers of an executor; yield the results in order.
 
     The inputs are cut into shards. A worker runs a shard with ``client.map``, over a client of its own, which it
     keeps for further shards of the batch. The client is closed when the worker ends, or begins another batch.
 
-    A shard is run again from its beginning when its worker has died or has lost its connection, so an instance may
-    be run twice. (On a server up to Pie 0.4, instances of a dead worker run to their end, unattended.) Three such
-    failures in a row end the batch. An executor that breaks with its worker (``ProcessPoolExecutor``) is replaced
-    by a new one if ``executor`` is a callable.
+    With several servers, a shard goes to the one that has the fewest under way, relative to its speed so far. A
+    server that can't be reached, or loses its connection, has its shards run elsewhere. It is tried again, with
+    one shard, after 0.5 s, then after pauses that double up to 30 s; the logger ``pie_sync.batch`` has a warning.
+    Servers of all generations of the protocol may be mixed. Each needs the program: one that is in a file is
+    uploaded to every server that lacks it, also when that comes later or was started anew.
 
-    The call itself blocks only to upload a function or a file. The shards are submitted when the first result is
-    asked for; each result blocks until its shard has ended, without a limit of its own. The generator is for one
-    thread at a time.
+    A shard is run again when its worker has died, three times in a row at the most, and the rest of it when it has
+    lost its connection. So an instance may be run twice. (On a server up to Pie 0.4, instances of a dead worker
+    run to their end, unattended.) An executor that breaks with its worker (``ProcessPoolExecutor``) is replaced by
+    a new one if ``executor`` is a callable; three times in a row without a shard in between end the batch.
+
+    The call itself blocks only to upload a function or a file, to one server after the other. The shards are
+    submitted when the first result is asked for; each result blocks until its shard has ended,
+    without a limit of its own. The generator is for one thread at a time.
 
     To stop early, close the generator: shards that no worker has begun are cancelled, those that are running go on
-    to their end (in threads of this process they lose their connection), and an executor that was made here is
+    to their end (in threads of this process their instances are terminated), and an executor that was made here is
     waited for. A generator that is dropped does the same, but waits for nothing.
 
     Args:
-        uri: the address of the Pie server, as for :class:`PieClient`, at which the workers reach it.
+        uri: the address of the Pie server, as for :class:`PieClient`, at which the workers reach it; or a
+            :class:`Server`; or a list of both, for several servers.
         program: a function, a registry name, a program's hash, or the path of a file, as for
             :meth:`PieClient.run`. A function or a file is uploaded from the calling process, unless the server has
             it; the workers don't need it.
@@ -201,83 +298,142 @@ def run_batch(
         executor: a ``concurrent.futures.Executor``, or a callable without arguments that makes one, and is called
             again when that breaks (a class, a ``functools.partial``); executors that it made are shut down in the
             end. None: a ``ProcessPoolExecutor`` that spawns a process for each processor. Of Dask:
-            ``client.get_executor()``. Ray has no executor; a class whose ``submit(function, *args)`` returns
-            ``ray.remote(function).remote(*args).future()`` is one.
+            ``client.get_executor()``. Of Ray: :class:`RayExecutor`.
         username: the name to authenticate with. None: the login name in the calling process.
         key: the path of a private key without a password, which each worker reads for itself, or ``"agent"`` for
             the ssh-agent of each worker. The key itself never travels. None: authenticate without a key.
         shard_size: how many inputs make a shard. A smaller shard spreads short batches better and loses less with
             a worker; a larger one keeps the workers busier, since a shard ends with its slowest instance.
         max_shards: how many shards may be submitted, or wait to be yielded. So many inputs and results are in
-            the memory of the calling process. At least twice the number of workers keeps them busy.
+            the memory of the calling process. At least twice the number of workers keeps them busy. With several
+            servers, no more shards are submitted than the executor has workers and the batch has servers, if the
+            executor tells how many workers it has (those of the standard library and :class:`RayExecutor` do).
         concurrency: how many instances of a shard run at a time, as for :meth:`PieClient.map`.
         retries: how often to launch a failed instance again, as for :meth:`PieClient.map`.
-        return_exceptions: yield the ``PieError`` of a failed instance at its place rather than raise it.
         timeout: the time limit of each instance in seconds, as for :meth:`PieClient.map`. None is without limit.
+        return_exceptions: the older name of ``on_error="yield"``.
+        on_error: ``"raise"``, ``"yield"`` or ``"skip"``, as for :meth:`PieClient.map`. None is ``"raise"``.
+        results: the path of a journal in the calling process, as for :meth:`PieClient.map`: the same call resumes
+            the batch behind the lines that are there. What has run, but was not to be yielded yet, runs again.
+        progress: a function that is called with a :class:`BatchProgress`, or True for a bar, as for
+            :meth:`PieClient.map`. A shard counts when it has ended.
+        server_timeout: for how many seconds no server may be there before the batch fails, counted from the loss
+            of the last one. None is for ever. If none can be reached at the beginning, the batch fails at once.
         client_options: more arguments of each worker's :class:`PieClient`, which must be picklable (an
             ``ssl_context`` is not).
 
     Yields:
-        a :class:`CompletedInstance` for each input, in order; or a :exc:`PieError`, see ``return_exceptions``.
+        a :class:`CompletedInstance` for each input, in order; or a :exc:`PieError`, see ``on_error``. The
+        generator has two attributes more: ``skipped``, the number of inputs that were left out, and ``servers``, a
+        tuple with a :class:`ServerStatus` for each server.
 
     Raises:
-        TypeError, ValueError: an argument makes no sense.
+        TypeError, ValueError: an argument makes no sense; or ``results`` is of another program or other inputs.
         InvalidKeyError: a worker can't use the key.
         InstanceFailed, LaunchError, ProtocolError, PieTimeoutError: at the place of an instance that has failed.
         AuthenticationError: the server does not know the user.
-        PieConnectionError: a worker can't reach the server, or has lost it three times in a row.
+        PieConnectionError: no server can be reached at the beginning, or later for ``server_timeout`` seconds.
         concurrent.futures.BrokenExecutor: the executor is broken, and can't be replaced or breaks three times in a
             row.
-        OSError: a file can't be read.
+        OSError: a file can't be read, or ``results`` can't be written.
+        ImportError: ``progress=True``, and there is no tqdm.
+    """
+    return run_on_endpoints(
+        endpoints_of(uri, username, key, client_options),
+        program,
+        inputs,
+        executor,
+        shard_size=shard_size,
+        max_shards=max_shards,
+        concurrency=concurrency,
+        retries=retries,
+        on_error=check_on_error(on_error, return_exceptions),
+        results=results,
+        progress=progress,
+        timeout=check_timeout(timeout),
+        server_timeout=check_timeout(server_timeout, "server_timeout"),
+    )
+
+
+def run_on_endpoints(  # noqa: D417 - the other arguments are those of run_batch
+    endpoints: Sequence[Endpoint],
+    program: Program,
+    inputs: Iterable[Any],
+    executor: ExecutorSource,
+    *,
+    shard_size: int,
+    max_shards: int,
+    concurrency: int,
+    retries: int,
+    on_error: str,
+    timeout: float | None,
+    server_timeout: float | None,
+    results: str | os.PathLike[str] | None = None,
+    progress: ProgressOption | ProgressMeter = None,
+    shards_each: int | None = None,
+    check: Callable[[], None] | None = None,
+) -> BatchResults:
+    """Implement :func:`run_batch`, and the command's batches over several servers.
+
+    Args:
+        endpoints: the servers.
+        shards_each: how many shards one server may have under way; None for any number.
+        check: see :class:`ShardScheduler`.
+        program: this and all others, see :func:`run_batch`.
     """
     given = GivenProgram(program)
-    checked_options = _check_client_options(client_options)
     options = BatchOptions(
         batch=str(uuid.uuid4()),
-        uri=check_uri(uri),
-        username=getpass.getuser() if username is None else check_text(username, "username"),
-        key=_check_key(key),
-        client_options=checked_options,
         program=given.reference,
         concurrency=check_count(concurrency, "concurrency", least=1),
         retries=check_count(retries, "retries", least=0),
-        return_exceptions=bool(return_exceptions),
-        timeout=check_timeout(timeout),
+        # What is skipped is skipped here, where it is counted.
+        on_error="yield" if on_error == "skip" else on_error,
+        timeout=timeout,
+        is_uploaded=given.is_sent,
     )
     check_count(shard_size, "shard_size", least=1)
     check_count(max_shards, "max_shards", least=1)
     provider = ExecutorProvider(executor)
     iterator = iter(inputs)
+    meter = meter_of(progress, inputs)
+    pool = ServerPool(endpoints, server_timeout, shards_each)
     if given.is_sent:
-        with connect(options) as client:
-            options = options.with_program(given.find(client._manager, "run_batch"))
-    return BatchResults(ShardScheduler(options, iterator, provider, shard_size, max_shards))
+        options = replace(options, program=_upload(pool, given))
+    scheduler = ShardScheduler(
+        options,
+        pool,
+        provider,
+        shard_size=shard_size,
+        max_shards=max_shards,
+        given=given if given.is_sent else None,
+        meter=meter,
+        check=check,
+    )
+    with ExitStack() as stack:
+        stack.callback(meter.close)
+        if results is None:
+            outcomes = scheduler.outcomes(iterator)
+        else:
+            batch = {"program": options.program.identity, "retries": retries, "on_error": on_error}
+            journal = Journal(results, batch)
+            stack.callback(journal.close)
+            outcomes = recorded(journal, iterator, scheduler.outcomes, meter, options.program.result_form)
+        return BatchResults(outcomes, on_error, scheduler, stack.pop_all().close)
 
 
-def _check_key(key: Any) -> str | None:
-    if key is None:
-        return None
-    if not isinstance(key, (str, os.PathLike)):
-        raise TypeError(
-            f'key must be the path of a private key, or "agent", not {type(key).__name__}: a key does not travel'
-        )
-    if key == "agent":
-        return "agent"
-    path = os.fspath(key)
-    if not isinstance(path, str):
-        raise TypeError("key must be str or os.PathLike[str], not bytes")
-    # Absolute, since a worker of this machine may have another current folder. The workers expand "~".
-    return path if path.startswith("~") else os.path.abspath(path)
+def _upload(pool: ServerPool, given: GivenProgram) -> ProgramReference:
+    """Upload the program to each server that lacks it, and return its reference. A server that is not there waits.
 
-
-def _check_client_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
-    if options is None:
-        return {}
-    if not isinstance(options, Mapping):
-        raise TypeError(f"client_options must be a mapping, not {type(options).__name__}")
-    for name, value in options.items():
+    Raises:
+        PieConnectionError: none is there.
+    """
+    reference = None
+    for server in pool.servers:
         try:
-            pickle.dumps(value)
-        except Exception as error:
-            raise TypeError(f"client_options[{name!r}] can't be sent to the workers: {error}") from error
-    return dict(options)
+            with server.endpoint.connect() as client:
+                reference = given.find(client._manager, "run_batch")
+        except PieConnectionError as error:
+            pool.lost(server, error, was_there=False)
+    assert reference is not None
+    return reference

@@ -5,7 +5,6 @@ A worker is a process or a thread of an executor. Nothing here knows the executo
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import sys
 import threading
@@ -13,20 +12,24 @@ from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import util
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from .._runs.map import map_
-from ..client import PieClient
 from ..errors import PieConnectionError
-from ..keys import ParsedPrivateKey
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .._runs.map import Outcome
     from .._runs.program_reference import ProgramReference
+    from ..client import PieClient
+    from ._servers import Endpoint
 
-__all__ = ["BatchOptions", "Shard", "ShardResult", "abandon_clients", "close_clients", "connect", "run_shard"]
+__all__ = ["BatchOptions", "Shard", "ShardResult", "abandon_clients", "close_clients", "run_shard"]
+
+#: For how many seconds at the most close_clients() waits for the shards in threads of this process.
+_CLOSE_TIMEOUT = 5.0
 
 
 @dataclass(frozen=True)
@@ -35,27 +38,17 @@ class BatchOptions:
 
     Attributes:
         batch: an id that no other batch has.
-        uri: the address of the server.
-        username: the name to authenticate with.
-        key: the path of the private key, or ``"agent"``, or None for none.
-        client_options: more arguments of :class:`PieClient`.
-        program, concurrency, retries, return_exceptions, timeout: see :meth:`PieClient.map`.
+        program, concurrency, retries, on_error, timeout: see :meth:`PieClient.map`.
+        is_uploaded: whether the program is one that the caller uploads, so that a server may lack it.
     """
 
     batch: str
-    uri: str
-    username: str
-    key: str | None
-    client_options: dict[str, Any]
     program: ProgramReference
     concurrency: int
     retries: int
-    return_exceptions: bool
+    on_error: str
     timeout: float | None = None
-
-    def with_program(self, program: ProgramReference) -> BatchOptions:
-        """Return the same options for another program."""
-        return dataclasses.replace(self, program=program)
+    is_uploaded: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,10 +66,6 @@ class Shard:
     inputs: list[Any]
     attempt: int = 0
 
-    def next_attempt(self) -> Shard:
-        """Return the same shard for one more submission."""
-        return dataclasses.replace(self, attempt=self.attempt + 1)
-
 
 @dataclass
 class ShardResult:
@@ -85,139 +74,173 @@ class ShardResult:
     Attributes:
         outcomes: the outcomes of its inputs, in order, up to the first that failed for good.
         error: the error of that one, or of the connection; None if all outcomes are there.
+        was_reached: whether there was a connection to the server.
+        lacks_program: whether the server does not have the program, which has to be uploaded to it.
+        seconds: how long its instances took.
     """
 
     outcomes: list[Outcome] = field(default_factory=list)
     error: Exception | None = None
+    was_reached: bool = False
+    lacks_program: bool = False
+    seconds: float = 0.0
 
 
-def run_shard(options: BatchOptions, shard: Shard) -> ShardResult:
+def run_shard(options: BatchOptions, endpoint: Endpoint, shard: Shard) -> ShardResult:
     """Run the instances of a shard. Raises nothing, so that an exception from an executor means a lost worker."""
     result = ShardResult()
+    begin = monotonic()
     try:
-        with _clients.using(options) as client:
+        with _clients.using(options, endpoint) as shared:
+            result.was_reached = True
+            if options.is_uploaded and not shared.has_program:
+                if not shared.client.program_exists(options.program.identity):
+                    result.lacks_program = True
+                    return result
+                shared.has_program = True
+            begin = monotonic()
             for outcome in map_(
-                client._manager,
+                shared.client._manager,
                 options.program,
                 shard.inputs,
                 concurrency=options.concurrency,
                 retries=options.retries,
-                return_exceptions=options.return_exceptions,
+                on_error=options.on_error,
                 timeout=options.timeout,
+                check=lambda: _clients.check_not_ended(options.batch),
             ):
                 result.outcomes.append(outcome)
     except Exception as error:
         result.error = error
+    result.seconds = monotonic() - begin
     return result
 
 
-def connect(options: BatchOptions) -> PieClient:
-    """Return a client that is connected and authenticated."""
-    key = None
-    if options.key == "agent":
-        key = ParsedPrivateKey.from_agent()
-    elif options.key is not None:
-        key = ParsedPrivateKey.from_file(options.key)
-    client = PieClient(options.uri, **options.client_options)
-    try:
-        client.connect()
-        client.authenticate(options.username, key)
-    except BaseException:
-        client.close()
-        raise
-    return client
-
-
 class _SharedClient:
-    """A client, and the number of shards that are using it."""
+    """A client of one server, and the number of shards that are using it.
 
-    def __init__(self, client: PieClient) -> None:
-        self.client = client
+    Attributes:
+        users: how many shards use it, or wait for it.
+        has_program: whether the server was seen to have the program.
+    """
+
+    def __init__(self) -> None:
         self.users = 0
+        self.has_program = False
+        self.connected: PieClient | None = None
+        # Held while connecting: the other threads that want this server wait for it.
+        self.lock = threading.Lock()
+
+    @property
+    def client(self) -> PieClient:
+        """The client, once it is connected."""
+        assert self.connected is not None
+        return self.connected
 
 
 class _Clients:
-    """The clients of this process, one for each batch. A worker may run several shards at once, in threads."""
+    """The clients of this process, one for each batch and server. A worker may run several shards in threads."""
 
     def __init__(self) -> None:
-        self._clients: dict[str, _SharedClient] = {}
+        self._clients: dict[tuple[str, int], _SharedClient] = {}
         # The last batches that have ended here: a shard that a thread has just begun must not connect any more.
         self._ended: deque[str] = deque(maxlen=100)
         self._closes_at_exit = False
-        # Guards all of these. Held while connecting: the threads that wait for it usually need the same client.
-        self._lock = threading.Lock()
+        # Guards all of these. Notified when a shard uses a client no more.
+        self._changed = threading.Condition()
 
     @contextmanager
-    def using(self, options: BatchOptions) -> Iterator[PieClient]:
-        """Lend the client of a batch. It is made if there is none, or if it has lost its connection."""
-        with self._lock:
-            shared = self._clients.get(options.batch)
-            if shared is None or shared.client.closed:
-                shared = self._connect(options)
+    def using(self, options: BatchOptions, endpoint: Endpoint) -> Iterator[_SharedClient]:
+        """Lend the client of a server. It is made if there is none, or if it has lost its connection."""
+        self.check_not_ended(options.batch)
+        key = (options.batch, endpoint.number)
+        with self._changed:
+            idle = self._take_idle_of_others(options.batch)
+            shared = self._clients.setdefault(key, _SharedClient())
             shared.users += 1
         try:
-            yield shared.client
+            _close_all(idle)
+            with shared.lock:
+                if shared.connected is None or shared.connected.closed:
+                    self._connect(shared, options.batch, endpoint)
+            yield shared
         finally:
-            with self._lock:
+            with self._changed:
                 shared.users -= 1
+                self._changed.notify_all()
 
-    def _connect(self, options: BatchOptions) -> _SharedClient:
-        self._check_not_ended(options.batch)
+    def _take_idle_of_others(self, batch: str) -> list[_SharedClient]:
         # No message tells a worker that a batch has ended, so clients are closed when the next batch begins.
-        for batch, shared in list(self._clients.items()):
-            if batch == options.batch or not shared.users:
-                self._clients.pop(batch).client.close()
-        shared = self._clients[options.batch] = _SharedClient(connect(options))
+        keys = [key for key, shared in self._clients.items() if key[0] != batch and not shared.users]
+        return [self._clients.pop(key) for key in keys]
+
+    def _connect(self, shared: _SharedClient, batch: str, endpoint: Endpoint) -> None:
+        if shared.connected is not None:
+            shared.connected.close()
+        shared.has_program = False  # the server may be another one by now
+        shared.connected = endpoint.connect()
         # Again, after the client can be found: abandon() takes no lock, and may have looked for it before.
         try:
-            self._check_not_ended(options.batch)
+            self.check_not_ended(batch)
         except PieConnectionError:
-            self._clients.pop(options.batch).client.close()
+            shared.connected.close()
             raise
         if not self._closes_at_exit:
             self._closes_at_exit = True
             # Processes of multiprocessing skip atexit.
             util.Finalize(None, self.close_all, exitpriority=10)
-        return shared
 
-    def _check_not_ended(self, batch: str) -> None:
+    def check_not_ended(self, batch: str) -> None:
+        """Raise if a batch has ended in this process.
+
+        Raises:
+            PieConnectionError: it has.
+        """
         if batch in self._ended:
             raise PieConnectionError("the batch has ended")
 
     def close(self, batch: str) -> None:
-        """Close the client of a batch that has ended, if this process has it, also while shards use it."""
+        """Close the clients of a batch that has ended, if this process has any.
+
+        Shards that still use them end by themselves and terminate their instances; they have five seconds for it.
+        """
         self._ended.append(batch)
-        with self._lock:
-            shared = self._clients.pop(batch, None)
-        if shared is not None:
-            shared.client.close()
+        with self._changed:
+            mine = [self._clients.pop(key) for key in list(self._clients) if key[0] == batch]
+            self._changed.wait_for(lambda: not any(shared.users for shared in mine), _CLOSE_TIMEOUT)
+        _close_all(mine)
 
     def abandon(self, batch: str) -> None:
-        """End the connection of a batch's client, if this process has it. Safe in a finalizer: takes no lock."""
+        """End the connections of a batch's clients in this process. Safe in a finalizer: takes no lock."""
         self._ended.append(batch)
-        shared = self._clients.get(batch)
-        if shared is not None:
-            shared.client._manager._abandon()
+        for key, shared in self._clients.copy().items():
+            if key[0] == batch and shared.connected is not None:
+                shared.connected._manager._abandon()
 
     def close_all(self) -> None:
         """Close every client."""
-        with self._lock:
+        with self._changed:
             clients = list(self._clients.values())
             self._clients.clear()
-        for shared in clients:
-            shared.client.close()
+        _close_all(clients)
+
+
+def _close_all(clients: list[_SharedClient]) -> None:
+    for shared in clients:
+        if shared.connected is not None:
+            shared.connected.close()
 
 
 _clients = _Clients()
 
 
 def close_clients(batch: str) -> None:
-    """Close the client that this process has of a batch. Blocks while a thread of the batch connects."""
+    """Close the clients that this process has of a batch. Blocks for up to 5 seconds, while shards use them."""
     _clients.close(batch)
 
 
 def abandon_clients(batch: str) -> None:
-    """End the connection that this process has for a batch, without closing it properly. Takes no lock."""
+    """End the connections that this process has for a batch, without closing them properly. Takes no lock."""
     _clients.abandon(batch)
 
 

@@ -15,7 +15,7 @@ from ._failures import Failure
 from ._output import say
 from ._settings import Settings
 
-__all__ = ["connected"]
+__all__ = ["KeyFile", "connect", "connected"]
 
 CONNECT_TIMEOUT = 10.0  # seconds; --timeout may be less or more
 PASSPHRASE_ATTEMPTS = 3
@@ -25,8 +25,12 @@ class _LockedError(Exception):
     """The server asks for a signature, and the passphrase of the key is not known yet."""
 
 
-class _KeyFile:
-    """The user's key, read when a server asks for a signature: so nobody types a passphrase needlessly."""
+class KeyFile:
+    """The user's key, read when a server asks for a signature: so nobody types a passphrase needlessly.
+
+    Args:
+        settings: which key it is.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -84,7 +88,20 @@ class _KeyFile:
 
 @contextmanager
 def connected(settings: Settings) -> Iterator[PieClient]:
-    """Yield a connected and authenticated client, and close it at the end.
+    """Yield a connected and authenticated client, and close it at the end. Raises what :func:`connect` raises."""
+    client = connect(settings, KeyFile(settings))
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def connect(settings: Settings, key: KeyFile) -> PieClient:
+    """Return a connected and authenticated client.
+
+    Args:
+        settings: which server, and who the user is.
+        key: the user's key, which may have been unlocked for another server.
 
     Raises:
         Failure: there is no user name or no server, or the server asks for a key that is not there.
@@ -99,7 +116,6 @@ def connected(settings: Settings) -> Iterator[PieClient]:
         connect_timeout=connect_timeout,
         identity=settings.identity.value,
     )
-    key = _KeyFile(settings)
     try:
         _connect(client)
         try:
@@ -110,9 +126,10 @@ def connected(settings: Settings) -> Iterator[PieClient]:
             key.unlock()
             _connect(client)
             _authenticate(client, settings, key)
-        yield client
-    finally:
+    except BaseException:
         client.close()
+        raise
+    return client
 
 
 def _connect(client: PieClient) -> None:
@@ -124,7 +141,7 @@ def _connect(client: PieClient) -> None:
         ) from error
 
 
-def _authenticate(client: PieClient, settings: Settings, key: _KeyFile) -> None:
+def _authenticate(client: PieClient, settings: Settings, key: KeyFile) -> None:
     try:
         client.authenticate(settings.username.value, cast(ParsedPrivateKey, key))
     except AuthenticationError as error:

@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import os
-import sys
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, Union
+from collections.abc import Iterator
+from typing import IO, Any
 
+from .._runs.records import Args
 from .._support.text_files import decode_text
-from ..errors import InstanceFailed
-from ..events import Blob, CompletedInstance, Event
-from ._failures import Failure, explain
+from ..events import Event
+from ._failures import Failure
 from ._files import ENCODING_HINT
-from ._output import writing
+from ._output import echo
 
-__all__ = ["Args", "ResultFile", "open_inputs", "read_inputs", "record"]
-
-#: The arguments of an instance: a list as on a command line, or a mapping of names to values.
-Args = Union[list[str], Mapping[str, Any]]
-
-#: The beginning of every line that ResultFile writes.
-_BEGIN = b'{"input": '
+__all__ = ["PrintedResults", "open_inputs", "read_inputs"]
 
 
 def open_inputs(path: str) -> IO[bytes]:
@@ -64,123 +53,35 @@ def read_inputs(file: IO[bytes], name: str) -> Iterator[Args]:
             )
 
 
-def record(args: Args, result: CompletedInstance | Exception, blobs: Path | None) -> dict[str, Any]:
-    """Return the line of the result file for one instance, as a dict.
-
-    Args:
-        args: the arguments of the instance.
-        result: its result, or the error.
-        blobs: the folder to save its blobs in; None puts them into the record, in base64.
-    """
-    if isinstance(result, InstanceFailed):
-        result = result.completed
-    if isinstance(result, Exception):
-        return {"input": args, "event": None, "message": explain(result).text}
-    return {
-        "input": args,
-        "event": result.event.name,
-        "message": result.message,
-        "stdout": result.stdout,
-        "stderr": result.stderr,
-        "messages": result.messages,
-        "blobs": [_blob(blob if isinstance(blob, Blob) else Blob(blob), blobs) for blob in result.blobs],
-    }
-
-
-def _blob(blob: Blob, folder: Path | None) -> dict[str, Any]:
-    if folder is None:
-        return {"name": blob.name, "base64": base64.b64encode(blob).decode()}
-    with writing(str(folder)):
-        return {"name": blob.name, "path": str(blob.save(folder))}
-
-
-class ResultFile:
-    """The file of results: one line for each input, in the order of the inputs, so that a run can be resumed.
+class PrintedResults:
+    """Results on stdout, in the place of a :class:`Journal`: nothing can be read back, so nothing is resumed.
 
     Attributes:
-        done: the number of results in the file.
+        done: the number of results.
         failed: the number of those whose instance has not completed.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self) -> None:
         self.done = 0
         self.failed = 0
-        self._file: IO[bytes] = open(path, "a+b")  # noqa: SIM115 - closed by __exit__
 
-    def __enter__(self) -> ResultFile:
-        try:
-            self._lock()
-        except BaseException:
-            self._file.close()
-            raise
-        return self
+    def resume(self, inputs: Iterator[Any]) -> Iterator[dict[str, Any]]:
+        """Return no lines."""
+        return iter(())
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        with writing(str(self.path)):
-            try:
-                self._file.close()
-            except OSError:
-                if error is None:
-                    raise  # else closing has failed by the same cause: it writes what write() could not
-
-    def _lock(self) -> None:
-        if sys.platform != "win32":
-            import fcntl  # noqa: PLC0415 - not on Windows
-
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise Failure(
-                    f"another `pie-sync map` is writing {self.path}", "wait for it, or give another --output"
-                ) from None
-
-    def resume(self, inputs: Iterator[Args]) -> None:
-        """Skip the inputs that have a result in the file already.
+    def write(self, line: dict[str, Any]) -> None:
+        """Print a line.
 
         Raises:
-            Failure: the results belong to other inputs.
+            OSError: it can't be written.
         """
-        self._file.seek(0)
-        end = 0
-        for line in self._file:
-            if not line.endswith(b"\n"):
-                # A run was killed in the middle of this line. A line that no run can have begun stays.
-                if not line.startswith(_BEGIN) and not _BEGIN.startswith(line):
-                    raise self._foreign()
-                self._file.truncate(end)
-                break
-            self._check(line, next(inputs, None))
-            end += len(line)
-
-    def _check(self, line: bytes, args: Args | None) -> None:
-        try:
-            result = json.loads(line)
-            if result["input"] != args:
-                raise self._foreign()
-            self._count(result["event"])
-        except (ValueError, TypeError, KeyError):
-            raise self._foreign() from None
-
-    def _foreign(self) -> Failure:
-        return Failure(
-            f"{self.path}, line {self.done + 1} is not the result of the input there",
-            "give another --output, or delete that file to start over",
-        )
-
-    def write(self, result: dict[str, Any]) -> None:
-        """Append a line and flush it."""
-        with writing(str(self.path)):
-            self._file.write(json.dumps(result, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n")
-            self._file.flush()
-        self._count(result["event"])
-
-    def _count(self, event: str | None) -> None:
+        echo(json.dumps(line))
         self.done += 1
-        self.failed += event != Event.Completed.name
+        self.failed += line["event"] != Event.Completed.name
 
     def is_same_file(self, path: str) -> bool:
-        """Whether this is the file at ``path``."""
-        return path != "-" and os.path.samestat(os.fstat(self._file.fileno()), os.stat(path))
+        """Return False."""
+        return False
+
+    def close(self) -> None:
+        """Do nothing."""

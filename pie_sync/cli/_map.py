@@ -2,40 +2,53 @@
 
 # No "from __future__ import annotations": typer reads the annotations of the commands.
 
+import dataclasses
 import itertools
 import os
 from collections import deque
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Annotated, Any, Optional, Union
+from typing import Annotated, Any, Callable, Optional, Union
 
 import typer
 
 from .._functions.inferlet import Inferlet
+from .._runs.journal import Journal, JournalError
 from .._runs.map import map_
 from .._runs.program_reference import GivenProgram
-from ..client import PieClient
+from .._runs.progress import ProgressMeter
+from .._runs.records import Args, record
 from ..errors import InstanceFailed, PieTimeoutError, ProtocolError
 from ._command import Options, command
 from ._connection import connected
 from ._failures import Failure, printable
 from ._files import expand
 from ._interruption import INTERRUPTION
-from ._jsonl import Args, ResultFile, open_inputs, read_inputs, record
+from ._jsonl import PrintedResults, open_inputs, read_inputs
+from ._map_servers import endpoints_of, map_on_servers, servers_in_notes
 from ._output import say
 from ._programs import file_of, function_of, upload_function, upload_if_lacking
-from ._progress import counting_bar
+from ._progress import ProgressMode, batch_progress
 from ._run import Program, TimeLimit
 from ._settings import Settings
+
+#: Where results go.
+Results = Union[Journal, PrintedResults]
+
+#: Takes inputs and a meter, and returns the outcomes.
+Start = Callable[[Iterator[Args], ProgressMeter], Generator[Any, None, None]]
 
 
 @command(
     "map",
+    options=("username", "key", "identity", "timeout", "config", "debug"),
     examples="""
 pie-sync map std/text-completion prompts.jsonl --output answers.jsonl
 pie-sync map script.py:complete inputs.jsonl --output results.jsonl
 pie-sync map ./my_program.wasm inputs.jsonl --output results.jsonl --concurrency 64 --retries 2
+pie-sync map --uri ws://gpu1:8080 --uri ws://gpu2:8080 std/chat prompts.jsonl -o answers.jsonl
+pie-sync map std/chat prompts.jsonl -o - | jq .stdout
 
 A line of inputs is ["--prompt", "Hi"] or {"prompt": "Hi"}; one of results is
 {"input": ..., "event": "Completed", "message": ..., "stdout": ..., "stderr": ..., "messages": [], "blobs": []}
@@ -50,9 +63,19 @@ def map_command(
     ],
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", metavar="OUT.jsonl", help="The results, in the same order."),
+        typer.Option("--output", "-o", metavar="OUT.jsonl", help="The results, in the same order; - is stdout."),
     ],
-    concurrency: Annotated[int, typer.Option("--concurrency", min=1, help="How many may run at once.")] = 16,
+    uri: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            "--uri",
+            metavar="URI",
+            help="The server, as ws://HOST:PORT or wss://HOST:PORT; several share the batch.  [PIE_URI]",
+        ),
+    ] = None,
+    concurrency: Annotated[
+        int, typer.Option("--concurrency", min=1, help="How many may run at once on each server.")
+    ] = 16,
     retries: Annotated[int, typer.Option("--retries", min=0, help="How often to run a failed input again.")] = 0,
     time_limit: TimeLimit = None,
     save_blobs: Annotated[
@@ -63,39 +86,108 @@ def map_command(
             help="Save blobs in this folder instead of in the results.",
         ),
     ] = None,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Begin anew, and forget the results in the output.")
+    ] = False,
+    progress: Annotated[
+        ProgressMode,
+        typer.Option("--progress", help="Show how far it is: a bar on a terminal, elsewhere now and then a line."),
+    ] = ProgressMode.auto,
 ) -> Optional[int]:
     """Run a program for each line of a file.
 
     If the run was stopped, or the connection was lost, the same command resumes it at the first input that has no
     result in the output yet. Failed inputs are marked in the output and do not stop the run; the loss of the
-    server does.
+    server does, or of all servers for a minute.
 
     The exit code is 0 if all instances completed, 1 if not, and 130 after Ctrl-C.
     """
-    settings = Settings.of(options)
+    addresses: list[Optional[str]] = list(uri) if uri else [options.uri]
+    servers = [Settings.of(dataclasses.replace(options, uri=one)) for one in addresses]
     function = function_of(program)
+    path = file_of(program) if function is None else None
+    given = function if function is not None else program if path is None else path
     total = _check_inputs(file, function)
-    with open_inputs(file) as source, ResultFile(expand(output)) as results:
-        if results.is_same_file(file):
-            raise Failure("the file of inputs can't be the output as well", "give another --output")
+    batch = {
+        "program": GivenProgram(given).identity,
+        "retries": retries,
+        "on_error": "yield",
+        "save_blobs": None if save_blobs is None else str(save_blobs),
+    }
+    with open_inputs(file) as source, closing(_open_results(output, batch, file, restart)) as results:
         inputs = read_inputs(source, file)
-        results.resume(inputs)
+        _skip_done(results, inputs)
         if results.done:
             say(f"[resumes after {results.done} results]")
         first = next(inputs, None)
         if first is not None:
-            batch = _Batch(itertools.chain([first], inputs), results, save_blobs, total)
-            with connected(settings) as client:
-                if function is not None:
-                    upload_function(client, function)
-                else:
-                    path = file_of(program)
-                    if path is not None:
-                        program = upload_if_lacking(client, path)
-                batch.run(client, program if function is None else function, concurrency, retries, time_limit)
+            writer = _Writer(itertools.chain([first], inputs), results, save_blobs, total)
+            with ExitStack() as stack:
+                start = _prepare(stack, servers, given, concurrency, retries, time_limit)
+                writer.run(start, progress)
     failed = f", {results.failed} failed" if results.failed else ""
-    say(f"[{results.done} done{failed}: {printable(str(output))}]")
+    place = "" if isinstance(results, PrintedResults) else f": {printable(str(output))}"
+    say(f"[{results.done} done{failed}{place}]")
     return 1 if results.failed else 0
+
+
+def _open_results(output: Path, batch: dict[str, Any], inputs: str, restart: bool) -> Results:
+    if str(output) == "-":
+        return PrintedResults()
+    path = expand(output)
+    if inputs != "-" and path.exists() and path.samefile(inputs):
+        raise Failure("the file of inputs can't be the output as well", "give another --output")
+    hint = "--restart begins anew, --output FILE writes to another file"
+    try:
+        return Journal(path, batch, restart=restart, restart_hint=hint)
+    except JournalError as error:
+        raise Failure(error.text, error.hint) from error
+
+
+def _skip_done(results: Results, inputs: Iterator[Args]) -> None:
+    try:
+        for _ in results.resume(inputs):
+            pass
+    except JournalError as error:
+        raise Failure(error.text, error.hint) from error
+
+
+def _prepare(
+    stack: ExitStack,
+    servers: list[Settings],
+    program: "Union[str, Path, Inferlet[..., Any]]",
+    concurrency: int,
+    retries: int,
+    time_limit: Optional[float],
+) -> Start:
+    """Connect to the servers, and upload a function or a file; return the function that starts the batch."""
+    if len(servers) > 1:
+        endpoints = endpoints_of(servers)
+        stack.enter_context(servers_in_notes())
+        return lambda inputs, meter: map_on_servers(
+            endpoints,
+            program,
+            inputs,
+            concurrency=concurrency,
+            retries=retries,
+            timeout=time_limit,
+            meter=meter,
+        )
+    client = stack.enter_context(connected(servers[0]))
+    if isinstance(program, Inferlet):
+        upload_function(client, program)
+    found = upload_if_lacking(client, program) if isinstance(program, Path) else program
+    return lambda inputs, meter: map_(
+        client._manager,
+        found,
+        inputs,
+        concurrency=concurrency,
+        retries=retries,
+        on_error="yield",
+        timeout=time_limit,
+        progress=meter,
+        check=INTERRUPTION.check,
+    )
 
 
 def _check_inputs(file: str, function: "Optional[Inferlet[..., Any]]") -> Optional[int]:
@@ -114,17 +206,17 @@ def _check_inputs(file: str, function: "Optional[Inferlet[..., Any]]") -> Option
     return number
 
 
-class _Batch:
+class _Writer:
     """The inputs that have no result yet."""
 
     def __init__(
-        self, inputs: Iterator[Args], results: ResultFile, blobs: Optional[Path], total: Optional[int]
+        self, inputs: Iterator[Args], results: Results, blobs: Optional[Path], total: Optional[int]
     ) -> None:
         self._inputs = inputs
         self._results = results
         self._blobs = blobs
         self._total = total
-        # The inputs that map_() has taken and not answered yet, in order.
+        # The inputs that were taken and have no outcome yet, in order.
         self._pending: deque[Args] = deque()
 
     def _take(self) -> Iterator[Args]:
@@ -137,38 +229,26 @@ class _Batch:
             self._pending.append(args)
             yield args
 
-    def run(
-        self,
-        client: PieClient,
-        program: "Union[str, Inferlet[..., Any]]",
-        concurrency: int,
-        retries: int,
-        time_limit: Optional[float],
-    ) -> None:
+    def run(self, start: Start, mode: ProgressMode) -> None:
         """Run them, and write the results."""
         results = self._results
-        outcomes = map_(
-            client._manager,
-            program,
-            self._take(),
-            concurrency=concurrency,
-            retries=retries,
-            return_exceptions=True,
-            timeout=time_limit,
-            check=INTERRUPTION.check,
-        )
         try:
-            with INTERRUPTION.hold(), closing(outcomes), counting_bar("Running", self._total) as update:
-                update(results.done)
+            with ExitStack() as stack:
+                stack.enter_context(INTERRUPTION.hold())
+                meter = ProgressMeter(stack.enter_context(batch_progress("Running", mode)))
+                meter.total = self._total
+                for number in range(results.done):
+                    meter.count(failed=number < results.failed, kept=True)
+                outcomes = stack.enter_context(closing(start(self._take(), meter)))
                 for outcome in outcomes:
                     if isinstance(outcome, Exception) and not _concerns_one_input(outcome):
                         raise outcome
                     results.write(record(self._pending.popleft(), outcome, self._blobs))
-                    update(results.done)
                     INTERRUPTION.check()
         except BaseException:
             of = "" if self._total is None else f" of {self._total}"
-            say(f"[stopped: {results.done}{of} done; the same command resumes from there]")
+            resumes = "" if isinstance(results, PrintedResults) else "; the same command resumes from there"
+            say(f"[stopped: {results.done}{of} done{resumes}]")
             raise
 
 

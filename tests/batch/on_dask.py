@@ -11,10 +11,11 @@ import os
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import dask
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, worker_client
 
 from pie_sync.batch import run_batch
 from pie_sync.testing import LocalServer
@@ -62,6 +63,12 @@ def main() -> None:
             seen["results"] = [int(completed.message) for completed in batch()]
             seen["workers"] = len(dask_client.run(os.getpid))
 
+            seen["in a worker"] = [
+                dask_client.submit(in_a_worker, server.uri, own, pure=False).result(timeout=60)
+                for own in (False, True)
+            ]
+
+            launches.clear()
             waiting.clear()
             go_on.clear()
             results = batch()
@@ -72,6 +79,17 @@ def main() -> None:
             seen["with a dead worker"] += [int(completed.message) for completed in results]
             seen["launches"] = len(launches)
     print(json.dumps(seen))
+
+
+def in_a_worker(uri: str, own_threads: bool) -> list[int]:
+    """Run a batch from a task: on the other workers, or in threads of this one."""
+    inputs = ([str(n)] for n in NUMBERS)
+    if own_threads:
+        with ThreadPoolExecutor(2) as executor:
+            return [int(done.message) for done in run_batch(uri, "square", inputs, executor, shard_size=20)]
+    with worker_client() as client:
+        results = run_batch(uri, "square", inputs, client.get_executor(), shard_size=20)
+        return [int(done.message) for done in results]
 
 
 def last_one_busy(dask_client: Client) -> int:

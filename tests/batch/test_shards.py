@@ -179,7 +179,7 @@ def test_a_second_thread_does_not_end_the_batch(server):
 
 
 def test_dropping_waits_for_nothing(server):
-    begun, dropped = threading.Event(), threading.Event()
+    begun, dropped, awake = threading.Event(), threading.Event(), threading.Event()
     launched, waited = [], []
 
     @server.program("endless")
@@ -188,6 +188,7 @@ def test_dropping_waits_for_nothing(server):
         if context.args[0] != "0":
             begun.set()
             waited.append(dropped.wait(10))
+            awake.set()
             context.receive()
 
     results = run_batch(server.uri, "endless", numbers(20), partial(ThreadPoolExecutor, 1, "worker"), shard_size=1)
@@ -199,6 +200,7 @@ def test_dropping_waits_for_nothing(server):
         if thread.name.startswith("worker"):
             thread.join(10)
             assert not thread.is_alive()
+    assert awake.wait(10)
     assert (launched, waited) == (["0", "1"], [True])
 
 

@@ -19,6 +19,7 @@ from pie_sync import (
     PieConnectionError,
 )
 from pie_sync.batch import _worker, run_batch
+from pie_sync.batch._servers import Endpoint
 from pie_sync.batch._worker import BatchOptions, Shard, abandon_clients, close_clients, run_shard
 from tests.batch.batches import messages, numbers, processes, squares
 
@@ -73,40 +74,45 @@ def test_what_a_worker_sends_back_can_be_pickled(client):
     assert (copy.instance_id, copy.completed) == (caught.value.instance_id, caught.value.completed)
 
 
-def options_of(server) -> BatchOptions:
+def options(**more) -> BatchOptions:
     return BatchOptions(
-        batch=str(uuid.uuid4()),
-        uri=server.uri,
-        username="alice",
-        key=None,
-        client_options={},
-        program="square",
-        concurrency=2,
-        retries=0,
-        return_exceptions=False,
+        **{
+            "batch": str(uuid.uuid4()),
+            "program": "square",
+            "concurrency": 2,
+            "retries": 0,
+            "on_error": "raise",
+            **more,
+        }
     )
 
 
+def endpoint_of(server, number=0) -> Endpoint:
+    return Endpoint(number, server.uri, "alice")
+
+
 def test_a_shard_of_a_batch_that_has_ended(server):
-    options = options_of(server)
-    close_clients(options.batch)
-    result = run_shard(options, Shard(0, [["1"]]))
+    batch = options()
+    endpoint = endpoint_of(server)
+    close_clients(batch.batch)
+    result = run_shard(batch, endpoint, Shard(0, [["1"]]))
     assert (str(result.error), result.outcomes) == ("the batch has ended", [])
 
 
 @pytest.mark.parametrize("end", [abandon_clients, close_clients])
 def test_a_batch_that_ends_during_a_shard(server, end):
-    options = options_of(server)
+    batch = options()
+    endpoint = endpoint_of(server)
 
     def inputs():
         yield ["2"]
-        end(options.batch)
+        end(batch.batch)
         yield ["3"]
 
-    result = run_shard(options, Shard(0, inputs()))
+    result = run_shard(batch, endpoint, Shard(0, inputs()))
     assert isinstance(result.error, PieConnectionError)
-    assert isinstance(run_shard(options, Shard(1, [["4"]])).error, PieConnectionError)
-    close_clients(options.batch)
+    assert isinstance(run_shard(batch, endpoint, Shard(1, [["4"]])).error, PieConnectionError)
+    close_clients(batch.batch)
 
 
 def test_a_batch_that_ends_while_its_worker_connects(server, monkeypatch):
@@ -117,11 +123,12 @@ def test_a_batch_that_ends_while_its_worker_connects(server, monkeypatch):
     def connect_and_end(client):
         connect(client)
         clients.append(client)
-        abandon_clients(options.batch)
+        abandon_clients(batch.batch)
 
-    options = options_of(server)
+    batch = options()
+    endpoint = endpoint_of(server)
     monkeypatch.setattr(PieClient, "connect", connect_and_end)
-    result = run_shard(options, Shard(0, [["2"]]))
+    result = run_shard(batch, endpoint, Shard(0, [["2"]]))
     assert (str(result.error), [client.closed for client in clients]) == ("the batch has ended", [True])
 
 
@@ -129,30 +136,32 @@ def test_a_client_that_can_not_authenticate_is_closed(strict_server, monkeypatch
     connect = PieClient.connect
     clients = []
     monkeypatch.setattr(PieClient, "connect", lambda client: clients.append(client) or connect(client))
-    result = run_shard(options_of(strict_server), Shard(0, [[]]))
+    result = run_shard(options(), endpoint_of(strict_server), Shard(0, [[]]))
     assert isinstance(result.error, AuthenticationError)
     assert [client.closed for client in clients] == [True]
 
 
 def test_a_lost_client_is_replaced(server):
-    options = options_of(server)
-    assert messages(run_shard(options, Shard(0, [["2"]])).outcomes) == ["4"]
+    batch = options()
+    endpoint = endpoint_of(server)
+    assert messages(run_shard(batch, endpoint, Shard(0, [["2"]])).outcomes) == ["4"]
     server.drop_connections()
     for attempt in range(3):
-        result = run_shard(options, Shard(1, [["3"]], attempt))
+        result = run_shard(batch, endpoint, Shard(1, [["3"]], attempt))
         if result.error is None:
             break
     assert messages(result.outcomes) == ["9"]
-    close_clients(options.batch)
+    close_clients(batch.batch)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_forked_child_leaves_the_clients_to_its_parent(server):
-    options = options_of(server)
-    assert run_shard(options, Shard(0, [["2"]])).error is None
+    batch = options()
+    endpoint = endpoint_of(server)
+    assert run_shard(batch, endpoint, Shard(0, [["2"]])).error is None
     child = os.fork()
     if not child:
         os._exit(len(_worker._clients._clients))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert messages(run_shard(options, Shard(1, [["3"]])).outcomes) == ["9"]
-    close_clients(options.batch)
+    assert messages(run_shard(batch, endpoint, Shard(1, [["3"]])).outcomes) == ["9"]
+    close_clients(batch.batch)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import codecs
+import json
 from pathlib import Path
 
 import pytest
 
-from pie_sync import ProtocolError
-from pie_sync.cli._jsonl import record
+from pie_sync import PieClient
 from pie_sync.testing import LocalServer
 
 from .conftest import LIMIT, CommandLine, Counting, RunHere, finish, lines, read, write
@@ -33,6 +33,7 @@ def test_inputs_of_every_kind(run_here: RunHere, home: Path) -> None:
         "stderr": "err 1\n",
         "messages": ["message 1", "message 2"],
         "blobs": [{"name": None, "base64": base64.b64encode(b"blob 1").decode()}],
+        "batch": {"program": "talk", "retries": 0, "on_error": "yield"},
     }
     assert [(item["input"], item["message"]) for item in others] == [
         ({"max_tokens": 5}, "--max-tokens 5"),
@@ -93,7 +94,7 @@ def test_two_at_once_do_not_write_one_file(pie: CommandLine, home: Path, server:
     assert program.stuck.wait(LIMIT)
     second = pie(*arguments)
     assert second.returncode == 1
-    assert second.stderr.startswith("error: another `pie-sync map` is writing out.jsonl\n")
+    assert second.stderr.startswith("error: another batch is writing out.jsonl\n")
     program.go.set()
     assert finish(first)[0] == 0
 
@@ -114,6 +115,61 @@ def test_other_encodings(run_here: RunHere, home: Path) -> None:
         assert hint == "save it as UTF-8"
 
 
-def test_the_record_of_an_answer_that_makes_no_sense() -> None:
-    result = record(["a"], ProtocolError("a blob is damaged"), None)
-    assert result == {"input": ["a"], "event": None, "message": "a blob is damaged"}
+def test_results_on_stdout(run_here: RunHere, home: Path) -> None:
+    write(home / "in.jsonl", ["a"], ["b"])
+    result = run_here("map", "talk", "in.jsonl", "-o", "-")
+    assert (result.code, result.stderr) == (0, "[2 done]\n")
+    assert [json.loads(line)["message"] for line in result.stdout.splitlines()] == ["a", "b"]
+    assert not (home / "-").exists()
+
+
+def test_a_finished_file_of_another_program_or_option(run_here: RunHere, home: Path) -> None:
+    write(home / "in.jsonl", ["a"], ["b"])
+    assert run_here("map", "talk", "in.jsonl", "-o", "out.jsonl").code == 0
+    content = (home / "out.jsonl").read_bytes()
+    for arguments, text in [
+        (["nosuchprogram"], "out.jsonl has results of program 'talk', and this batch has program 'nosuchprogram'"),
+        (["talk", "--retries", "3"], "out.jsonl has results of retries 0, and this batch has retries 3"),
+        (
+            ["talk", "--save-blobs", "b"],
+            "out.jsonl has results of save_blobs None, and this batch has save_blobs 'b'",
+        ),
+    ]:
+        program, *options = arguments
+        error, hint = lines(run_here("map", program, "in.jsonl", "-o", "out.jsonl", *options))
+        assert error == text
+        assert hint == "--restart begins anew, --output FILE writes to another file"
+        assert (home / "out.jsonl").read_bytes() == content
+
+
+def test_a_program_in_a_file_is_known_by_its_hash(run_here: RunHere, home: Path, hello: Path) -> None:
+    write(home / "in.jsonl", ["a"])
+    assert run_here("map", "./hello.wasm", "in.jsonl", "-o", "out.jsonl").code == 0
+    hello.rename(home / "same.wasm")
+    assert run_here("map", "./same.wasm", "in.jsonl", "-o", "out.jsonl").code == 0
+    with (home / "same.wasm").open("ab") as file:
+        file.write(b"\0\x02\x01x")
+    error, _ = lines(run_here("map", "./same.wasm", "in.jsonl", "-o", "out.jsonl"))
+    assert error.startswith("out.jsonl has results of program")
+    error, _ = lines(run_here("map", "./gone.wasm", "in.jsonl", "-o", "out.jsonl"))
+    assert error == "there is no file gone.wasm"
+
+
+def test_restart(run_here: RunHere, home: Path) -> None:
+    write(home / "in.jsonl", ["a"], ["b"])
+    assert run_here("map", "talk", "in.jsonl", "-o", "out.jsonl").code == 0
+    result = run_here("map", "talk", "in.jsonl", "-o", "out.jsonl", "--retries", "1", "--restart")
+    assert result == (0, "", "[2 done: out.jsonl]\n")
+    assert read(home / "out.jsonl")[0]["batch"]["retries"] == 1
+    (home / "letter.txt").write_text("precious\n")
+    result = run_here("map", "talk", "in.jsonl", "-o", "letter.txt", "--restart")
+    assert result.code == 1
+    assert (home / "letter.txt").read_text() == "precious\n"
+
+
+def test_the_library_goes_on_behind_the_command(run_here: RunHere, home: Path, client: PieClient) -> None:
+    write(home / "in.jsonl", ["a"], ["b"])
+    assert run_here("map", "talk", "in.jsonl", "-o", "out.jsonl").code == 0
+    results = client.map("talk", [["a"], ["b"], ["c"]], results=home / "out.jsonl", on_error="yield")
+    assert [result.message for result in results] == ["a", "b", "c"]
+    assert [line["message"] for line in read(home / "out.jsonl")] == ["a", "b", "c"]

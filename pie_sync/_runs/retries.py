@@ -1,0 +1,33 @@
+"""Which failures of a ``map`` are worth another try, and how long to wait before it."""
+
+from __future__ import annotations
+
+from ..errors import InstanceFailed, LaunchError, PieConnectionError, PieTimeoutError, ProtocolError
+from ..events import Event
+
+__all__ = ["growing_pause", "may_be_bad_luck"]
+
+#: The first pause and the longest one, in seconds.
+_FIRST, _LONGEST = 0.1, 30.0
+
+#: What servers say of a launch that they would refuse again.
+_LASTING_REASONS = ("not found", "invalid", "compile", "permission denied")
+
+
+def may_be_bad_luck(error: Exception) -> bool:
+    """Return whether the same input may succeed when it is launched again.
+
+    A server may be short of something, a model may answer otherwise. But a program that is not there stays away, a
+    mistake in the arguments stays one, and an instance that somebody has terminated was not meant to run.
+    """
+    if isinstance(error, LaunchError):
+        reason = error.reason.lower()
+        return not any(lasting in reason for lasting in _LASTING_REASONS)
+    if isinstance(error, InstanceFailed):
+        return error.completed.event is not Event.Aborted
+    return isinstance(error, (ProtocolError, PieTimeoutError, PieConnectionError))
+
+
+def growing_pause(attempts: int, first: float = _FIRST) -> float:
+    """Return how many seconds to wait after so many failed attempts: twice as long each time, 30 s at the most."""
+    return min(first * 2.0 ** min(attempts - 1, 30), _LONGEST)
