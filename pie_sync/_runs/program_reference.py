@@ -58,8 +58,12 @@ class ProgramReference(NamedTuple):
 
     def launch_record(self, args: list[str] | dict[str, Any], began: float) -> LaunchRecord:
         """Return what is to be remembered of a launch; ``args`` are the arguments as the user gave them."""
-        form = ResultForm.JSON if self.signature is None else self.signature.result_form
-        return LaunchRecord(args, began, form)
+        return LaunchRecord(args, began, self.result_form)
+
+    @property
+    def result_form(self) -> ResultForm:
+        """The form of its result."""
+        return ResultForm.JSON if self.signature is None else self.signature.result_form
 
 
 class GivenProgram:

@@ -542,6 +542,7 @@ def test_a_connection_that_is_lost_in_the_middle_and_restored(server, gauge):
 
 
 def test_launches_are_gone_without_the_garbage_collector(client, gauge):
+    gc.collect()  # those of earlier tests
     gc.disable()
     try:
         results = client.map("square", numbers(200), concurrency=16)

@@ -61,10 +61,9 @@ def test_the_pause_doubles_up_to_a_limit():
 
 def test_a_program_that_is_not_there_is_asked_for_once(server, client, monkeypatch):
     launches = []
-    post = client._manager.connection.session.request
-    monkeypatch.setattr(
-        client._manager.connection.session, "request", lambda *args: launches.append(args) or post(*args)
-    )
+    session = client._manager.connection.session
+    post = session.request_all
+    monkeypatch.setattr(session, "request_all", lambda *args: launches.extend(args[0]) or post(*args))
     with pytest.raises(LaunchError):
         next(client.map("nobody/knows", [["1"]], retries=5))
     assert len(launches) == 1
