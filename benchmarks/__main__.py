@@ -6,7 +6,17 @@ import argparse
 import sys
 from time import monotonic
 
-from benchmarks import batches, chart, goals, many_servers, page, real_server, report, scaling, short_instances
+from benchmarks import (
+    batches,
+    chart,
+    goals,
+    many_servers,
+    page,
+    real_server,
+    report,
+    scaling,
+    short_instances,
+)
 from benchmarks.measure import ROOT, Bench, load_source
 from tests.testing.official import official_python
 

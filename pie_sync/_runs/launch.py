@@ -144,17 +144,14 @@ class Launch(PendingRequest):
             self._instance = Instance(launcher.manager, launcher.session, self._instance_id, events)
         return self._instance
 
-    def completed(
-        self, args: list[str] | dict[str, Any] | None = None, *, check: bool = True
-    ) -> CompletedInstance[Any]:
+    def completed(self, args: list[str] | dict[str, Any] | None = None) -> CompletedInstance[Any]:
         """Return what the instance has sent, once it has ended.
 
         Args:
             args: the arguments, as the user gave them.
-            check: raise ``InstanceFailed`` unless the instance has ``Completed``.
 
         Raises:
-            InstanceFailed: see ``check``.
+            InstanceFailed: the instance did not complete.
             PieError, PieConnectionError: there was no launch, or its connection was lost.
         """
         self.check()
@@ -162,15 +159,9 @@ class Launch(PendingRequest):
         assert events is not None
         record = self.record([] if args is None else args)
         completed = CompletedInstance.from_events(events.drain(), self._instance_id, record, events.ended)
-        if check and completed.event is not Event.Completed:
+        if completed.event is not Event.Completed:
             raise InstanceFailed(self._instance_id, completed)
         return completed
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether there is an instance whose end has arrived."""
-        events = self._outcome.get(_EVENTS)
-        return events is not None and events.is_whole
 
     @property
     def is_running(self) -> bool:

@@ -7,7 +7,6 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
 from .._connection.validation import check_args
-from .._support.signal_safe_queue import SignalSafeQueue
 from .._support.time_limits import DEFAULT, TimeLimit, Timeout, check_timeout, time_left
 from ..errors import InstanceEnded, InstanceFailed, PieConnectionError, PieError, PieTimeoutError
 from ..events import Event
@@ -31,9 +30,6 @@ _Item = Union[str, bytes, bytearray, memoryview]
 Input = Union[_Item, Iterable[_Item], None]
 
 OnEvent = Optional[Callable[[Event, "Data"], object]]
-
-#: For how many seconds an instance counts as short. (A server is asked for a silent one so much later.)
-_SHORT = 0.05
 
 #: For how many seconds to wait for the end of an instance that was terminated because its time was over.
 _DRAIN_TIMEOUT = 1.0
@@ -63,17 +59,10 @@ def run(
     if given.function is not None:
         limit = TimeLimit(timeout)  # what its upload takes does not count
     answer_limit = manager.limit(DEFAULT) if timeout is None else limit
-    done: SignalSafeQueue[Launch] = SignalSafeQueue()
-    launch = Launch(Launcher(manager, "run", reference, answer_limit), answer_limit, done)
+    launch = Launch(Launcher(manager, "run", reference, answer_limit), answer_limit)
     conversation = None
     try:
         launch.send(arguments)
-        if input is None and on_event is None:
-            # Nothing is to be done before the end, and a short instance wakes this thread once, not twice.
-            left_now = answer_limit.left()
-            done.get_all(_SHORT if left_now is None else min(_SHORT, left_now))
-            if launch.has_ended:
-                return launch.completed(checked, check=check)
         if not launch.wait(launch.limit.deadline()):
             raise launch.limit.expired("run", "no answer to the launch from the server")
         launch.check()
