@@ -124,21 +124,17 @@ class InstanceProtocol(Generation):
         detached: bool,
     ) -> bytes:
         """Launch an uploaded program: by its hash or by its name, whichever the server understands."""
-        message = _launch(corr_id, program_hash, str(program), detached)
-        message["arguments"] = arguments.as_strings(args)
-        return pack(message)
+        return pack(_launch(corr_id, program_hash, str(program), arguments.as_strings(args), detached))
 
     def launch_from_registry(
         self, corr_id: int, name: str, args: Sequence[str] | Mapping[str, Any], detached: bool
     ) -> bytes:
         """Launch a program of the registry."""
-        message = _launch(corr_id, None, name, detached)
-        message["arguments"] = arguments.as_strings(args)
-        return pack(message)
+        return pack(_launch(corr_id, None, name, arguments.as_strings(args), detached))
 
     def launch_encoder(self, program_hash: str | None, name: str) -> LaunchEncoder:
         """See :meth:`Generation.launch_encoder`."""
-        encode = MessageTemplate(_launch(0, program_hash, name, False), "arguments").encode
+        encode = MessageTemplate(_launch(0, program_hash, name, [], False), "arguments").encode
         return lambda corr_id, args: encode(corr_id, arguments.as_strings(args))
 
     # --- what the server says ---------------------------------------------------------------------------
@@ -153,13 +149,26 @@ class InstanceProtocol(Generation):
         return answer.instances
 
 
-def _launch(corr_id: int, program_hash: str | None, name: str, detached: bool) -> dict[str, Any]:
+def _launch(
+    corr_id: int, program_hash: str | None, name: str, args: Sequence[str], detached: bool
+) -> dict[str, Any]:
     """Return the message that launches a program: one of the registry if there is no hash."""
-    message: dict[str, Any] = {"type": "launch_instance_from_registry", "corr_id": corr_id}
-    if program_hash is not None:
-        message["type"] = "launch_instance"
-        message["program_hash"] = program_hash
-    return {**message, "inferlet": name, "arguments": [], "detached": detached}
+    if program_hash is None:
+        return {
+            "type": "launch_instance_from_registry",
+            "corr_id": corr_id,
+            "inferlet": name,
+            "arguments": args,
+            "detached": detached,
+        }
+    return {
+        "type": "launch_instance",
+        "corr_id": corr_id,
+        "program_hash": program_hash,
+        "inferlet": name,
+        "arguments": args,
+        "detached": detached,
+    }
 
 
 def _event(message: dict[str, Any]) -> Decoded:

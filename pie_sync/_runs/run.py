@@ -111,10 +111,11 @@ class _Conversation:
     def receive_all(self) -> CompletedInstance[Any]:
         """Receive events up to the end of the instance."""
         try:
-            while True:
-                self._receive(time_left(self._deadline))
-        except InstanceEnded:
-            return self._instance._completed(self._received, self._record)
+            while not self._receive(time_left(self._deadline)).terminal:
+                pass
+        except InstanceEnded:  # while input was sent
+            pass
+        return self._instance._completed(self._received, self._record)
 
     def drain(self) -> CompletedInstance[Any] | None:
         """Return all events of an instance that was terminated; None if its end does not come within a second."""
@@ -136,7 +137,7 @@ class _Conversation:
             return False
         return True
 
-    def _receive(self, timeout: float | None) -> None:
+    def _receive(self, timeout: float | None) -> Event:
         if timeout == 0 and self._deadline is not None and monotonic() >= self._deadline:
             raise self._expired()  # also while events come faster than they are received
         try:
@@ -146,6 +147,7 @@ class _Conversation:
         self._received.append((event, data))
         if self._on_event is not None:
             self._on_event(event, data)
+        return event
 
     def _expired(self) -> PieTimeoutError:
         error = self._limit.expired("run", f"instance {self._instance.id} has not ended", self._instance._remark())
