@@ -52,9 +52,9 @@ itself, and its Python program takes most of the time, so no client can be much 
 ## Short instances
 
 Each instance of this table ends with one event right behind the answer to its launch, so what counts is what a
-launch and an end cost the client. `client.map` with a list of inputs is compared with `asyncio.gather`, a semaphore
-and the official client; the last row compares `client.run` with a launch and a `recv()`. The load source answers all
-that one read brings in one write. The medians are of {more} rounds.
+launch and an end cost the client. `client.map` with a list of inputs is compared with `asyncio.gather`, a
+semaphore and the official client; the last row compares `client.run` with a launch and a `recv()`. The load source
+answers all that one read brings in one write. The medians are of {more} rounds.
 
 {short}
 

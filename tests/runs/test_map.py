@@ -1,6 +1,5 @@
 """Many instances over one connection, driven by the thread that takes their results."""
 
-import contextlib
 import gc
 import itertools
 import os
