@@ -1,8 +1,9 @@
 """``client.map``: one instance for each input, many at a time, without a thread for each.
 
 The caller's thread does all the work, while it waits for a result. It sends a launch without waiting for the
-answer (:class:`Launch`), so as many launches are on their way as may run at a time; in one write where no input can
-be waited for. The reader thread puts each into one queue when its instance has ended. Until then the events of an instance stay in its event queue.
+answer (:class:`Launch`), so as many launches are on their way as may run at a time; in one write where no
+input can be waited for. The reader thread puts each into one queue when its instance has ended. Until then the
+events of an instance stay in its event queue.
 """
 
 from __future__ import annotations
