@@ -5,7 +5,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 JOBS   ?= 3
 
-.PHONY: help demo test test-coverage test-oldest test-exhaustive check format docs bench bench-quick soak fuzz clean
+.PHONY: help demo demo-engine test test-coverage test-oldest test-exhaustive check format dist docs bench bench-quick soak fuzz clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -26,8 +26,17 @@ $(VENV)/.fuzzing: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzzing]'
 	touch $@
 
+$(VENV)/.demo-engine: setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[engine]'
+	touch $@
+
 demo: $(VENV)/.demo  ## run the quickstart against a server of its own
 	$(BIN)/python examples/quickstart.py
+
+demo-engine: $(VENV)/.demo-engine  ## generate text on the real engine, with a tiny model on the CPU
+	if [ "$$(id -u)" -eq 0 ] && [ "$$(uname)" = Linux ]; then scripts/install-real-server; fi
+	$(BIN)/python examples/generate_text.py
 
 test: $(VENV)/.dev  ## run all tests; ARGS="-k name" for a part of them
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
@@ -55,6 +64,7 @@ test-exhaustive: $(VENV)/.dev  ## try every case where the tests take samples: f
 check: $(VENV)/.dev  ## check style, types on three systems, and the oldest Python version
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python scripts/format-pages --check
 	$(BIN)/mypy
 	$(BIN)/mypy --platform win32
 	$(BIN)/mypy --platform darwin
@@ -63,6 +73,10 @@ check: $(VENV)/.dev  ## check style, types on three systems, and the oldest Pyth
 format: $(VENV)/.dev  ## reformat the source
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/python scripts/format-pages
+
+dist:  ## build sdist and wheel into dist, check them, install and try each in a clean environment
+	PYTHON=$(PYTHON) scripts/build-distributions
 
 docs: $(VENV)/.dev  ## build the documentation into build/docs; warnings are errors
 	$(BIN)/python -m sphinx -W --keep-going -b html docs build/docs

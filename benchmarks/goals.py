@@ -142,5 +142,13 @@ def works(scale: float, clients: tuple[str, ...]) -> list[Work]:
         ),
         short("ping, median", "µs", everybody("ping", pings), 1e6),
         short("connect and authenticate, median", "µs", everybody("connect", connects), 1e6),
+        Work(
+            "a short instance on a server without TCP_NODELAY, median",
+            "µs",
+            0.2,
+            dict.fromkeys(("ours", "official"), ("short", {"times": scaled(100, 20)})),
+            lambda result: 1e6 * median(result["times"]),
+            less=True,
+        ),
         short("import", "ms", imports, 1e3),
     ]

@@ -14,7 +14,8 @@ from benchmarks.goals import OFTEN, Work, measure
 from benchmarks.measure import Bench
 from benchmarks.report import goals
 from pie_sync import PieClient
-from tests.real_server.harness import RealServer, UnavailableError
+from pie_sync.testing import EngineUnavailableError
+from tests.real_server.harness import RealServer
 
 PROGRAM = """
 from inferlet import session
@@ -82,7 +83,7 @@ def compare(events: int, pings: int, rounds: int) -> str:
             install(server.uri)
             bench = Bench(server.uri, Path(server.python), rounds)
             return goals([measure(bench, work) for work in works(events, pings)])
-    except UnavailableError as error:
+    except EngineUnavailableError as error:
         raise SystemExit(f"the real Pie server can't run here: {error}") from error
 
 

@@ -12,6 +12,7 @@ Programs, launched by name:
     ``blob`` with the argument size: the same as ``events``, with one blob.
     ``ends-at-once`` with the argument text: completes with that text right behind the answer to its launch. All
     that one read brings of these is answered in one write.
+    ``short``: completes at once, in a write of its own, on a socket without TCP_NODELAY: as servers up to Pie 0.2.
 
 The source prints its port, and ends when its standard input is closed.
 """
@@ -213,16 +214,20 @@ class Connection:
             self._launched += 1
             self._answers.append(ended(message["corr_id"], self._launched, message["arguments"][0]))
             return
+        if message["inferlet"] == "short":
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
         arguments = [int(argument) for argument in message["arguments"]]
         launched = instance_id(self._launched)
         self._launched += 1
         self._ends_later = message["inferlet"] == "events-then-ends"
         if message["inferlet"] == "blob":
             self._stream = blob(*arguments)
-        elif self._launched == arguments[0]:
+        elif arguments and self._launched == arguments[0]:
             self._stream = events(*arguments)
         answer = {"corr_id": message["corr_id"], "successful": True, "message": launched}
         self._socket.sendall(frame({"type": "instance_launch_result", **answer}))
+        if message["inferlet"] == "short":
+            self._socket.sendall(_event(self._launched - 1, 1, "done"))
 
 
 def accept(listener: socket.socket) -> None:

@@ -13,11 +13,31 @@ author = "The pie-sync authors"
 project_copyright = author
 release = version = pie_sync.__version__
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "myst_parser"]
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "myst_parser",
+    "sphinx_copybutton",  # a button on every block of code
+    "sphinx_design",  # tabs and cards
+]
 
 html_theme = "furo"
 html_title = f"pie-sync {release}"
 html_show_sphinx = False
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_favicon = "_static/favicon.svg"
+
+# What is copied is what is typed: without prompts.
+copybutton_prompt_text = r"\$ |>>> "
+copybutton_prompt_is_regexp = True
+copybutton_only_copy_prompt_lines = True
+
+myst_enable_extensions = ["colon_fence", "deflist"]
+#: For search engines, and for whoever is sent a link.
+myst_html_meta = {
+    "description": "pie-sync: the blocking Python client for Pie, the programmable LLM serving system"
+}
 
 # Other pages can link to sections, as on a code host.
 myst_heading_anchors = 3
@@ -42,7 +62,7 @@ nitpick_ignore_regex = [
 ]
 
 ROOT = Path(__file__).parent.parent
-LINK = re.compile(r"\]\(([\w./-]+\.(?:md|rst))\)")
+LINK = re.compile(r"^- \[(.*?)\]\(([\w./-]+\.(?:md|rst))\)", re.MULTILINE)
 
 #: Pages whose text is another file of the repository. Their own text is for readers of the Markdown file.
 BORROWED = {"changelog": "CHANGELOG.md", "contributing": "CONTRIBUTING.md", "security": "SECURITY.md"}
@@ -54,7 +74,7 @@ def read_page(app: Any, page: str, source: list[str]) -> None:
     if page in BORROWED:
         text = (ROOT / BORROWED[page]).read_text(encoding="utf-8").replace("](docs/", "](")
     if page == "index":
-        text += contents(text)
+        text = with_cards(with_tabs(text)) + contents(text)
     for borrower, file in BORROWED.items():
         text = re.sub(rf"\]\([./]*{file}\)", f"](/{borrower}.md)", text)
     source[0] = text
@@ -63,14 +83,42 @@ def read_page(app: Any, page: str, source: list[str]) -> None:
 def contents(index: str) -> str:
     """Return the site's table of contents: the links of the index, under its headings.
 
-    So the index is an ordinary page of links, and there is no second list of pages that could differ.
+    So the index is an ordinary page of links, and there is no second list of pages (or of their titles) that could
+    differ.
     """
     tables = []
     for section in index.split("\n## ")[1:]:
         caption, _, text = section.partition("\n")
-        pages = [link for link in LINK.findall(text) if not link.startswith("..")]
+        pages = [f"{title} <{page}>" for title, page in LINK.findall(text)]
         tables.append("\n".join([f"\n```{{toctree}}\n:hidden:\n:caption: {caption}\n", *pages, "```\n"]))
     return "".join(tables)
+
+
+def with_tabs(index: str) -> str:
+    """Make tabs of the sections between two comments, which a reader of the Markdown file doesn't see."""
+    before, begin, rest = index.partition("<!-- tabs -->\n")
+    sections, end, after = rest.partition("<!-- end of tabs -->\n")
+    assert begin
+    assert end
+    tabs = [
+        "\n".join([f":::{{tab-item}} {title}\n", text.strip(), ":::\n"])
+        for title, _, text in (section.partition("\n") for section in sections.split("\n### ")[1:])
+    ]
+    return "".join([before, "::::{tab-set}\n\n", *tabs, "::::\n", after])
+
+
+CARD = re.compile(r"^- \[(.*?)\]\((.*)\.(?:md|rst)\): (.)(.*)\n", re.MULTILINE)
+
+
+def with_cards(index: str) -> str:
+    """Make a card of each link of a list that has a text behind it."""
+
+    def card(link: re.Match[str]) -> str:
+        title, page, first, rest = link.groups()
+        return f":::{{grid-item-card}} {title}\n:link: {page}\n:link-type: doc\n\n{first.upper()}{rest}\n:::\n"
+
+    lists = re.compile(f"(?:{CARD.pattern})+", re.MULTILINE)
+    return lists.sub(lambda found: f"::::{{grid}} 1 2 2 3\n:gutter: 2\n\n{CARD.sub(card, found[0])}::::\n", index)
 
 
 def read_docstring(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:

@@ -1,6 +1,6 @@
-"""Run a program for many inputs: one instance, many instances over one connection, many processes.
+"""Run a program for many inputs: one by one, many over one connection, many processes.
 
-The third way works with any ``concurrent.futures.Executor``, for example that of a Dask cluster.
+The third way works with any ``concurrent.futures.Executor``, such as a Dask cluster's.
 """
 
 from concurrent.futures import ProcessPoolExecutor
@@ -27,15 +27,24 @@ def one(client: PieClient) -> None:
 
 
 def many(client: PieClient) -> None:
-    """Run at most three instances at a time; launch a failed one again. Results have the order of the inputs."""
-    for completed in client.map("write", ([prompt] for prompt in PROMPTS), concurrency=3, retries=1):
+    """Run three instances at a time, failed ones twice; results come in order."""
+    for completed in client.map(
+        "write", ([prompt] for prompt in PROMPTS), concurrency=3, retries=1
+    ):
         print(completed.message)
 
 
 def more(uri: str) -> None:
     """Do the same in several processes, each with a connection of its own."""
     executor = partial(ProcessPoolExecutor, 2, mp_context=get_context("spawn"))
-    results = run_batch(uri, "write", ([prompt] for prompt in PROMPTS), executor, username="alice", shard_size=2)
+    results = run_batch(
+        uri,
+        "write",
+        ([prompt] for prompt in PROMPTS),
+        executor,
+        username="alice",
+        shard_size=2,
+    )
     print(" / ".join(completed.message for completed in results))
 
 

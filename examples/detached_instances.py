@@ -1,4 +1,4 @@
-"""Launch a detached instance, disconnect, and collect its output later over another connection."""
+"""Launch a detached instance, disconnect, and collect its output later."""
 
 from pie_sync import PieClient
 from pie_sync.testing import LocalServer, ProgramContext
@@ -16,14 +16,17 @@ def main() -> None:
 
         with PieClient(server.uri) as client:
             client.authenticate("alice")
-            instance_id = client.launch_instance_from_registry("ponder", detached=True).id
+            instance_id = client.launch_instance_from_registry(
+                "ponder", detached=True
+            ).id
             print("launched, and gone")
 
         # Perhaps the next day, perhaps on another machine: only the id is needed.
         with PieClient(server.uri) as client:
             client.authenticate("alice")
             for info in client.list_instances():
-                print(f"{'mine' if info.id == instance_id else 'another'}, with arguments {list(info.arguments)}")
+                whose = "mine" if info.id == instance_id else "another"
+                print(f"{whose}, with arguments {list(info.arguments)}")
             result = client.attach_instance(instance_id).wait(timeout=10)
             print(f"{result.stdout}{result.event.name}: {result.message}")
 

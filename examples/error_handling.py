@@ -10,7 +10,7 @@ def fail(context: ProgramContext) -> str:
 
 
 def dawdle(context: ProgramContext) -> str:
-    """Stand in for a program on a real server that waits for a message which nobody sends."""
+    """Stand in for a program that waits for a message which nobody sends."""
     return context.receive()
 
 
@@ -19,7 +19,8 @@ def main() -> None:
         server.program("fail")(fail)
         server.program("dawdle")(dawdle)
 
-        # Two roots: PieError if the server refuses a request, ConnectionError if there is no connection.
+        # Two roots: PieError if the server refuses a request, ConnectionError if there
+        # is no connection.
         try:
             with PieClient(server.uri) as client:
                 client.authenticate("alice")
@@ -32,16 +33,20 @@ def main() -> None:
         with PieClient(server.uri) as client:
             client.authenticate("alice")
 
-            # Each refusal has a type of its own, with the request and the server's reason.
+            # Each refusal has its own type, with the request and the server's reason.
             try:
                 client.launch_instance_from_registry("no-such-program")
             except LaunchError as error:
                 print(f"{error.request}: {error.reason}")
 
             # The failure of a program is an event, unless you ask for an exception.
-            print(client.launch_instance_from_registry("fail").wait(timeout=10).event.name)
+            print(
+                client.launch_instance_from_registry("fail").wait(timeout=10).event.name
+            )
             try:
-                client.launch_instance_from_registry("fail").wait(timeout=10, check=True)
+                client.launch_instance_from_registry("fail").wait(
+                    timeout=10, check=True
+                )
             except InstanceFailed as error:
                 print(error.completed.message.splitlines()[-1])
 
@@ -54,7 +59,7 @@ def main() -> None:
                 instance.terminate()
                 print(instance.wait(timeout=10).event.name)
 
-        # If there is no server, the error is the built-in ConnectionError, whatever the reason.
+        # If there is no server, the error is the built-in ConnectionError.
         try:
             with PieClient("ws://127.0.0.1:9", connect_timeout=5):
                 pass

@@ -25,10 +25,13 @@ def main() -> None:
             event, data = instance.recv(timeout=10)
             print(f"{event.name}: {data}")
 
-            # The source may be bytes, a path or an open file; files of any size are read in pieces.
+            # The source may be bytes, a path or an open file, which is read in pieces.
             path = Path(folder) / "blob.bin"
             path.write_bytes(b"a blob of bytes " * 40_000)
-            instance.upload_blob(path, progress=lambda sent, total: print(f"sent {sent} of {total} bytes"))
+            instance.upload_blob(
+                path,
+                progress=lambda sent, total: print(f"sent {sent} of {total} bytes"),
+            )
 
             for event, data in instance.events(timeout=10):
                 if event is Event.Blob:

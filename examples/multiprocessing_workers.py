@@ -1,4 +1,4 @@
-"""Spread work over processes. A client belongs to one process, so every worker makes its own.
+"""Spread work over processes: each makes a client of its own.
 
 This works with both ways of starting processes, "fork" and "spawn".
 """
@@ -27,7 +27,9 @@ def start_worker(uri: str) -> None:
 
 def work(number: int) -> int:
     """Run one instance and return its result."""
-    result = client.launch_instance_from_registry("square", [str(number)]).wait(timeout=30, check=True)
+    result = client.launch_instance_from_registry("square", [str(number)]).wait(
+        timeout=30, check=True
+    )
     return int(result.message)
 
 
@@ -36,7 +38,9 @@ def main(start_methods: list[str]) -> None:
         server.program("square")(square)
         for method in start_methods:
             processes = multiprocessing.get_context(method)
-            with processes.Pool(2, initializer=start_worker, initargs=(server.uri,)) as pool:
+            with processes.Pool(
+                2, initializer=start_worker, initargs=(server.uri,)
+            ) as pool:
                 print(f"{method}: {pool.map(work, range(10))}")
 
 

@@ -1,7 +1,8 @@
-"""Connect, authenticate with an SSH key, upload a program, launch it, and stream its output.
+"""Authenticate with an SSH key, upload a program, launch it, and stream its output.
 
-With PIE_URI (and PIE_USERNAME, PIE_KEY) in the environment, this script uses that server. Otherwise it starts a
-server in this process, makes a key, and authenticates by signing the server's challenge.
+With PIE_URI (and PIE_USERNAME, PIE_KEY) in the environment, this script uses that
+server. Otherwise it starts a server in this process, makes a key, and authenticates by
+signing the server's challenge.
 """
 
 import getpass
@@ -11,7 +12,12 @@ from pathlib import Path
 
 import wasmtime
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 
 from pie_sync import Event, ParsedPrivateKey, PieClient
 from pie_sync.testing import LocalServer
@@ -20,10 +26,14 @@ HELLO = Path(__file__).with_name("hello.wat")
 
 
 def make_key() -> tuple[ParsedPrivateKey, str]:
-    """Make an Ed25519 key: the private half as pie-sync takes it, the public half as a server does."""
+    """Make an Ed25519 key: a private half for pie-sync, a public half for a server."""
     key = Ed25519PrivateKey.generate()
-    private_text = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
-    public_text = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+    private_text = key.private_bytes(
+        Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()
+    ).decode()
+    public_text = (
+        key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+    )
     return ParsedPrivateKey.parse(private_text), public_text
 
 

@@ -1,4 +1,4 @@
-"""Print a program's output while the program runs, and tell its output, its messages and its end apart."""
+"""Print what a program prints and sends while it runs, and how it ends."""
 
 import sys
 

@@ -126,6 +126,8 @@ def check_said(said: bytearray, model: Model) -> None:
         mask, payload = said[2:6], said[6 : 6 + size]
         if opcode == PONG:
             pongs.append(bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload)))
+        elif opcode == BINARY:  # the farewell, which goes in the same write
+            assert said[6 + size] & 0x0F == CLOSE
         else:
             assert opcode == CLOSE
             closes += 1

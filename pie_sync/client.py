@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from time import monotonic, perf_counter
-from typing import TYPE_CHECKING, Any, Callable, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Callable, Literal, TypeVar, cast, overload
 
 from ._connection.instances import attach, find_detached, list_instances, new_tag, terminate
 from ._connection.manager import ConnectionManager
 from ._connection.manifest import Manifest
+from ._connection.settings import ClientSettings, Given, UserKey
 from ._connection.validation import (
     Arguments,
     check_args,
@@ -15,6 +18,7 @@ from ._connection.validation import (
     check_hash_or_name,
     check_headers,
     check_identity,
+    check_name,
     check_protocol,
     check_size,
     check_text,
@@ -38,15 +42,17 @@ from .errors import (
     LaunchError,
     PieError,
     PieTimeoutError,
+    PieValueError,
     RequestError,
 )
 from .events import CompletedInstance, InstanceInfo, LaunchRecord, QueryResult
 from .instance import Instance
+from .keys import ParsedPrivateKey
 
 if TYPE_CHECKING:
     import os
     import ssl
-    from collections.abc import Coroutine, Generator, Iterable, Mapping
+    from collections.abc import Coroutine, Iterable, Mapping
     from types import TracebackType
 
     from ._connection.manager import Connection
@@ -54,10 +60,10 @@ if TYPE_CHECKING:
     from ._functions.function_program import RemoteFunction
     from ._runs.program_reference import KnownProgram, Program
     from ._runs.progress import ProgressOption
+    from ._runs.results import Results
     from ._runs.run import Input, OnEvent
     from ._session.payloads import PayloadSource
     from ._session.uploads import Progress
-    from .keys import ParsedPrivateKey
 
 __all__ = ["PieClient"]
 
@@ -72,7 +78,7 @@ class PieClient:
     Use it as a context manager, or call :meth:`connect` and :meth:`close`::
 
         with PieClient("ws://127.0.0.1:8080") as client:
-            client.authenticate("alice", ParsedPrivateKey.from_file("~/.ssh/id_ed25519"))
+            client.authenticate("alice", "~/.ssh/id_ed25519")
             instance = client.launch_instance(client.upload_program("my_program.wasm"))
             for event, data in instance:
                 print(event.name, data)
@@ -107,16 +113,19 @@ class PieClient:
             instances lose their newest events, but not their end: a PieError in their place says how many.
         reconnect: when the connection is lost, connect again, authenticate as before, and attach to the instances
             that it had, so that receiving from them goes on where it was. Requests that were waiting for an
-            answer fail all the same (they may have happened); new ones wait for the connection. Pie 0.5 ends
-            instances with their connection: receiving from them raises an error that says so.
-        reconnect_timeout: for how many seconds to try that, with growing pauses. None is without limit.
+            answer fail all the same (they may have happened); new ones wait for the connection. Only servers up to
+            Pie 0.2 let an instance be attached to again. Pie 0.3 and 0.4 leave it running, but bound to the lost
+            connection, and only :meth:`terminate_instance` ends it; Pie 0.5 ends it. Receiving from such an
+            instance raises a ``PieConnectionError`` that says which of the two it is.
+        reconnect_timeout: for how many seconds to try that, with growing pauses, also while the server believes an
+            instance attached to the old connection. None is without limit (for such an instance: 60 s).
         protocol: which generation of the protocol to speak: ``"instance"`` (Pie up to 0.2), ``"process"`` (Pie
             0.3 to 0.5), or ``"auto"``, the default, which detects it; :attr:`protocol` has the result.
         identity: sent to Pie 0.5 as the header ``x-pie-identity``, in the form ``tenant/name``. Not sent to other
             servers.
 
     Raises:
-        ValueError, TypeError: an argument is invalid.
+        PieValueError, TypeError: an argument is invalid.
     """
 
     def __init__(
@@ -146,16 +155,65 @@ class PieClient:
             headers=check_headers(headers or {}),
             websocket_options={
                 "max_message_size": check_size(max_message_size, "max_message_size"),
-                "ping_interval": check_timeout(ping_interval, "ping_interval"),
-                "ping_timeout": check_timeout(ping_timeout, "ping_timeout"),
+                "ping_interval": check_timeout(ping_interval, "ping_interval", zero="None: never"),
+                "ping_timeout": check_timeout(ping_timeout, "ping_timeout", zero="None: no limit"),
             },
             max_blob_size=check_size(max_blob_size, "max_blob_size"),
             max_buffered_bytes=check_size(max_buffered_bytes, "max_buffered_bytes"),
             reconnect=bool(reconnect),
-            reconnect_timeout=check_timeout(reconnect_timeout, "reconnect_timeout"),
+            reconnect_timeout=check_timeout(
+                reconnect_timeout, "reconnect_timeout", zero="reconnect=False does not try at all"
+            ),
             protocol=check_protocol(protocol),
             identity=check_identity(identity),
         )
+
+    @classmethod
+    def from_env(
+        cls,
+        profile: str | None = None,
+        *,
+        password: str | bytes | None = None,
+        config: str | os.PathLike[str] | None = None,
+        **options: Any,
+    ) -> PieClient:
+        """Return a client that is connected and authenticated as the command ``pie-sync`` would be.
+
+        Address, user name, key and identity come from the environment (``PIE_URI``, ``PIE_USERNAME``, ``PIE_KEY``,
+        ``PIE_IDENTITY``), else from the configuration file, ``~/.pie/cli_config.toml`` (or ``cli_config.toml`` in
+        the folder that ``PIE_CLI_HOME`` names), else they are ``ws://127.0.0.1:8080``, the login name, the first
+        key in ``~/.ssh`` and ``default/pie-sync``. ``pie-sync config show`` shows them. The key is read only if
+        the server asks for a signature.
+
+        Blocks for up to ``connect_timeout`` and then ``timeout``. Close the client after use, or use ``with``.
+
+        Args:
+            profile: the name of a profile in the configuration file. Its values come before the environment. None:
+                the one that ``PIE_PROFILE`` names, whose values come behind the environment; else none.
+            password: the password of the key, if it is encrypted.
+            config: the path of another configuration file.
+            options: more arguments of :class:`PieClient`.
+
+        Raises:
+            PieValueError: a setting is not valid, or there is no such profile.
+            AuthenticationError: the server refuses the user, or asks for a key and there is none.
+            InvalidKeyError: the key can't be used.
+            PieTimeoutError: no answer in time.
+            PieConnectionError: the server can't be reached.
+            OSError: the configuration file or the key can't be read.
+        """
+        given = Given(profile=profile, config=None if config is None else Path(config))
+        settings = ClientSettings.find(given)
+        if not settings.username.value:
+            raise PieValueError(settings.username.origin, "the variable PIE_USERNAME says who you are")
+        client = cls(settings.uri.value, **{"identity": settings.identity.value, **options})
+        try:
+            client.connect()
+            client.authenticate(settings.username.value, cast("ParsedPrivateKey", UserKey(settings, password)))
+        except BaseException:
+            client.close()
+            raise
+        return client
 
     # --- the connection ---------------------------------------------------------------------------------
 
@@ -192,8 +250,10 @@ class PieClient:
     def close(self) -> None:
         """Close the connection. Idempotent. Blocks for 2 seconds at the most, whatever the server does.
 
-        Whatever waits in other threads ends with ``PieConnectionError``. Instances go on running, and another
-        connection can attach to them; except that Pie 0.5 ends those that this connection is attached to.
+        Whatever waits in other threads ends with ``PieConnectionError``. Instances go on running, and on servers
+        up to Pie 0.2 another connection can attach to them. Of the instances that this connection is attached to,
+        Pie 0.3 and 0.4 let nobody attach to any again (:meth:`terminate_instance` ends them), and Pie 0.5 ends
+        them.
         """
         self._manager.close()
 
@@ -218,33 +278,37 @@ class PieClient:
     # --- who we are -------------------------------------------------------------------------------------
 
     def authenticate(
-        self, username: str, private_key: ParsedPrivateKey | None = None, *, timeout: Timeout = DEFAULT
+        self,
+        username: str,
+        private_key: ParsedPrivateKey | str | os.PathLike[str] | None = None,
+        *,
+        timeout: Timeout = DEFAULT,
     ) -> None:
         """Authenticate, signing the server's challenge if it sends one. Call this before any other request.
 
-        A second call with the same name does nothing; a connection can't change its user.
+        A second call with the same name does nothing; a connection can't change its user. After a failure call it
+        again: servers up to Pie 0.2 then want a new connection, which is made first (:meth:`connect`).
 
         Args:
             username: the name under which the server knows your public key.
             private_key: signs the server's challenge: at most once, and only if the challenge is 16 to 64 bytes
-                long (a longer one could be something else that a hostile server wants signed). None for servers
-                that send no challenge.
+                long (a longer one could be something else that a hostile server wants signed). A key, or the path
+                of a key file without a password, or ``"agent"`` for the first key of the SSH agent. None for
+                servers that send no challenge.
             timeout: seconds for all of it; None is without limit; default: the client's ``timeout``.
 
         Raises:
             AuthenticationError: the server does not know you, wants a key, or refuses the signature.
             ProtocolError: the challenge is malformed, and was not signed.
+            InvalidKeyError: the key can't be used.
             PieTimeoutError: not in time.
             PieConnectionError: the connection is lost.
+            OSError: the key file can't be read.
         """
         check_text(username, "username")
-        if private_key is not None and not hasattr(private_key, "sign"):
-            raise TypeError(
-                f"private_key must be a ParsedPrivateKey, not {type(private_key).__name__}:"
-                " load it with ParsedPrivateKey.from_file(path)"
-            )
-        connection = self._manager.connected("authenticate")
-        connection.authentication.identify(username, private_key, self._manager.limit(timeout))
+        key = _load_key(private_key)
+        connection = self._manager.unauthenticated("authenticate")
+        connection.authentication.identify(username, key, self._manager.limit(timeout))
 
     def internal_authenticate(
         self, token: str, *, allow_insecure_token: bool = False, timeout: Timeout = DEFAULT
@@ -270,7 +334,7 @@ class PieClient:
                 f"the token would be readable on its way to {self._server_uri}: use wss://,"
                 " or pass allow_insecure_token=True"
             )
-        self._manager.connected("internal_authenticate").authentication.by_token(
+        self._manager.unauthenticated("internal_authenticate").authentication.by_token(
             token, self._manager.limit(timeout)
         )
 
@@ -294,9 +358,10 @@ class PieClient:
                 path, or a binary file object (sent from its position to its end). Files are read piecewise, twice,
                 the first time for their hash. (For Pie 0.3 and 0.4 a component is held in memory.)
             manifest: the program's manifest, as TOML text or as a path. With it the program can also be launched
-                by its own ``name@version`` (:meth:`launch_instance_from_registry`). On the instance protocol
-                that works from this connection; what else a manifest says means nothing there. For Pie 0.3 and
-                0.4 the name must be the one in the component's export ``pie:NAME/run``.
+                by its own ``name@version`` (:meth:`launch_instance_from_registry`). On servers up to Pie 0.2 that
+                name is ``namespace/name@version``; where programs are named by their hash it works from this
+                client only, and what else a manifest says means nothing. For Pie 0.3 and 0.4 the name must be the
+                one in the component's export ``pie:NAME/run``.
             overwrite: on the process protocol: send it in any case, and replace what has its ``name@version``.
                 Without it other bytes there are an error, and to upload the same ones again costs nothing. (This
                 client launches what it uploaded by that name, also if somebody else replaces it.)
@@ -309,10 +374,10 @@ class PieClient:
             The program's BLAKE3 hash, 64 hexadecimal digits: what :meth:`launch_instance` takes.
 
         Raises:
-            UploadError: the server refused it, or the name is taken, or does not fit the component. A server
-                from 0.4 on keeps what it can't compile: :meth:`program_exists` is true of that, and launches are
-                refused.
-            ValueError: the manifest can't be used.
+            UploadError: the server refused it, or the name is taken, or does not fit the component. Pie 0.2.0, and
+                a server from 0.4 on, keeps what it can't compile: :meth:`program_exists` is true of that, and
+                launches are refused.
+            PieValueError: the manifest can't be used.
             PieTimeoutError: it was not done in time.
             PieConnectionError: the connection is lost. A server up to 0.2 does that when it can't compile it.
             OSError: a file can't be read.
@@ -427,16 +492,18 @@ class PieClient:
             args: the program's arguments, either as a list of strings (``["--max-tokens", "5"]``) or as a
                 mapping (``{"max_tokens": 5}``). What the server's generation wants is made of it, by the rule of
                 Pie's own command line.
-            detached: don't attach this connection to it. The instance protocol keeps its output until somebody
-                attaches; the process protocol does not (what it sends meanwhile is lost, and an instance that
-                ends before the server's list could be read can't be found: ``LaunchError``).
+            detached: don't attach this connection to it. The instance protocol keeps its stdout and stderr (the
+                last 1 MiB of each) and its end until somebody attaches; its messages and blobs are lost. Pie 0.5
+                keeps nothing, and on the process protocol an instance that ends before the server's list could be
+                read can't be found (``LaunchError``). There 64 spaces and tabs follow the JSON of its arguments,
+                by which the list tells it from others: a program that takes its input as text sees them.
             timeout: seconds; None is without limit; default: the client's ``timeout``. If the answer comes too
                 late, the instance runs all the same, attached to this connection: find it with
                 :meth:`list_instances`, and :meth:`attach_instance` takes it over, with all its events.
 
         Raises:
             LaunchError: the server refused, for instance because it doesn't have the program.
-            TypeError, ValueError: ``args`` can't be encoded for this server.
+            PieValueError, TypeError: an argument is invalid, or ``args`` can't be encoded for this server.
             PieTimeoutError: no answer in time.
             PieConnectionError: the connection is lost.
         """
@@ -460,13 +527,11 @@ class PieClient:
 
         Raises:
             LaunchError: the server refused, for instance because there is no such program.
-            TypeError, ValueError: ``args`` can't be encoded for this server.
+            PieValueError, TypeError: an argument is invalid, or ``args`` can't be encoded for this server.
             PieTimeoutError: no answer in time.
             PieConnectionError: the connection is lost.
         """
-        if not check_text(name, "name"):
-            raise ValueError("name must not be empty")
-        checked = check_args(args)
+        name, checked = check_name(name), check_args(args)
         record = LaunchRecord(checked, monotonic())
         limit = self._manager.limit(timeout)
         method = "launch_instance_from_registry"
@@ -502,11 +567,11 @@ class PieClient:
         limit: TimeLimit,
         record: LaunchRecord,
     ) -> Instance[Any]:
-        program_hash = connection.programs.hash_of(name)
-        if program_hash is not None:
-            return self._launch_by_hash(connection, method, program_hash, args, detached, limit, record)
+        upload = connection.programs.upload_named(name, method, limit)
 
         def encode(corr_id: int, **options: Any) -> bytes:
+            if upload is not None:
+                return connection.session.protocol.launch(corr_id, *upload, args, bool(detached), **options)
             return connection.session.protocol.launch_from_registry(corr_id, name, args, bool(detached), **options)
 
         return self._launch(connection, method, encode, detached, limit, record)
@@ -581,7 +646,7 @@ class PieClient:
     def list_instances(self, *, timeout: Timeout = DEFAULT) -> list[InstanceInfo]:
         """Return what the server knows of your instances: the running ones, and those that finished detached.
 
-        Pie 0.5 lists everybody's, and none that has finished.
+        Pie 0.5 lists everybody's, and none that has finished. In a notebook the list shows itself as a table.
 
         Args:
             timeout: seconds; None is without limit; default: the client's ``timeout``.
@@ -709,8 +774,8 @@ class PieClient:
                 functions.
             UploadError: the server refused the program or a blob, or the program is no WebAssembly.
             ProtocolError: the server sent a malformed message about this instance.
-            TypeError, ValueError: an argument is invalid, does not fit the function, or can't be encoded for this
-                server; or a function can't run there.
+            TypeError, PieValueError: an argument is invalid, does not fit the function, or can't be encoded for
+                this server; or a function can't run there.
             PieConnectionError: the connection is lost. The instance may run on.
             OSError: the file can't be read.
         """
@@ -726,11 +791,11 @@ class PieClient:
         ordered: bool = ...,
         retries: int = ...,
         return_exceptions: Literal[False] = ...,
+        timeout: float | None = ...,
         on_error: Literal["raise", "skip"] | None = ...,
         results: str | os.PathLike[str] | None = ...,
         progress: ProgressOption = ...,
-        timeout: float | None = ...,
-    ) -> Generator[CompletedInstance[R], None, None]: ...
+    ) -> Results[CompletedInstance[R]]: ...
     @overload
     def map(
         self,
@@ -741,11 +806,11 @@ class PieClient:
         ordered: bool = ...,
         retries: int = ...,
         return_exceptions: Literal[False] = ...,
+        timeout: float | None = ...,
         on_error: Literal["raise", "skip"] | None = ...,
         results: str | os.PathLike[str] | None = ...,
         progress: ProgressOption = ...,
-        timeout: float | None = ...,
-    ) -> Generator[CompletedInstance[Any], None, None]: ...
+    ) -> Results[CompletedInstance[Any]]: ...
     @overload
     def map(
         self,
@@ -756,11 +821,11 @@ class PieClient:
         ordered: bool = ...,
         retries: int = ...,
         return_exceptions: Literal[False] = ...,
+        timeout: float | None = ...,
         on_error: Literal["raise", "skip"] | None = ...,
         results: str | os.PathLike[str] | None = ...,
         progress: ProgressOption = ...,
-        timeout: float | None = ...,
-    ) -> Generator[CompletedInstance[R], None, None]: ...
+    ) -> Results[CompletedInstance[R]]: ...
     @overload
     def map(
         self,
@@ -771,11 +836,11 @@ class PieClient:
         ordered: bool = ...,
         retries: int = ...,
         return_exceptions: Literal[False] = ...,
+        timeout: float | None = ...,
         on_error: Literal["raise", "skip"] | None = ...,
         results: str | os.PathLike[str] | None = ...,
         progress: ProgressOption = ...,
-        timeout: float | None = ...,
-    ) -> Generator[CompletedInstance[R], None, None]: ...
+    ) -> Results[CompletedInstance[R]]: ...
     @overload
     def map(
         self,
@@ -786,11 +851,11 @@ class PieClient:
         ordered: bool = ...,
         retries: int = ...,
         return_exceptions: bool = ...,
+        timeout: float | None = ...,
         on_error: Literal["raise", "yield", "skip"] | None = ...,
         results: str | os.PathLike[str] | None = ...,
         progress: ProgressOption = ...,
-        timeout: float | None = ...,
-    ) -> Generator[CompletedInstance[R] | PieError, None, None]: ...
+    ) -> Results[CompletedInstance[R] | PieError]: ...
     @overload
     def map(
         self,
@@ -801,11 +866,11 @@ class PieClient:
         ordered: bool = ...,
         retries: int = ...,
         return_exceptions: bool = ...,
+        timeout: float | None = ...,
         on_error: Literal["raise", "yield", "skip"] | None = ...,
         results: str | os.PathLike[str] | None = ...,
         progress: ProgressOption = ...,
-        timeout: float | None = ...,
-    ) -> Generator[CompletedInstance[Any] | PieError, None, None]: ...
+    ) -> Results[CompletedInstance[Any] | PieError]: ...
     @overload
     def map(
         self,
@@ -816,11 +881,11 @@ class PieClient:
         ordered: bool = ...,
         retries: int = ...,
         return_exceptions: bool = ...,
+        timeout: float | None = ...,
         on_error: Literal["raise", "yield", "skip"] | None = ...,
         results: str | os.PathLike[str] | None = ...,
         progress: ProgressOption = ...,
-        timeout: float | None = ...,
-    ) -> Generator[CompletedInstance[R] | PieError, None, None]: ...
+    ) -> Results[CompletedInstance[R] | PieError]: ...
     @overload
     def map(
         self,
@@ -831,11 +896,11 @@ class PieClient:
         ordered: bool = ...,
         retries: int = ...,
         return_exceptions: bool = ...,
+        timeout: float | None = ...,
         on_error: Literal["raise", "yield", "skip"] | None = ...,
         results: str | os.PathLike[str] | None = ...,
         progress: ProgressOption = ...,
-        timeout: float | None = ...,
-    ) -> Generator[CompletedInstance[R] | PieError, None, None]: ...
+    ) -> Results[CompletedInstance[R] | PieError]: ...
     def map(
         self,
         program: Program,
@@ -849,7 +914,7 @@ class PieClient:
         on_error: Literal["raise", "yield", "skip"] | None = None,
         results: str | os.PathLike[str] | None = None,
         progress: ProgressOption = None,
-    ) -> Generator[Any, None, None]:
+    ) -> Results[Any]:
         """Run one instance for each input, many at a time over this one connection; yield their results.
 
         A function or a file is uploaded at once, if need be; everything else happens in the thread that takes the
@@ -875,6 +940,10 @@ class PieClient:
                 it is 0.1 s and doubles each time, up to 30 s; meanwhile other inputs run. What would happen again
                 is not tried again: mistakes in the arguments, a program that the server does not have, an instance
                 that somebody has terminated.
+            timeout: the time limit of each instance, in seconds from its launch; None, the default, is without
+                limit. An instance that has not ended by then is terminated, and the outcome of its input is a
+                ``PieTimeoutError``. A server can lose the end of an instance so that no question to it tells: then
+                only this limit ends the wait.
             return_exceptions: the older name of ``on_error="yield"``.
             on_error: what to do with a ``PieError`` of an input: ``"raise"`` it at its place, which ends the
                 iteration; ``"yield"`` it at its place; or ``"skip"`` the input. How many were skipped is the
@@ -887,10 +956,6 @@ class PieClient:
             progress: a function that is called with a :class:`BatchProgress` in the thread that takes the results,
                 at most every 0.1 s; or True for a bar of tqdm (the extra ``progress``), on a terminal or in a
                 notebook. What the function raises ends the iteration.
-            timeout: the time limit of each instance, in seconds from its launch; None, the default, is without
-                limit. An instance that has not ended by then is terminated, and the outcome of its input is a
-                ``PieTimeoutError``. A server can lose the end of an instance so that no question to it tells: then
-                only this limit ends the wait.
 
         Yields:
             a :class:`CompletedInstance` for each input, or its error: see ``on_error``.
@@ -904,9 +969,8 @@ class PieClient:
             InstanceFailed: at the place of an instance that did not complete.
             LaunchError, ProtocolError: at the place of an input that could not be run.
             PieTimeoutError: the same; or its instance has not ended within ``timeout``.
-            TypeError, ValueError: an argument is invalid (at once), or an input (at its place).
-                A ``ValueError`` also says that ``results`` is of another program, other options or other inputs,
-                and names both.
+            TypeError, PieValueError: an argument is invalid (at once), or an input (at its place). The latter
+                also says that ``results`` is of another program, other options or other inputs, and names both.
             PieConnectionError: the connection is lost.
             OSError: the file can't be read, or ``results`` can't be written.
             ImportError: ``progress=True``, and there is no tqdm.
@@ -987,3 +1051,20 @@ class PieClient:
                 f"{error}: servers up to 0.4 never answer a subject that they don't know"
             ) from error
         return QueryResult(True, answer.text)
+
+
+def _load_key(given: Any) -> ParsedPrivateKey | None:
+    """Return the key that a caller of authenticate() means."""
+    if isinstance(given, str) and ("\n" in given or "-----BEGIN" in given):
+        # Opened as a file, it would show up in the error, and in whatever log takes that.
+        raise PieValueError("private_key is a path or a key, not the text of one", "ParsedPrivateKey.parse(text)")
+    if given == "agent":
+        return ParsedPrivateKey.from_agent()
+    if isinstance(given, (str, os.PathLike)):
+        return ParsedPrivateKey.from_file(given)
+    if given is not None and not hasattr(given, "sign"):
+        raise TypeError(
+            f"private_key must be a ParsedPrivateKey or a path, not {type(given).__name__}:"
+            " load it with ParsedPrivateKey.from_file(path)"
+        )
+    return cast("ParsedPrivateKey | None", given)

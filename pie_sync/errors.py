@@ -14,6 +14,7 @@
      │   ├─ InstanceEnded           recv() after the terminal event
      │   ├─ InstanceFailed          wait(check=True) and the instance did not complete
      │   ├─ InvalidKeyError         a private key that can't be used     (also a ValueError)
+     │   ├─ PieValueError           an argument has a value that can't be used (also a ValueError)
      │   └─ PieTimeoutError         no answer within the time limit      (also a TimeoutError)
      └─ ConnectionError
          └─ PieConnectionError      the connection can't be made, or is lost; *not* a PieError
@@ -25,6 +26,8 @@ the ``__cause__``.
 
 What a server says is part of many texts. ``str()`` of an error is one line that can't control a terminal, of 2,000
 characters at the most; attributes such as ``reason`` are as the server said them.
+
+If the cause of an error has a known cure, ``error.hint`` says it, and ``str()`` ends with it: ``… (hint: …)``.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from ._printable import printable
+from ._texts.hints import hint_for_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,6 +54,7 @@ __all__ = [
     "PieConnectionError",
     "PieError",
     "PieTimeoutError",
+    "PieValueError",
     "ProtocolError",
     "RequestError",
     "TerminateError",
@@ -70,21 +75,45 @@ _FRAME = re.compile(r'^  File "[^"\n]*", line (\d+), in ([^\n]*)\n    (\S[^\n]*)
 _MAX_SEARCHED = 100_000
 
 
+def _with_hint(text: str, hint: str | None) -> str:
+    return f"{text} (hint: {hint})" if hint else text
+
+
 class PieError(Exception):
     """The root of everything the server refuses or breaks. A lost connection is not one: see the module.
 
     Attributes:
+        hint: what helps against the cause, in one line; None if that is not known.
         input: the arguments of the instance that the error is about, where :meth:`PieClient.map` raises or yields
             it; else None. (:exc:`InstanceFailed` has them in any case.)
     """
 
+    hint: str | None = None
     input: list[str] | Mapping[str, Any] | None = None
 
-    def __str__(self) -> str:
+    @property
+    def text(self) -> str:
+        """What happened, without the hint, as one line."""
         return printable(self._text(), _MAX_TEXT)
+
+    def __str__(self) -> str:
+        return _with_hint(self.text, self.hint)
 
     def _text(self) -> str:
         return super().__str__()
+
+
+class PieValueError(PieError, ValueError):
+    """An argument has a value that can't be used; the text names it. A wrong *type* is a ``TypeError``.
+
+    Args:
+        text: what is wrong.
+        hint: what helps, in one line.
+    """
+
+    def __init__(self, text: str, hint: str | None = None) -> None:
+        super().__init__(text)
+        self.hint: str | None = hint
 
 
 class AuthenticationError(PieError):
@@ -103,6 +132,7 @@ class RequestError(PieError):
         super().__init__(request, reason)
         self.request = request
         self.reason = reason
+        self.hint: str | None = hint_for_refusal(request, reason)
 
     def _text(self) -> str:
         return f"{self.request} failed: {self.reason}"
@@ -189,10 +219,24 @@ class PieTimeoutError(PieError, TimeoutError):
 
 
 class PieConnectionError(ConnectionError):
-    """The connection can't be made, or is lost, or was closed. Not a :class:`PieError`, on purpose."""
+    """The connection can't be made, or is lost, or was closed. Not a :class:`PieError`, on purpose.
+
+    Attributes:
+        hint: what helps against the cause, in one line; None if that is not known.
+    """
+
+    hint: str | None = None
+
+    @property
+    def text(self) -> str:
+        """What happened, without the hint, as one line."""
+        return printable(self._text(), _MAX_TEXT)
 
     def __str__(self) -> str:
-        return printable(super().__str__(), _MAX_TEXT)
+        return _with_hint(self.text, self.hint)
+
+    def _text(self) -> str:
+        return super().__str__()
 
 
 class PieConnectTimeoutError(PieConnectionError, TimeoutError):

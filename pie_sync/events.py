@@ -10,6 +10,8 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, Union
 
+from ._texts.display import beginning, html_table, shown, shown_fields
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -25,6 +27,7 @@ __all__ = [
     "Data",
     "Event",
     "InstanceInfo",
+    "InstanceList",
     "LaunchRecord",
     "QueryResult",
     "ResultForm",
@@ -182,6 +185,17 @@ class CompletedInstance(Generic[R_co]):
     elapsed: float | None = field(default=None, compare=False)
     _result_form: ResultForm = field(default=ResultForm.JSON, compare=False)
 
+    def _repr_html_(self) -> str:
+        fields: dict[str, Any] = {**vars(self), "event": self.event.name}
+        given = {
+            name: value
+            for name, value in fields.items()
+            if value not in (None, "", ()) and not name.startswith("_")
+        }
+        return html_table(
+            (name, beginning(value) if isinstance(value, str) else shown(value)) for name, value in given.items()
+        )
+
     @classmethod
     def from_events(
         cls,
@@ -318,6 +332,31 @@ class InstanceInfo:
     elapsed_secs: float | None = None
     kv_pages_used: int | None = None
     program: str | None = None
+
+    def __repr__(self) -> str:
+        return shown_fields("InstanceInfo", vars(self))
+
+
+class InstanceList(list[InstanceInfo]):
+    """What :meth:`PieClient.list_instances` returns: a list that shows itself as a table in notebooks."""
+
+    def __repr__(self) -> str:
+        return f"[{(',' + chr(10) + ' ').join(map(repr, self))}]"
+
+    def _repr_html_(self) -> str:
+        rows = [vars(info) for info in self]
+        # What the server says of no instance is left out.
+        names = [
+            name for name in InstanceInfo.__dataclass_fields__ if any(row[name] not in (None, ()) for row in rows)
+        ]
+        cells = [[_cell(row[name]) for name in names] for row in rows]
+        return html_table(cells, names)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return " ".join(value) if isinstance(value, tuple) else str(value)
 
 
 class QueryResult(NamedTuple):

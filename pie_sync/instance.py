@@ -11,12 +11,13 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Callable, Generic
 
 from ._connection.instances import terminate
-from ._connection.validation import check_text
+from ._connection.validation import check_message
 from ._protocol import ProcessProtocol
 from ._session.event_queue import MESSAGE
 from ._session.payloads import open_payload
 from ._session.probes import Silence, first_nap
-from ._support.time_limits import DEFAULT, Timeout, acquire, check_timeout, deadline_after, time_left
+from ._session.uploads import Confirmation
+from ._support.time_limits import DEFAULT, Timeout, acquire, check_polling_timeout, deadline_after, time_left
 from .errors import AttachError, InstanceEnded, InstanceFailed, PieTimeoutError, TerminateError
 from .events import CompletedInstance, Event, LaunchRecord, R_co
 
@@ -33,9 +34,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Instance"]
 
-#: The longest message that pie-server 0.5.2 takes. (Measured: it drops a longer one, and from 8 MiB on it ends the
-#: connection.)
-_GATEWAY_MESSAGE_LIMIT = 7 * 1024 * 1024
+_LOCKED_UP = (
+    "all bytes sent, but not confirmed (servers up to Pie 0.2 lock up in upload_blob: the program has the blob;"
+    " open a new connection, for this one answers nothing more, and terminate the instance over that)"
+)
 
 
 class Instance(Generic[R_co]):
@@ -129,7 +131,7 @@ class Instance(Generic[R_co]):
             # What is there already is taken without further ado: see EventQueue.get.
             entry = self._take()
         except IndexError:
-            return self._recv_slowly(self._attached("recv"), check_timeout(timeout))
+            return self._recv_slowly(self._attached("recv"), check_polling_timeout(timeout))
         return entry if isinstance(entry, tuple) else (MESSAGE, entry)
 
     def _recv_slowly(self, events: EventQueue, timeout: float | None) -> tuple[Event, Data]:
@@ -196,7 +198,7 @@ class Instance(Generic[R_co]):
             timeout: for how many seconds at the most to wait for *each* event. None waits without limit.
         """
         events = self._attached("events") if self._events is None else self._events
-        return self._iterate(events, check_timeout(timeout))
+        return self._iterate(events, check_polling_timeout(timeout))
 
     def _iterate(self, events: EventQueue, timeout: float | None) -> Iterator[tuple[Event, Data]]:
         # The hot path of the library: one event costs a popleft and a yield here.
@@ -233,7 +235,7 @@ class Instance(Generic[R_co]):
             AttachError: the instance was launched detached.
         """
         events = self._attached("wait")
-        deadline = deadline_after(check_timeout(timeout))
+        deadline = deadline_after(check_polling_timeout(timeout))
         acquired: list[bool] = []
         try:
             if not acquire(self._wait_lock, deadline, acquired):
@@ -264,11 +266,12 @@ class Instance(Generic[R_co]):
 
         Args:
             message: the text.
-            timeout: for how many seconds at the most; None is without limit; default: the client's ``timeout``.
+            timeout: for how many seconds at the most; 0 sends only if there is room; None is without limit;
+                default: the client's ``timeout``.
 
         Raises:
             InstanceEnded: the terminal event was received already.
-            ValueError: it is longer than the server takes (Pie 0.5: 7 MiB).
+            PieValueError: it is longer than the server takes (Pie 0.5: 7 MiB; servers up to 0.4: 64 MiB).
             PieTimeoutError: it could not be sent in time.
             PieConnectionError: the connection is lost.
             AttachError: the instance was launched detached.
@@ -276,30 +279,30 @@ class Instance(Generic[R_co]):
         self._attached("send")
         if self.finished:
             self._check_running("send")
-        check_text(message, "message", "bytes go through upload_blob()")
-        limit = self._manager.limit(timeout)
+        check_message(message)
+        limit = self._manager.limit(timeout, polls=True)
         session = self._current_session("send", limit)
-        encoded = session.protocol.signal(self._id, message)
-        if session.endpoint.is_gateway and len(encoded) > _GATEWAY_MESSAGE_LIMIT:
-            raise ValueError(
-                f"a message of {len(encoded)} bytes is too long: Pie 0.5 drops what is longer than 7 MiB without a"
-                " word; send it in parts, or as a blob"
-            )
-        session.send(encoded, deadline=limit.deadline())
+        session.send(session.protocol.signal(self._id, message), deadline=limit.deadline())
 
     def upload_blob(self, blob: PayloadSource, *, progress: Progress = None, timeout: Timeout = DEFAULT) -> None:
         """Send bytes to the program. Blocks until the server has them all.
+
+        **Servers up to Pie 0.2 lock up their side of the connection** (seen on each of them): they give the blob
+        to the program, but never confirm it, and answer nothing more on this connection. That is a
+        ``PieTimeoutError`` which says so. Make a new client then, and terminate the instance over that.
 
         On the process protocol the server confirms nothing, **and drops them unless the program is waiting in
         receive_file at that moment** (protocol: ``transfer_file``). No message before that is proof that it waits
         already: let it answer to the blob, and send again if it doesn't.
 
         Args:
-            blob: bytes-like, a path, or a binary file object (sent from its position to its end). Files are
-                read piecewise: twice, the first time for their hash.
+            blob: bytes-like, a path, or a binary file object (sent from its position to its end). A str is a
+                path: a text itself goes as ``text.encode()``. Files are read piecewise: twice, the first time for
+                their hash.
             progress: called as ``progress(sent_bytes, total_bytes)`` after each chunk of 256 KiB.
             timeout: seconds for the whole call; None is without limit. Default: the client's ``timeout``, as
-                the longest time *without progress*.
+                the longest time *without progress*. The confirmation after the last byte is never waited for
+                longer than the client's ``timeout``.
 
         Raises:
             UploadError: the server refused it.
@@ -326,6 +329,10 @@ class Instance(Generic[R_co]):
                 limit=limit,
                 progress=progress,
                 confirmed=session.protocol.confirms_blobs,
+                # Nothing else shows the lock-up: the server answers WebSocket pings, and the program goes on.
+                confirmation=Confirmation(
+                    self._manager.limit(DEFAULT, for_upload=True), _LOCKED_UP, locks_up=True
+                ),
             )
 
     def terminate(self, *, timeout: Timeout = DEFAULT) -> None:

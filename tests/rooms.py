@@ -9,8 +9,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "pie_sync"
 
-#: Modules without a rule: one lists the public names, the other has the version.
-WITHOUT_RULE = {"__init__.py", "_version.py"}
+#: Modules without a rule: one lists the public names, one starts the command, and one has the version.
+WITHOUT_RULE = {"__init__.py", "__main__.py", "_version.py"}
 
 
 def rooms() -> dict[str, set[str]]:

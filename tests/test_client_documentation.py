@@ -144,3 +144,17 @@ def test_error_handling(server):
     for run in (attempt, attempt_the_other_way_round):
         assert run(server.uri) == "PieError"
         assert run("ws://127.0.0.1:1") == "ConnectionError"
+
+
+def test_the_error_handling_of_the_page_itself(server):
+    """Its example launches ``"invalid_hash"``, and expects a PieError."""
+
+    def attempt():
+        try:
+            with PieClient(server.uri) as client:
+                client.authenticate("username", ParsedPrivateKey.from_file("~/.ssh/id_ed25519"))
+                client.launch_instance("invalid_hash")
+        except PieError as error:
+            return str(error)
+
+    assert "64 hexadecimal digits" in attempt()

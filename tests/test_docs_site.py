@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from pie_sync import Instance, PieClient
 from tests.pages import before_engine
 from tests.rooms import rooms
 from tests.testing.official import official_python
@@ -22,7 +24,7 @@ from tests.testing.official import official_python
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("**/*.md"))
-PICTURES = sorted(DOCS.glob("pictures/*.svg"))
+PICTURES = [*sorted(DOCS.glob("pictures/*.svg")), DOCS / "performance.svg"]
 SVG = "{http://www.w3.org/2000/svg}"
 
 CODE = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -119,8 +121,10 @@ def test_reliability_names_a_test_for_each_promise():
 def test_the_testing_guide_is_a_test_suite(tmp_path):
     path = tmp_path / "test_guide.py"
     path.write_text("\n\n".join(CODE.findall((DOCS / "guides" / "testing.md").read_text())))
+    (tmp_path / "examples").mkdir()
+    shutil.copy(ROOT / "examples" / "hello.wat", tmp_path / "examples")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", tmp_path, path]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stdout + result.stderr
     assert " passed" in result.stdout
 
@@ -152,6 +156,14 @@ def test_the_async_original_does_what_its_port_does(tmp_path):
     assert ours
 
 
+@pytest.mark.parametrize("kind", [PieClient, Instance])
+def test_the_overview_names_every_method(kind):
+    named = set(
+        re.findall(r"\w+", " ".join(re.findall(r"`([^`]+)`", (DOCS / "reference" / "overview.md").read_text())))
+    )
+    assert {name for name in vars(kind) if not name.startswith("_")} - named == set()
+
+
 @pytest.mark.skipif(importlib.util.find_spec("sphinx") is None, reason="needs the extra docs")
 def test_the_site_is_built_without_a_warning(tmp_path):
     command = [sys.executable, "-m", "sphinx", "-W", "-q", "-b", "html", "-d", tmp_path / "doctrees", DOCS]
@@ -179,8 +191,17 @@ def test_a_picture_can_be_read_on_a_phone_and_aloud(picture):
 
 @pytest.mark.parametrize("picture", PICTURES, ids=name)
 def test_a_picture_is_on_a_page_with_a_text_in_its_place(picture):
-    (text,) = re.findall(rf"!\[([^\]]*)\]\(pictures/{picture.name}\)", (DOCS / "architecture.md").read_text())
-    assert len(text) > 50
+    pages = "\n".join(page.read_text() for page in PAGES)
+    texts = re.findall(rf"!\[([^\]]*)\]\((?:\.\./)?(?:pictures/)?{picture.name}\)", pages)
+    assert texts
+    assert min(map(len, texts)) > 30
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_the_picture_of_the_command_shows_what_it_shows_today():
+    command = [sys.executable, ROOT / "scripts" / "record-command", "--check"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=110)
+    assert result.returncode == 0, result.stderr
 
 
 class Box:

@@ -7,6 +7,7 @@ command: make's targets are looked up in the Makefile, and what can be tried wit
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shlex
 import subprocess
@@ -51,8 +52,11 @@ def test_shell_blocks(page):
         elif command == "pip":
             extras = re.findall(r"\[(.*?)\]", line)
             assert arguments[0] == "install"
-            for extra in extras:
+            for extra in ",".join(extras).split(",") if extras else []:
                 assert re.search(rf"^{extra} =", (ROOT / "setup.cfg").read_text(), re.MULTILINE)
+        elif command == "pie-sync":
+            # A test compares what these commands show with a picture.
+            assert f'"{line}"' in (ROOT / "scripts" / "record-command").read_text()
         else:
             pytest.fail(f"{page.name}: don't know how to try {line!r}")
 
@@ -67,3 +71,19 @@ def test_links_between_pages(page):
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
         if "://" not in target:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ruff") is None, reason="needs ruff")
+def test_the_python_of_pages_is_formatted_for_their_width():
+    command = [sys.executable, ROOT / "scripts" / "format-pages", "--check"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=name)
+def test_python_fits_the_width_of_a_page(page):
+    assert [line for line in "".join(blocks(page, "python")).splitlines() if len(line) > 88] == []
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().split()) < 600

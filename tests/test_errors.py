@@ -17,6 +17,7 @@ TREE = {
     "InstanceEnded": ("PieError",),
     "InstanceFailed": ("PieError",),
     "InvalidKeyError": ("PieError", "ValueError"),
+    "PieValueError": ("PieError", "ValueError"),
     "PieTimeoutError": ("PieError", "TimeoutError"),
     "PieConnectionError": ("ConnectionError",),
     "PieConnectTimeoutError": ("PieConnectionError", "TimeoutError"),
@@ -99,3 +100,26 @@ def test_the_repr_is_short(message):
     error = errors.InstanceFailed("a" * 36, completed)
     assert len(repr(error)) < 300
     assert error.input == {"a": message}
+
+
+@pytest.mark.parametrize("name", ["PieConnectionError", "PieTimeoutError", "PieValueError"])
+def test_a_hint_is_behind_the_text_and_survives_pickling(name):
+    error = getattr(errors, name)("what happened")
+    assert (error.hint, error.text) == (None, "what happened")
+    error.hint = "what helps"
+    error = pickle.loads(pickle.dumps(error))
+    assert (error.hint, error.text, str(error)) == (
+        "what helps",
+        "what happened",
+        "what happened (hint: what helps)",
+    )
+
+
+def test_the_hint_of_a_value():
+    error = pickle.loads(pickle.dumps(errors.PieValueError("no", "yes")))
+    assert (error.text, error.hint) == ("no", "yes")
+
+
+def test_a_long_text_does_not_hide_the_hint():
+    error = errors.LaunchError("launch_instance", "No such program " + "x" * 5000)
+    assert str(error).endswith(f"... (hint: {error.hint})")

@@ -1,6 +1,7 @@
 """Every example runs, and prints what it promises."""
 
 import os
+import runpy
 import subprocess
 import sys
 
@@ -23,7 +24,7 @@ EXPECTED = {
     "detached_instances.py": ["launched, and gone\nmine", "thinking about it\nCompleted: 42\n"],
     "error_handling.py": [
         "the server says no: launch_instance_from_registry failed: ",
-        "Exception\nRuntimeError: out of flour\nnothing yet: PieTimeoutError\nAborted\n"
+        "Exception\nRuntime error: RuntimeError: out of flour\nnothing yet: PieTimeoutError\nAborted\n"
         "no server: PieConnectionError\n",
     ],
     "multiprocessing_workers.py": [
@@ -36,9 +37,15 @@ EXPECTED = {
 #: What a real server is needed for; it's run where there is one, in tests/real_server/.
 NEED_A_SERVER = {"real_server.py"}
 
+#: What starts the real engine by itself; it's run in tests/real_server/, too.
+NEED_THE_ENGINE = {"batch_of_prompts.py", "generate_text.py"}
+
+#: A program for `pie-sync serve`, not a script.
+PROGRAM = "greet.py"
+
 
 def test_no_example_is_forgotten():
-    assert {path.name for path in EXAMPLES.glob("*.py")} == set(EXPECTED) | NEED_A_SERVER
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {*EXPECTED, *NEED_A_SERVER, *NEED_THE_ENGINE, PROGRAM}
 
 
 @pytest.mark.parametrize("name", EXPECTED)
@@ -57,6 +64,11 @@ def test_example(name):
         assert result.stderr == ""
 
 
+def test_the_program_for_the_local_server(server, client):
+    server.program("greet")(runpy.run_path(str(EXAMPLES / PROGRAM))["main"])
+    assert client.run("greet", ["world"]).message == "Hello, world!"
+
+
 @pytest.mark.parametrize("name", NEED_A_SERVER)
 def test_without_a_server_it_says_in_one_line_what_it_needs(name):
     environment = {key: value for key, value in os.environ.items() if key != "PIE_URI"}
@@ -66,6 +78,20 @@ def test_without_a_server_it_says_in_one_line_what_it_needs(name):
     assert result.stdout == ""
     assert len(result.stderr.splitlines()) == 1
     assert "PIE_URI" in result.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the engine needs no software driver")
+@pytest.mark.parametrize("name", sorted(NEED_THE_ENGINE))
+def test_without_a_driver_it_says_what_to_install(name, tmp_path):
+    environment = {key: value for key, value in os.environ.items() if key != "PIE_URI"}
+    environment["XDG_DATA_DIRS"] = str(tmp_path)
+    command = [sys.executable, "-W", "error", EXAMPLES / name]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    what, hint = result.stderr.splitlines()
+    assert what.endswith("is not installed")
+    assert hint.startswith("hint: ")
 
 
 def test_the_example_of_a_test_suite():

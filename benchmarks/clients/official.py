@@ -111,6 +111,19 @@ async def _run(client: PieClient, number: int) -> int:
             return int(message)
 
 
+async def short(uri: str, times: int) -> dict[str, Any]:
+    taken = []
+    async with PieClient(uri) as client:
+        await client.authenticate("alice")
+        for _ in range(times):
+            begin = perf_counter()
+            instance = await client.launch_instance_from_registry("short")
+            while (await instance.recv())[0] is not Event.Completed:
+                pass
+            taken.append(perf_counter() - begin)
+    return {"times": taken}
+
+
 if __name__ == "__main__":
     kinds = {"events": events, "upload": upload, "ping": ping, "connect": connect}
-    run(blocking({**kinds, "batch": batch, "one_by_one": one_by_one}))
+    run(blocking({**kinds, "batch": batch, "one_by_one": one_by_one, "short": short}))

@@ -157,6 +157,16 @@ def one_by_one(uri: str, times: int) -> dict[str, Any]:
     return {"times": taken}
 
 
+def short(uri: str, times: int) -> dict[str, Any]:
+    with connected(uri) as client:
+        taken = []
+        for _ in range(times):
+            begin = perf_counter()
+            client.launch_instance_from_registry("short").wait()
+            taken.append(perf_counter() - begin)
+    return {"times": taken}
+
+
 @contextmanager
 def connected(uri: str) -> Iterator[PieClient]:
     with PieClient(uri) as client:
@@ -175,5 +185,6 @@ if __name__ == "__main__":
             "batch": batch,
             "one_by_one": one_by_one,
             "connect": connect,
+            "short": short,
         }
     )

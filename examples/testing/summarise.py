@@ -1,7 +1,7 @@
-"""A small application that prints a summary of each file, made by a program on a Pie server.
+"""A small application: a program on a Pie server summarises files.
 
-PIE_URI in the environment is the server's address. test_summarise.py, beside this file, shows how to test such an
-application.
+PIE_URI in the environment is the server's address. test_summarise.py, beside this file,
+shows how to test such an application.
 """
 
 import argparse
@@ -16,7 +16,9 @@ from pie_sync import InstanceFailed, PieClient, PieError, PieTimeoutError
 PROGRAM = "summarise@1.2.0"
 
 
-def summarise(client: PieClient, text: str, words: int, timeout: float) -> Optional[str]:
+def summarise(
+    client: PieClient, text: str, words: int, timeout: float
+) -> Optional[str]:
     """Return a summary, or None if the program fails."""
     instance = client.launch_instance_from_registry(PROGRAM, {"words": words})
     instance.send(text)
@@ -32,14 +34,20 @@ def summarise(client: PieClient, text: str, words: int, timeout: float) -> Optio
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     parser = argparse.ArgumentParser(description="Summarise files.")
     parser.add_argument("files", nargs="+", type=Path)
-    parser.add_argument("--words", type=int, default=20, help="how long a summary may be")
-    parser.add_argument("--timeout", type=float, default=60, help="seconds for each step")
+    parser.add_argument(
+        "--words", type=int, default=20, help="how long a summary may be"
+    )
+    parser.add_argument(
+        "--timeout", type=float, default=60, help="seconds for each step"
+    )
     options = parser.parse_args(arguments)
     try:
         with PieClient(os.environ["PIE_URI"], timeout=options.timeout) as client:
             client.authenticate("summarise")
             for file in options.files:
-                summary = summarise(client, file.read_text(), options.words, options.timeout)
+                summary = summarise(
+                    client, file.read_text(), options.words, options.timeout
+                )
                 print(f"{file.name}: {'(no summary)' if summary is None else summary}")
     except PieTimeoutError:
         print("the server takes too long", file=sys.stderr)

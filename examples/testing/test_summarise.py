@@ -1,4 +1,4 @@
-"""Tests of summarise.py, with pie-sync's fixtures, which give each test a server of its own.
+"""Tests of summarise.py, with pie-sync's fixtures: each test has its own server.
 
 Run them with pytest. They need the extra "testing", and no Pie server.
 """
@@ -35,7 +35,9 @@ def files(tmp_path):
 
 @every_server
 def test_it_prints_what_the_program_returns(pie_server, files, capsys):
-    pie_server.program("summarise@1.2.0")(lambda context: context.receive(timeout=10).upper())
+    pie_server.program("summarise@1.2.0")(
+        lambda context: context.receive(timeout=10).upper()
+    )
     assert summarise.main(files) == 0
     assert capsys.readouterr().out == "tea.txt: ALL ABOUT TEA\npie.txt: ALL ABOUT PIE\n"
 
@@ -62,7 +64,9 @@ def test_one_failure_does_not_keep_it_from_the_other_files(pie_server, files, ca
 
 
 def test_a_program_that_takes_too_long_is_terminated(pie_server, pie_client):
-    pie_server.program("summarise@1.2.0")(lambda context: [context.receive() for _ in range(2)])
+    pie_server.program("summarise@1.2.0")(
+        lambda context: [context.receive() for _ in range(2)]
+    )
     with pytest.raises(PieTimeoutError):
         summarise.summarise(pie_client, "All about tea", words=5, timeout=0.05)
     (instance,) = pie_server.instances
@@ -89,4 +93,4 @@ def test_a_server_that_is_not_there(pie_server, files, capsys):
 
 def test_a_server_without_the_program(files, capsys):
     assert summarise.main(files) == 1
-    assert "summarise@1.2.0" in capsys.readouterr().err
+    assert "summarise/1.2.0" in capsys.readouterr().err

@@ -16,7 +16,7 @@ from .._protocol.generation import AUTHENTICATION_DISABLED
 from .._protocol.messages import Answer
 from .._session.pending_request import PendingRequest
 from .._support.time_limits import acquire
-from ..errors import AuthenticationError, RequestError
+from ..errors import AuthenticationError, PieConnectionError, RequestError
 from .validation import check_challenge
 
 if TYPE_CHECKING:
@@ -32,11 +32,20 @@ __all__ = ["Authentication"]
 #: The answer to a second authentication; on 0.5, which accepts everybody, to any.
 _ALREADY_AUTHENTICATED = "Already authenticated"
 
+#: How many bytes the signature of an RSA key has at most that Pie 0.3 and 0.4 take: one of 4096 bits.
+_LONGEST_SIGNATURE = 512
+
 
 class Authentication:
-    """The authentication of one session. Thread-safe."""
+    """The authentication of one session. Thread-safe.
+
+    Attributes:
+        is_spent: whether an attempt failed behind which servers up to 0.2 end the connection, at once or at the
+            next attempt. So that one needs a new connection.
+    """
 
     def __init__(self, session: Session) -> None:
+        self.is_spent = False
         self._session = session
         # Serialises authentication: a connection has one user.
         self._lock = threading.Lock()
@@ -66,6 +75,7 @@ class Authentication:
             if answer.kind == "challenge" or not self._is_accepted(answer.text):
                 self._prove(username, private_key, answer.text, limit)
             self._username = username
+            self._session.is_authenticated = True
             self._repeat = lambda other, limit: other.identify(username, private_key, limit)
 
     def by_token(self, token: str, limit: TimeLimit) -> None:
@@ -89,6 +99,8 @@ class Authentication:
             if not answer.ok:
                 raise AuthenticationError(f"the server refuses the token: {_without(token, answer.text)}")
             self._username = "(internal)"
+            self._session.is_authenticated = True
+            self._session.probes.trusts_lists = False
             self._repeat = lambda other, limit: other.by_token(token, limit)
 
     @contextmanager
@@ -98,7 +110,13 @@ class Authentication:
         try:
             if not acquire(self._lock, limit.deadline(), acquired):
                 raise limit.expired(name, "another thread has not ended authenticating")
-            yield
+            try:
+                yield
+            except PieConnectionError:
+                raise
+            except BaseException:
+                self.is_spent = self._username is None and self._session.protocol_name != "process"
+                raise
         finally:
             if True in acquired:
                 self._lock.release()
@@ -148,7 +166,8 @@ class Authentication:
                 f"the server wants {username!r} to sign a challenge: pass"
                 " private_key=ParsedPrivateKey.from_file(path)"
             )
-        signature = base64.b64encode(private_key.sign(check_challenge(challenge))).decode()
+        raw_signature = private_key.sign(check_challenge(challenge))
+        signature = base64.b64encode(raw_signature).decode()
         try:
             self._session.call(
                 "authenticate",
@@ -156,8 +175,10 @@ class Authentication:
                 limit,
             )
         except RequestError as error:
+            is_too_long = len(raw_signature) > _LONGEST_SIGNATURE and self._session.protocol.name == "process"
+            hint = " (Pie 0.3 and 0.4 take RSA keys of 2048 to 4096 bits)" if is_too_long else ""
             raise AuthenticationError(
-                f"the server refuses the signature for {username!r}: {printable(error.reason, SHORT)}"
+                f"the server refuses the signature for {username!r}: {printable(error.reason, SHORT)}{hint}"
             ) from None
 
 

@@ -24,9 +24,6 @@ __all__ = ["INSTALL_TIMEOUT", "Functions"]
 #: program, on two processors (measured).
 INSTALL_TIMEOUT = 180.0
 
-#: What Pie 0.5.2 says without pie-language-python.
-_NO_LANGUAGE = "no python language component"
-
 logger = logging.getLogger("pie_sync.protocol")
 
 
@@ -92,20 +89,12 @@ class Functions:
                 method,
                 f"{function.program} is something else on this server: give the function another version, or none",
             )
-        try:
-            with open_payload(_encoded(function)) as payload:
-                if function.is_content_addressed:
-                    text = manifest.renamed(function.program)
-                    self._programs.send(payload, text, limit, None, overwrite=True)
-                else:
-                    self._programs.upload(payload, manifest, overwrite=False, limit=limit, progress=None)
-        except UploadError as error:
-            if error.reason.startswith(_NO_LANGUAGE):
-                raise UploadError(
-                    error.request,
-                    f"{error.reason} (hint: install pie-language-python beside pie-server, and start it again)",
-                ) from error
-            raise
+        with open_payload(_encoded(function)) as payload:
+            if function.is_content_addressed:
+                text = manifest.renamed(function.program)
+                self._programs.send(payload, text, limit, None, overwrite=True)
+            else:
+                self._programs.upload(payload, manifest, overwrite=False, limit=limit, progress=None)
         logger.info("%s: uploaded the function %s", method, function.program)
 
     @property

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from .._protocol.messages import BadMessage
 from .._session.unclaimed import Attachment
 from ..errors import AttachError, LaunchError, ProtocolError, RequestError, TerminateError
+from ..events import InstanceList
 
 if TYPE_CHECKING:
     from .._protocol.messages import Answer
@@ -21,7 +22,13 @@ if TYPE_CHECKING:
     from .._support.time_limits import TimeLimit
     from ..events import InstanceInfo
 
-__all__ = ["attach", "find_detached", "list_instances", "new_tag", "terminate"]
+__all__ = ["HAS_ENDED", "attach", "find_detached", "list_instances", "new_tag", "terminate"]
+
+#: The reason of a :exc:`LaunchError`, though the launch succeeded: nobody can tell the id.
+HAS_ENDED = (
+    "the instance was launched detached and has ended before its id could be found: this server tells it only in"
+    " the list of running processes; launch it attached to get its output"
+)
 
 _TAG_SIZE = 64
 _TAG = re.compile(rf"[ \t]{{{_TAG_SIZE}}}\Z")
@@ -87,17 +94,22 @@ def new_tag() -> str:
 
     Behind the JSON text of a launch's arguments it means nothing to JSON. But the server's list of processes
     repeats that text to the letter. So two launches of the same program with the same arguments at the same
-    moment can be told apart.
+    moment can be told apart. A program that takes its input as text, without reading JSON, sees it.
+
+    No better mark was found. Of what a launch sends, the list of 0.3 to 0.5 repeats the program's name and the
+    input, and nothing else; a name that differs is another program. To compare the lists before and after a launch
+    would take another client's instance for ours if ours ends at once. An attached launch tells its id, but 0.3
+    and 0.4 never let go of what was attached.
     """
     return "".join(" \t"[bit == "1"] for bit in f"{secrets.randbits(_TAG_SIZE):0{_TAG_SIZE}b}")
 
 
 def list_instances(session: Session, limit: TimeLimit) -> list[InstanceInfo]:
     """Return the list, with the arguments as they were given."""
-    return [
+    return InstanceList(
         dataclasses.replace(info, arguments=tuple(_TAG.sub("", text) for text in info.arguments))
         for info in _fetch(session, "list_instances", limit, RequestError)
-    ]
+    )
 
 
 def find_detached(session: Session, method: str, tag: str, limit: TimeLimit) -> str:
@@ -112,11 +124,7 @@ def find_detached(session: Session, method: str, tag: str, limit: TimeLimit) -> 
     for info in _fetch(session, method, limit, LaunchError):
         if any(text.endswith(tag) for text in info.arguments):
             return info.id
-    raise LaunchError(
-        method,
-        "the instance was launched detached and has ended before its id could be found: this server tells it only"
-        " in the list of running processes; launch it attached to get its output",
-    )
+    raise LaunchError(method, HAS_ENDED)
 
 
 def _fetch(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
 from .._session.memory_limit import MemoryLimit
 from .._session.session import Session, State
-from .._support.time_limits import Default, TimeLimit, check_timeout
+from .._support.time_limits import Default, TimeLimit, check_polling_timeout, check_timeout
 from ..errors import AuthenticationError, PieConnectionError
 from .authentication import Authentication
 from .endpoint import Endpoint
@@ -81,6 +81,8 @@ class ConnectionManager:
         self._identity = identity
         # Serialises connect().
         self._connect_lock = threading.Lock()
+        # Serialises the replacement of a connection on which to authenticate has failed.
+        self._renew_lock = threading.Lock()
         # Guards connection, _reconnector, _opening and _closings. Never held while anything is waited for.
         self._lock = threading.Lock()
         self._reconnector: Reconnector | None = None
@@ -98,16 +100,20 @@ class ConnectionManager:
         self._abandon()  # first: the warning may be raised
         warnings.warn(text, ResourceWarning, source=self, stacklevel=2)
 
-    def limit(self, timeout: Timeout, *, for_upload: bool = False) -> TimeLimit:
+    def limit(self, timeout: Timeout, *, for_upload: bool = False, polls: bool = False) -> TimeLimit:
         """Return the time limit of one call.
 
         Args:
             timeout: seconds; None is without limit; the default is the client's.
             for_upload: whether the client's is for the time without progress.
+            polls: whether 0 makes sense, since there may be nothing to wait for.
+
+        Raises:
+            TypeError, PieValueError: it can't be a time limit.
         """
         if isinstance(timeout, Default):
             return TimeLimit(self._timeout, stall=for_upload)
-        return TimeLimit(check_timeout(timeout))
+        return TimeLimit(check_polling_timeout(timeout) if polls else check_timeout(timeout))
 
     def install_limit(self) -> TimeLimit:
         """Return the time limit for the upload of a function: the client's, but not less than a server needs."""
@@ -269,6 +275,25 @@ class ConnectionManager:
                 f"{method}: the client is not connected: call connect(), or use 'with PieClient(...) as client'"
             )
         connection.session.check_process()
+        return connection
+
+    def unauthenticated(self, method: str) -> Connection:
+        """Return a connection on which to authenticate: a new one if an attempt on this one has failed for good.
+
+        Raises:
+            PieConnectionError: there is none, or it was made before a fork, or no new one can be made.
+        """
+        connection = self.connected(method)
+        if connection.authentication.is_spent:
+            with self._renew_lock:
+                connection = self.connected(method)
+                if connection.authentication.is_spent:  # else another thread was quicker
+                    reconnector = self._reconnector
+                    if reconnector is not None:  # the server has hung up already
+                        reconnector.stop()
+                    connection.session.close()
+                    self.connect()
+                    connection = self.connected(method)
         return connection
 
     def authenticated(self, method: str, limit: TimeLimit) -> Connection:

@@ -9,6 +9,7 @@ from typing import Any, Union
 
 from .._protocol.program_names import ProgramName
 from .._support.text_files import read_text
+from ..errors import PieValueError
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -36,7 +37,7 @@ class Manifest:
         package = package if isinstance(package, dict) else {}
         name, version = package.get("name"), package.get("version")
         if not isinstance(name, str) or not isinstance(version, str) or not name or not version:
-            raise ValueError('the manifest needs [package] with name = "..." and version = "..."')
+            raise PieValueError('the manifest needs [package] with name = "..." and version = "..."')
         self.program = ProgramName(name, version)
 
     @classmethod
@@ -47,7 +48,7 @@ class Manifest:
 
         Raises:
             TypeError: ``source`` is neither text nor a path.
-            ValueError: the file is not UTF-8, the text is not TOML, or it lacks a name or a version.
+            PieValueError: the file is not UTF-8, the text is not TOML, or it lacks a name or a version.
             OSError: the file can't be read.
         """
         if not isinstance(source, (str, os.PathLike)):
@@ -60,7 +61,7 @@ class Manifest:
         """Return the TOML with another name and version, and everything else as it is.
 
         Raises:
-            ValueError: name and version are written in a way that can't be replaced.
+            PieValueError: name and version are written in a way that can't be replaced.
         """
         wanted = {**self._fields, "package": {**self._fields["package"], **program._asdict()}}
         text = self.text
@@ -74,7 +75,7 @@ class Manifest:
             )
         # The replacement above does not know all of TOML's syntax. Parsing the result shows whether it worked.
         if _parse(text) != wanted:
-            raise ValueError(
+            raise PieValueError(
                 "the manifest's name and version must be the first of their kind,"
                 ' each on a line of its own: name = "..."'
             )
@@ -85,5 +86,5 @@ def _parse(text: str) -> dict[str, Any]:
     try:
         fields: dict[str, Any] = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"the manifest is not TOML: {error}") from error
+        raise PieValueError(f"the manifest is not TOML: {error}") from error
     return fields

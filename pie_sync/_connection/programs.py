@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
+from math import inf
+from time import monotonic
 from typing import TYPE_CHECKING
 
-from .._protocol import ProcessProtocol
+from .._protocol import InstanceProtocol, ProcessProtocol
 from .._protocol.components import MalformedComponentError, find_run_export, is_component
-from .._protocol.program_names import ProgramName, manifest_of, parse_name
+from .._protocol.program_names import ProgramName, is_content_name, manifest_of, parse_name
 from .._session.payloads import check_is_wasm, open_payload
 from ..errors import LaunchError, PieConnectionError, RequestError, UploadError
 
@@ -23,6 +25,10 @@ __all__ = ["Programs"]
 
 #: NAME in the run export of components for Pie 0.5, where all have the same and it has a version.
 _NAME_FOR_ALL = "inferlet"
+
+#: After how many seconds the server is asked again whether somebody has uploaded a program under a name. To ask at
+#: each launch of a program of the registry would take too long.
+_ASK_AGAIN = 10.0
 
 
 class Programs:
@@ -56,28 +62,64 @@ class Programs:
         # The hashes of what was uploaded under names of their own. Also on the connection before this one, if the
         # client has reconnected.
         self._hashes: dict[str, str] = {} if predecessor is None else predecessor._hashes
-        # On the process protocol: under which name a program was found or installed, by its hash.
+        # Under which name a program was found or installed, by its hash.
         self._found: dict[str, ProgramName] = {}
+        # On the instance protocol: until when the server need not be asked again for an upload under a name.
+        self._named: dict[ProgramName, float] = {}
 
     def name_of(self, program_hash: str, method: str, limit: TimeLimit) -> ProgramName:
         """Return the name by which to launch a program, of which the hash is known.
 
         Asks the server if this session has not found the program before. (A launch of what is missing would do as
-        well, but servers up to 0.4 then ask a registry, with the hash in the request.)
+        well, but servers from 0.2.0 to 0.4 then ask a registry over HTTP, with the hash in the address.)
 
         Raises:
             LaunchError: the server doesn't have it.
         """
-        if isinstance(self._session.protocol, ProcessProtocol):
-            name = self._found.get(program_hash) or self._find(program_hash, method, limit)
-            if name is None:
-                raise LaunchError(method, f"program {program_hash} is not installed")
-            return name
+        name = self._found.get(program_hash)
+        if name is None:
+            if isinstance(self._session.protocol, ProcessProtocol):
+                name = self._find(program_hash, method, limit)
+            elif self._may_exist(program_hash, limit, method):
+                name = self._name_on_instance_protocol(program_hash)
+        if name is None:
+            raise LaunchError(method, f"program {program_hash} is not installed")
+        return name
+
+    def _name_on_instance_protocol(self, program_hash: str) -> ProgramName:
         # Servers of the variant by name know it by its own name only.
         for own_name, known in self._hashes.copy().items():  # a copy, since other threads upload
             if known == program_hash:
                 return parse_name(own_name)
-        return self._session.protocol.content_name(program_hash)
+        return InstanceProtocol().content_name(program_hash)
+
+    def _may_exist(self, program_hash: str, limit: TimeLimit, method: str) -> bool:
+        try:
+            return self._exists(program_hash, limit, method)
+        except RequestError:  # it can't tell
+            return True
+
+    def upload_named(self, name: str, method: str, limit: TimeLimit) -> tuple[str, ProgramName] | None:
+        """Return what launches an upload that has a name of its own: its hash, or "" if unknown, and its name.
+
+        Returns:
+            None for all other names: the server is to find the program.
+
+        Raises:
+            LaunchError: pie-sync alone makes such names, so no registry has it, and the server doesn't either.
+        """
+        program_hash = self.hash_of(name)
+        if program_hash is not None:
+            return program_hash, self.name_of(program_hash, method, limit)
+        program = parse_name(name)
+        if program.version is None:
+            return None
+        is_content_addressed = is_content_name(program) and not self._session.endpoint.is_gateway
+        if is_content_addressed and not self.is_installed(program, method, limit):
+            raise LaunchError(method, f"program {name} is not installed")
+        if isinstance(self._session.protocol, ProcessProtocol):
+            return None  # a launch is the same request for all
+        return ("", program) if is_content_addressed or self._is_uploaded(program, method, limit) else None
 
     def hash_of(self, name: str) -> str | None:
         """Return the hash by which to launch a program that this client uploaded with a manifest; None for others.
@@ -91,6 +133,21 @@ class Programs:
             return program_hash if list(self._hashes.values()).count(program_hash or "") == 1 else None
         return program_hash
 
+    def _is_uploaded(self, program: ProgramName, method: str, limit: TimeLimit) -> bool:
+        """Ask a server of the instance protocol whether somebody has uploaded a program under its own name.
+
+        Servers of the variant by name launch that like other uploads, and don't find it as a program of the
+        registry. The other variant has no such names, and says so.
+        """
+        until = self._named.get(program)
+        if until is None or until < monotonic():
+            try:
+                is_uploaded = self.is_installed(program, method, limit)
+            except RequestError:  # it can't tell
+                is_uploaded = False
+            self._named[program] = until = inf if is_uploaded else monotonic() + _ASK_AGAIN
+        return until == inf
+
     # --- uploads ------------------------------------------------------------------------------------------
 
     def upload(
@@ -101,6 +158,9 @@ class Programs:
             if not isinstance(self._session.protocol, ProcessProtocol):
                 check_is_wasm(payload)  # these servers may hang up for it
                 self.send(payload, None if manifest is None else manifest.text, limit, progress)
+                self._found[payload.hash] = (
+                    self._session.protocol.content_name(payload.hash) if manifest is None else manifest.program
+                )
             elif manifest is None:
                 self._install_unnamed(payload, limit, progress, overwrite=overwrite)
             else:
@@ -208,20 +268,28 @@ class Programs:
         protocol = self._session.protocol
         if isinstance(protocol, ProcessProtocol):
             return self._find(program_hash, "program_exists", limit) is not None
+        return self._exists(program_hash, limit, "program_exists")
+
+    def _exists(self, program_hash: str, limit: TimeLimit, method: str) -> bool:
+        """Ask a server of the instance protocol."""
+        protocol = self._session.protocol
+        assert isinstance(protocol, InstanceProtocol)
         # By hash, then by name: there are servers of both kinds (protocol: "Two variants").
         questions = [
             partial(protocol.program_exists, program_hash=program_hash),
-            partial(protocol.named_program_exists, program=self.name_of(program_hash, "program_exists", limit)),
+            partial(protocol.named_program_exists, program=self._name_on_instance_protocol(program_hash)),
         ]
         refusals = []
         for question in questions:
             try:
-                if self._session.call("program_exists", question, limit).text == "true":
+                if self._session.call(method, question, limit).text == "true":
+                    self._found[program_hash] = self._name_on_instance_protocol(program_hash)
                     return True
             except RequestError as error:
                 refusals.append(error)
         if len(refusals) == len(questions):
             raise refusals[0]
+        self._found.pop(program_hash, None)
         return False
 
     def name_exists(self, name: str, limit: TimeLimit) -> bool:

@@ -12,9 +12,11 @@ import threading
 from time import monotonic
 from typing import TYPE_CHECKING, Callable, Protocol, TypeVar
 
+from .._printable import SHORT, printable
+from .._protocol import ProcessProtocol
 from .._support.time_limits import TimeLimit, deadline_after, time_left
 from ..errors import AttachError, AuthenticationError, PieConnectionError, PieError
-from .instances import attach
+from .instances import attach, list_instances
 
 if TYPE_CHECKING:
     from .._session.event_queue import EventQueue
@@ -28,9 +30,9 @@ logger = logging.getLogger("pie_sync.connection")
 _FIRST_DELAY = 0.05
 _LONGEST_DELAY = 5.0
 
-#: For how many seconds an instance that is attached to another connection may yet be ours: until the server has
-#: noticed that our old connection is gone. After that somebody else has attached to it.
-_PATIENCE = 10.0
+#: For how many seconds an instance that is attached to another connection may yet be ours, where there is no
+#: ``reconnect_timeout``. Until the server notices that our old connection is gone, it is attached to that.
+_PATIENCE = 60.0
 
 #: How many seconds the answer to an attach may take at least.
 _ATTACH_TIMEOUT = 1.0
@@ -107,7 +109,9 @@ class Reconnector:
                 return PieConnectionError("the client was closed")
             delay = min(2 * delay, _LONGEST_DELAY)
             if deadline is not None and monotonic() >= deadline:
-                return PieConnectionError(f"{error}; not reconnected within {self._timeout} s (reconnect_timeout)")
+                return PieConnectionError(
+                    f"{error.text}; not reconnected within {self._timeout} s (reconnect_timeout)"
+                )
             logger.info("reconnecting")
             try:
                 connection = self._connect(time_left(deadline), self._set_candidate)
@@ -115,7 +119,7 @@ class Reconnector:
             except UnwantedError:
                 raise
             except AuthenticationError as refused:
-                return PieConnectionError(f"{error}; reconnected, but {refused}")
+                return PieConnectionError(f"{error.text}; reconnected, but {refused}")
             except (PieConnectionError, PieError) as again:
                 logger.info("not reconnected yet: %s", again)
                 if isinstance(again, PieConnectionError):
@@ -141,7 +145,9 @@ class Reconnector:
         """Attach every instance; end the queues of those that aren't there any more."""
         waiting = list(queues)
         delay = _FIRST_DELAY
-        patience = monotonic() + _PATIENCE if deadline is None else min(monotonic() + _PATIENCE, deadline)
+        begin = monotonic()
+        patience = begin + _PATIENCE if deadline is None else deadline
+        lost = _LostInstances(session)
         while waiting:
             for instance_id in list(waiting):
                 if queues[instance_id].forgotten or queues[instance_id].terminal is not None:
@@ -149,22 +155,63 @@ class Reconnector:
                     waiting.remove(instance_id)
                     continue
                 is_last_try = monotonic() >= patience
+                # Also past the deadline, which is for connecting: a server that is there gets time to answer.
+                left = time_left(None if deadline is None else max(deadline, monotonic() + _ATTACH_TIMEOUT))
                 try:
-                    # Also past the deadline, which is for connecting: a server that is there gets time to answer.
-                    left = time_left(None if deadline is None else max(deadline, monotonic() + _ATTACH_TIMEOUT))
                     attach(session, instance_id, TimeLimit(left), queues[instance_id])
                 except AttachError as error:
-                    if "already attached" in error.reason and not is_last_try:
+                    if "already attached" not in error.reason:
+                        reason = lost.explain(instance_id, error.reason, TimeLimit(left))
+                    elif is_last_try:
+                        reason = (
+                            f"the connection was lost, and instance {instance_id} could not be attached to"
+                            f" within {monotonic() - begin:.1f} s: for the server it is still attached to the lost"
+                            " connection, or else to another client's"
+                            f" ({printable(error.reason, SHORT)}); attach_instance() may work later"
+                        )
+                    else:
                         continue
-                    reason = (
-                        f"the connection was lost, and instance {instance_id} did not survive it: {error.reason}"
-                        " (Pie 0.5 ends what is attached to a connection when it ends)"
-                    )
                     _end(queues.pop(instance_id), reason, error)
                 waiting.remove(instance_id)
             if waiting and self._stopped.wait(delay):
                 raise PieConnectionError("the client was closed")
             delay = min(2 * delay, _LONGEST_DELAY, max(0.0, patience - monotonic()))
+
+
+class _LostInstances:
+    """Explains why instances can't be attached to any more, on one new connection.
+
+    Args:
+        session: the new connection.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        # What the server still lists; None as long as it was not asked.
+        self._listed: set[str] | None = None
+
+    def explain(self, instance_id: str, refusal: str, limit: TimeLimit) -> str:
+        """Return the reason for the user. Asks the server for its list, once, where that tells something.
+
+        Raises:
+            PieError, PieConnectionError: the server does not answer.
+        """
+        begin = (
+            f"the connection was lost, and instance {instance_id} did not survive it: {printable(refusal, SHORT)}"
+        )
+        if self._session.endpoint.is_gateway:
+            return f"{begin} (Pie 0.5 ends what is attached to a connection when it ends)"
+        if not isinstance(self._session.protocol, ProcessProtocol):
+            return begin
+        if self._listed is None:
+            self._listed = {info.id for info in list_instances(self._session, limit)}
+        if instance_id not in self._listed:
+            return f"{begin} (it has ended, and the server had only the lost connection to tell that)"
+        return (
+            f"the connection was lost, and instance {instance_id} can't be attached to any more, though it runs"
+            f" on: servers of Pie 0.3 and 0.4 leave it bound to the lost connection ({printable(refusal, SHORT)});"
+            f" client.terminate_instance({instance_id!r}) ends it"
+        )
 
 
 def _without_frames(error: PieConnectionError) -> PieConnectionError:

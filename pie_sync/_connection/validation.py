@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Union
 
 from .._transport.uri import is_loopback, parse_uri
-from ..errors import ProtocolError
+from ..errors import PieValueError, ProtocolError
 
 __all__ = [
     "Arguments",
@@ -20,6 +20,8 @@ __all__ = [
     "check_hash_or_name",
     "check_headers",
     "check_identity",
+    "check_message",
+    "check_name",
     "check_protocol",
     "check_size",
     "check_text",
@@ -50,7 +52,7 @@ def check_uri(uri: str) -> str:
     try:
         parse_uri(uri)
     except ValueError as error:
-        raise ValueError(f"server_uri {error}") from None
+        raise PieValueError(f"server_uri {error}") from None
     return uri
 
 
@@ -69,11 +71,11 @@ def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
         if not isinstance(name, str) or not isinstance(value, str):
             raise TypeError("headers must map str to str")
         if not _HEADER_NAME.fullmatch(name):
-            raise ValueError(f"{name!r} can't be the name of a header")
+            raise PieValueError(f"{name!r} can't be the name of a header")
         if any(char in value for char in "\r\n\0"):
-            raise ValueError(f"the header {name!r} contains a line break")
+            raise PieValueError(f"the header {name!r} contains a line break")
         if name.lower() in _HANDSHAKE_HEADERS:
-            raise ValueError(f"the header {name!r} is the WebSocket handshake's own")
+            raise PieValueError(f"the header {name!r} is the WebSocket handshake's own")
     return dict(headers)
 
 
@@ -82,7 +84,7 @@ def check_size(size: int, name: str) -> int:
     if isinstance(size, bool) or not isinstance(size, int):
         raise TypeError(f"{name} must be a number of bytes, not {type(size).__name__}")
     if size <= 0:
-        raise ValueError(f"{name} must be positive, got {size}")
+        raise PieValueError(f"{name} must be positive, got {size}")
     return size
 
 
@@ -91,7 +93,7 @@ def check_hash(program_hash: Any) -> str:
     if not isinstance(program_hash, str):
         raise TypeError(f"program_hash must be a str, not {type(program_hash).__name__}")
     if not _HASH.fullmatch(program_hash):
-        raise ValueError(
+        raise PieValueError(
             f"program_hash must be the 64 hexadecimal digits that upload_program() returns, got {program_hash!r};"
             " for a program's name there is launch_instance_from_registry(), or name@version in program_exists()"
         )
@@ -103,6 +105,15 @@ def check_hash_or_name(program: Any) -> str:
     if isinstance(program, str) and "@" in program.strip("@"):
         return program
     return check_hash(program)
+
+
+def check_name(name: str) -> str:
+    """Return the name of a program."""
+    if not check_text(name, "name"):
+        raise PieValueError("name must not be empty")
+    if _HASH.fullmatch(name):
+        raise PieValueError(f"name is a program's hash, not its name: {name!r}; launch_instance() takes hashes")
+    return name
 
 
 def check_args(args: Sequence[str] | Mapping[str, Any]) -> list[str] | dict[str, Any]:
@@ -131,19 +142,27 @@ def check_text(text: str, name: str, hint: str = "") -> str:
     return text
 
 
+def check_message(message: object) -> None:
+    """Raise unless ``message`` is text."""
+    if not isinstance(message, str):
+        is_binary = isinstance(message, (bytes, bytearray, memoryview))
+        hint = "bytes go through upload_blob()" if is_binary else "json.dumps(message) makes a text of it"
+        raise TypeError(f"message must be a str, not {type(message).__name__}: {hint}")
+
+
 def check_count(count: int, name: str, *, least: int) -> int:
     """Return ``count`` if it is a number that is big enough."""
     if isinstance(count, bool) or not isinstance(count, int):
         raise TypeError(f"{name} must be an int, not {type(count).__name__}")
     if count < least:
-        raise ValueError(f"{name} must be at least {least}, got {count}")
+        raise PieValueError(f"{name} must be at least {least}, got {count}")
     return count
 
 
 def check_protocol(protocol: str) -> str:
     """Return the name of a generation of the protocol."""
     if protocol not in ("auto", "instance", "process"):
-        raise ValueError(f"protocol must be 'auto', 'instance' or 'process', got {protocol!r}")
+        raise PieValueError(f"protocol must be 'auto', 'instance' or 'process', got {protocol!r}")
     return protocol
 
 
@@ -151,7 +170,7 @@ def check_identity(identity: str) -> str:
     """Return what is to be the value of a header."""
     check_text(identity, "identity")
     if not identity or not identity.isprintable() or not identity.isascii():
-        raise ValueError(f"identity must be printable ASCII, like 'tenant/name', got {identity!r}")
+        raise PieValueError(f"identity must be printable ASCII, like 'tenant/name', got {identity!r}")
     return identity
 
 

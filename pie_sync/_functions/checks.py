@@ -9,6 +9,8 @@ import symtable
 import sys
 from typing import TYPE_CHECKING, Any
 
+from ..errors import PieValueError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -33,11 +35,11 @@ def check_closure(function: Any) -> None:
     """Check that a function uses no variable of a function around it.
 
     Raises:
-        ValueError: it does.
+        PieValueError: it does.
     """
     if function.__code__.co_freevars:
         names = ", ".join(function.__code__.co_freevars)
-        raise ValueError(
+        raise PieValueError(
             f"{function.__name__}() uses {names} of the function around it, which the server does not have:"
             " pass the value as an argument, or define it inside"
         )
@@ -51,24 +53,24 @@ def check_definition(definition: Definition, is_ours: Callable[[ast.expr], bool]
         is_ours: whether a decorator is :func:`inferlet`, which stays here.
 
     Raises:
-        ValueError: the function could not run on the server.
+        PieValueError: the function could not run on the server.
     """
     name = definition.node.name
     for decorator in definition.node.decorator_list:
         if not is_ours(decorator):
-            raise ValueError(
+            raise PieValueError(
                 f"{name}() has the decorator @{ast.unparse(decorator)}, which the server does not have:"
                 " leave it out, or apply it inside of the function"
             )
     _check_syntax(definition)
     if _is_generator(definition):
-        raise ValueError(
+        raise PieValueError(
             f"{name}() yields, but the server only takes what a function returns: send each item with"
             " session.send(), of the server's package inferlet"
         )
     names = sorted(_unbound_names(definition.node))
     if names:
-        raise ValueError(
+        raise PieValueError(
             f"{name}() uses {', '.join(names)} from outside, which the server does not have: import or define"
             " it inside of the function, or pass it as an argument"
         )
@@ -81,7 +83,7 @@ def _check_syntax(definition: Definition) -> None:
         ast.parse(definition.source, feature_version=SERVER_PYTHON)
     except SyntaxError as error:
         version = ".".join(map(str, SERVER_PYTHON))
-        raise ValueError(
+        raise PieValueError(
             f"{definition.node.name}() has syntax that the server's Python {version} does not know: {error.msg}"
         ) from error
 

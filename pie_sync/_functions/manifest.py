@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
+from ..errors import PieValueError
+
 if TYPE_CHECKING:
     from .signature import Parameter, Signature
 
@@ -21,12 +23,12 @@ def check_name(name: str, hint: str) -> str:
     """Return the name of a program if the server takes it.
 
     Raises:
-        TypeError, ValueError: it does not.
+        TypeError, PieValueError: it does not.
     """
     if not isinstance(name, str):
         raise TypeError(f"name must be a str, not {type(name).__name__}")
     if not _NAME.fullmatch(name):
-        raise ValueError(
+        raise PieValueError(
             f"{name!r} can't be the name of a program: letters, digits, - and _ of ASCII,"
             f" and a letter or a digit at the beginning{hint}"
         )
@@ -37,12 +39,12 @@ def check_version(version: str) -> str:
     """Return the version of a program if the server takes it.
 
     Raises:
-        TypeError, ValueError: it does not.
+        TypeError, PieValueError: it does not.
     """
     if not isinstance(version, str):
         raise TypeError(f"version must be a str, not {type(version).__name__}")
     if not _VERSION.fullmatch(version):
-        raise ValueError(f"version must be three numbers such as '1.0.0', got {version!r}")
+        raise PieValueError(f"version must be three numbers such as '1.0.0', got {version!r}")
     return version
 
 

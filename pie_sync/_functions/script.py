@@ -6,6 +6,7 @@ import ast
 import os
 from typing import TYPE_CHECKING, Any
 
+from ..errors import PieValueError
 from .checks import check_definition
 from .inferlet import Inferlet
 from .source import definitions_in
@@ -30,7 +31,7 @@ def load_script(path: str | os.PathLike[str], function: str | None = None) -> In
             one that the file defines.
 
     Raises:
-        ValueError: there is no such function, or more than one, or it can't run on the server.
+        PieValueError: there is no such function, or more than one, or it can't run on the server.
         OSError: the file can't be read.
     """
     definitions = definitions_in(path)
@@ -39,14 +40,14 @@ def load_script(path: str | os.PathLike[str], function: str | None = None) -> In
         decorated = [one for one, definition in definitions.items() if _decorator(definition.node) is not None]
         candidates = decorated or list(definitions)
         if not candidates:
-            raise ValueError(f"{name} defines no function")
+            raise PieValueError(f"{name} defines no function")
         if len(candidates) > 1:
             choices = ", ".join(f"{name}:{candidate}" for candidate in candidates)
-            raise ValueError(f"{name} defines several functions: say which one, of {choices}")
+            raise PieValueError(f"{name} defines several functions: say which one, of {choices}")
         function = candidates[0]
     if function not in definitions:
         known = ", ".join(definitions) or "none"
-        raise ValueError(f"{name} defines no function {function!r} (it has {known})")
+        raise PieValueError(f"{name} defines no function {function!r} (it has {known})")
     return _inferlet(definitions[function])
 
 
@@ -59,12 +60,12 @@ def _inferlet(definition: Definition) -> Inferlet[..., Any]:
             try:
                 options[keyword.arg or "**"] = ast.literal_eval(keyword.value)
             except ValueError:
-                raise ValueError(
+                raise PieValueError(
                     f"{definition.node.name}(): {keyword.arg} must be a literal in @inferlet(...),"
                     " since the file is not run"
                 ) from None
         if decorator.args or set(options) - set(_OPTIONS):
-            raise ValueError(f"@{ast.unparse(decorator)}: the options are {', '.join(_OPTIONS)}")
+            raise PieValueError(f"@{ast.unparse(decorator)}: the options are {', '.join(_OPTIONS)}")
     return Inferlet(definition, None, **options)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from .._protocol.arguments import POSITIONAL, parse
+from ..errors import PieValueError
 from ..events import ResultForm
 from .json_kinds import BOOLEAN, INTEGER, NULL, NUMBER, STRING, Kinds, describe, kind_of, kinds_of
 
@@ -57,7 +58,7 @@ class Signature:
         returns: the kinds of its result.
 
     Raises:
-        ValueError: the server can't call such a function.
+        PieValueError: the server can't call such a function.
     """
 
     def __init__(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
@@ -65,7 +66,7 @@ class Signature:
         given = node.args
         if given.posonlyargs:
             names = ", ".join(argument.arg for argument in given.posonlyargs)
-            raise ValueError(
+            raise PieValueError(
                 f"{node.name}() has positional-only parameters ({names}), but a server passes arguments by name:"
                 " leave out the / in its signature"
             )

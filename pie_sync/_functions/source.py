@@ -9,6 +9,7 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
 from .._support.text_files import read_text
+from ..errors import PieValueError
 
 if TYPE_CHECKING:
     from types import CodeType
@@ -40,7 +41,7 @@ def definition_of(function: Any) -> Definition:
 
     Raises:
         TypeError: it is no function that is written in Python.
-        ValueError: its source can't be found.
+        PieValueError: its source can't be found.
     """
     if not inspect.isfunction(function):
         what = "a method" if inspect.ismethod(function) else f"a {type(function).__name__}"
@@ -48,18 +49,18 @@ def definition_of(function: Any) -> Definition:
     code = function.__code__
     name = code.co_name
     if name == "<lambda>":
-        raise ValueError("a lambda has no name to run it by: write a function with def")
+        raise PieValueError("a lambda has no name to run it by: write a function with def")
     try:
         text = inspect.getsource(code)
     except (OSError, TypeError, IndentationError, SyntaxError) as error:
-        raise ValueError(
+        raise PieValueError(
             f"the source of {name}() can't be read, and a function is sent as source: define it in a file or in a"
             " notebook cell, not in an interpreter's prompt and not with exec()"
         ) from error
     module = _BLOCK + text if text[:1] in " \t" else text
     node = _parse_one(module)
     if node is None or node.name != name or not _fits(node, code):
-        raise ValueError(
+        raise PieValueError(
             f"{code.co_filename} has changed since {name}() was defined: import it again, or restart Python"
         )
     return Definition(_without_decorators(module, node), node)
@@ -99,14 +100,14 @@ def definitions_in(path: str | os.PathLike[str]) -> dict[str, Definition]:
     """Return the functions that a Python file defines at its top level, by name. The file is not run.
 
     Raises:
-        ValueError: the file is not Python in UTF-8.
+        PieValueError: the file is not Python in UTF-8.
         OSError: the file can't be read.
     """
     text = read_text(path)
     try:
         tree = ast.parse(text, filename=os.fspath(path))
     except (SyntaxError, ValueError) as error:
-        raise ValueError(f"{os.fspath(path)} is not Python: {error}") from error
+        raise PieValueError(f"{os.fspath(path)} is not Python: {error}") from error
     return {
         node.name: Definition(_without_decorators(text, node), node)
         for node in tree.body

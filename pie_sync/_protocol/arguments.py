@@ -11,6 +11,8 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from ..errors import PieValueError
+
 __all__ = ["POSITIONAL", "as_json", "as_strings", "parse"]
 
 #: Where the arguments go that belong to no option.
@@ -21,7 +23,7 @@ def as_json(args: Sequence[str] | Mapping[str, Any]) -> str:
     """Return the JSON text of ``args``.
 
     Raises:
-        TypeError, ValueError: a mapping contains something that is not serialisable as JSON.
+        TypeError, PieValueError: a mapping contains something that is not serialisable as JSON.
     """
     value = dict(args) if isinstance(args, Mapping) else parse(args)
     try:
@@ -29,7 +31,7 @@ def as_json(args: Sequence[str] | Mapping[str, Any]) -> str:
     except TypeError as error:
         raise TypeError(f"args are not serialisable as JSON: {error}") from error
     except ValueError as error:
-        raise ValueError(f"args are not serialisable as JSON: {error}") from error
+        raise PieValueError(f"args are not serialisable as JSON: {error}") from error
 
 
 def parse(args: Sequence[str], texts: Collection[str] = ()) -> dict[str, Any]:
@@ -81,7 +83,7 @@ def as_strings(args: Sequence[str] | Mapping[str, Any]) -> list[str]:
     """Return ``args`` as command-line arguments: the reverse of :func:`as_json`.
 
     Raises:
-        TypeError, ValueError: a mapping contains something that command-line arguments can't express.
+        TypeError, PieValueError: a mapping contains something that command-line arguments can't express.
     """
     if type(args) is list:
         return args
@@ -94,7 +96,7 @@ def as_strings(args: Sequence[str] | Mapping[str, Any]) -> list[str]:
         if name == POSITIONAL:
             continue
         if not name or "-" in name:
-            raise ValueError(f"args[{name!r}] can't be a command-line option: use underscores, no dashes")
+            raise PieValueError(f"args[{name!r}] can't be a command-line option: use underscores, no dashes")
         strings.append("--" + name.replace("_", "-"))
         if value is not True:
             strings.append(_string(name, value))
@@ -118,7 +120,7 @@ def _string(name: str, value: Any) -> str:
             " it takes command-line arguments, so use a str, a number or a bool"
         )
     if text.startswith("-"):
-        raise ValueError(
+        raise PieValueError(
             f"args[{name!r}] is {text!r}, which this server would take for an option:"
             " pass args as a list of strings, as the program expects them"
         )

@@ -23,8 +23,8 @@ _MESSAGE = Event.Message
 _HASH_LENGTH = 64
 
 
-#: Encodes a launch, from its correlation id and its arguments. For one thread. Raises TypeError and ValueError for
-#: arguments that can't be sent to this server.
+#: Encodes a launch, from its correlation id and its arguments. For one thread. Raises TypeError and PieValueError
+#: for arguments that can't be sent to this server.
 LaunchEncoder = Callable[[int, Union[Sequence[str], Mapping[str, Any]]], bytes]
 
 
@@ -69,6 +69,10 @@ class Generation:
     #: Whether such a refusal does no harm. (Pie 0.5 ends an instance of which it refused to attach a second time.)
     refuses_attach_without_harm: bool
 
+    #: Whether its servers leave Nagle's algorithm on: then two writes in a row take 40 ms, unless they get quick
+    #: acknowledgements (measured: a launch with its end in 44 ms; in 1.5 ms with them).
+    writes_with_delay: bool
+
     #: What makes something of each type of message.
     decoders: dict[str, Decoder]
 
@@ -96,6 +100,10 @@ class Generation:
     def ping(self, corr_id: int) -> bytes:
         """Encode a request for an answer."""
         return pack({"type": "ping", "corr_id": corr_id})
+
+    def farewell(self, corr_id: int, *, is_authenticated: bool) -> bytes:
+        """Encode a request that has to go right before the close frame; nothing if none has to."""
+        return b""
 
     def query(self, corr_id: int, subject: str, record: str) -> bytes:
         """Encode a named query."""

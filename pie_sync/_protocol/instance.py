@@ -73,6 +73,7 @@ class InstanceProtocol(Generation):
     already_attached = "Instance already attached"
     not_found = "Instance not found"
     refuses_attach_without_harm = True
+    writes_with_delay = True
     prefixes = _PREFIXES
     message_prefix = _PREFIXES[Event.Message]
 

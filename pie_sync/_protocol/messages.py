@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Callable, Union
 
 import msgpack
 
+from ..errors import PieValueError
+
 if TYPE_CHECKING:
     from ..events import Event, InstanceInfo
 
@@ -254,13 +256,23 @@ def optional(message: dict[str, Any], field: str, kinds: type | tuple[type, ...]
 
 def pack(message: dict[str, Any] | str) -> bytes:
     """Encode one message, or a text. Bytes travel as msgpack ``bin``, text as ``str`` (protocol, common rules)."""
-    packed: bytes = msgpack.Packer().pack(message)  # packb() does the same with one more step of Python
+    try:
+        packed: bytes = msgpack.Packer().pack(message)  # packb() does the same with one more step of Python
+    except UnicodeEncodeError as error:
+        raise _half_a_pair(error) from None
     return packed
+
+
+def _half_a_pair(error: UnicodeEncodeError) -> PieValueError:
+    return PieValueError(f"half a surrogate pair can't be sent: {error.object[error.start]!r} at {error.start}")
 
 
 def pack_id(instance_id: str) -> bytes:
     """Encode an id as :func:`pack` does; that of a usual length in a third of the time."""
-    data = instance_id.encode()
+    try:
+        data = instance_id.encode()
+    except UnicodeEncodeError as error:
+        raise _half_a_pair(error) from None
     # MessagePack's "str 8": the byte 0xd9 and the length.
     return b"\xd9%c%b" % (len(data), data) if 32 <= len(data) < 256 else pack(instance_id)
 
@@ -288,9 +300,12 @@ class MessageTemplate:
         self._before, self._between, self._behind = bytes([0x80 | len(message)]) + pieces[0], *pieces[1:]
 
     def encode(self, corr_id: int, value: Any) -> bytes:
-        """Encode the message with these two values."""
+        """Encode the message with these two values; raises what :func:`pack` does."""
         pack = self._pack
-        return b"%b%b%b%b%b" % (self._before, pack(corr_id), self._between, pack(value), self._behind)
+        try:
+            return b"%b%b%b%b%b" % (self._before, pack(corr_id), self._between, pack(value), self._behind)
+        except UnicodeEncodeError as error:
+            raise _half_a_pair(error) from None
 
 
 def around_id(message: dict[str, Any], field: str) -> tuple[bytes, bytes]:

@@ -95,8 +95,8 @@ class PrefixCache(Generic[Receiver]):
         """
         begin = self._begin(instance_id, _MESSAGE)
         if begin is not None and self._strange < _MAX_STRANGE:
-            self._expected[instance_id] = begin
             self._remember(begin, receiver)
+            self._expected[instance_id] = begin  # behind that, which may clear all
 
     def forget(self, instance_id: str) -> None:
         """Let the receiver of an instance go: from here on its messages have its id. From any thread; no lock."""
@@ -119,7 +119,7 @@ class PrefixCache(Generic[Receiver]):
             return None
         try:
             begin = self._before_text(instance_id, event)
-        except UnicodeEncodeError:  # a caller's, with half a surrogate pair in it
+        except ValueError:  # a caller's, with half a surrogate pair in it
             return None
         return begin if begin is not None and len(begin) < _MAX_BEGIN else None
 

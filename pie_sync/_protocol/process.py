@@ -80,6 +80,7 @@ class ProcessProtocol(Generation):
     already_attached = "Cannot attach: already attached"
     not_found = "Process not found"
     refuses_attach_without_harm = False
+    writes_with_delay = False
     prefixes = _PREFIXES
     message_prefix = _PREFIXES[Event.Message]
 
@@ -180,6 +181,14 @@ class ProcessProtocol(Generation):
         """See :meth:`Generation.launch_encoder`."""
         encode = MessageTemplate(_launch(0, name, False), "input").encode
         return lambda corr_id, args: encode(corr_id, arguments.as_json(args))
+
+    def farewell(self, corr_id: int, *, is_authenticated: bool) -> bytes:
+        """Encode a request that makes the server write something after the close frame has come.
+
+        Servers up to 0.4 write their close frame only together with something else, and else keep the socket for
+        ever. Before authentication they answer nothing but its messages.
+        """
+        return self.ping(corr_id) if is_authenticated else self.prove(corr_id, "")
 
     # --- what the server says ---------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["CONTENT_VERSION", "ProgramName", "content_version", "manifest_of", "parse_name"]
+__all__ = ["CONTENT_VERSION", "ProgramName", "content_version", "is_content_name", "manifest_of", "parse_name"]
 
 #: The version of a program whose name has its hash, on the instance protocol.
 CONTENT_VERSION = "1.0.0"
@@ -28,6 +28,11 @@ def content_version(program_hash: str) -> str:
     number = int(program_hash, 16)
     mask = (1 << _BITS) - 1
     return f"{number >> 2 * _BITS}.{number >> _BITS & mask}.{number & mask}"
+
+
+def is_content_name(program: ProgramName) -> bool:
+    """Whether pie-sync makes such names, of hashes: no registry has them."""
+    return program.name in ("pie-sync", "pie-sync-named") or program.name.startswith("pie-sync/")
 
 
 def parse_name(text: str) -> ProgramName:

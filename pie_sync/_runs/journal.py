@@ -14,13 +14,14 @@ from collections.abc import Generator, Iterator, Mapping
 from time import monotonic
 from typing import IO, TYPE_CHECKING, Any
 
-from ..events import Event
+from ..errors import PieValueError
+from ..events import Event, ResultForm
 from .records import Args, normalised, record, restore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from ..events import CompletedInstance, ResultForm
+    from ..events import CompletedInstance
     from .progress import ProgressMeter
 
 __all__ = ["Journal", "JournalError", "RecordedInputs", "recorded"]
@@ -35,21 +36,8 @@ _BATCH = "batch"
 _SYNC_INTERVAL = 1.0
 
 
-class JournalError(ValueError):
-    """A journal is not one of this batch.
-
-    Args:
-        text: what is wrong, in one line.
-        hint: what can be done about it, in one line.
-    """
-
-    def __init__(self, text: str, hint: str) -> None:
-        super().__init__(text, hint)
-        self.text = text
-        self.hint = hint
-
-    def __str__(self) -> str:
-        return f"{self.text} (hint: {self.hint})"
+class JournalError(PieValueError):
+    """A journal is not one of this batch. Has a hint, what can be done about it."""
 
 
 class Journal:
@@ -263,9 +251,9 @@ class RecordedInputs:
 def recorded(
     journal: Journal,
     inputs: Iterator[Any],
-    start: Callable[[Iterator[Any]], Iterable[CompletedInstance | Exception]],
+    start: Callable[[Iterator[Any]], Iterable[CompletedInstance[Any] | Exception]],
     meter: ProgressMeter,
-    result_form: ResultForm,
+    form: ResultForm = ResultForm.JSON,
 ) -> Generator[Any, None, None]:
     """Yield the outcomes that a journal has, then those of the other inputs, which are written to it.
 
@@ -274,10 +262,10 @@ def recorded(
         inputs: all inputs.
         start: takes the inputs without a line, and returns their outcomes. It is called behind the last line.
         meter: counts the lines.
-        result_form: the form of the program's result.
+        form: the form of the program's result.
     """
     for line in journal.resume(inputs):
-        outcome = restore(line, result_form)
+        outcome = restore(line, form)
         meter.count(failed=isinstance(outcome, Exception), kept=True)
         yield outcome
     taken = RecordedInputs(inputs)

@@ -77,7 +77,7 @@ class Launch(PendingRequest):
             args: the instance's arguments, as they are sent.
 
         Raises:
-            TypeError, ValueError: the arguments can't be sent to this server.
+            TypeError, PieValueError: the arguments can't be sent to this server.
             PieTimeoutError: the request could not be sent in time.
             PieConnectionError: the connection is lost.
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from .._session.pending_requests import copy_of_error
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
     from .._connection.manager import Connection, ConnectionManager
     from .._protocol import LaunchEncoder
+    from .._protocol.program_names import ProgramName
     from .._support.time_limits import TimeLimit
     from .launch import Launch
     from .program_reference import ProgramReference
@@ -20,6 +22,9 @@ __all__ = ["Launcher"]
 
 #: How many bytes of messages are sent in one write, about: a write holds up all other senders.
 _WRITE_SIZE = 256 * 1024
+
+#: For how many seconds to keep what the server has said of the program.
+_KEPT = 10.0
 
 
 class Launcher:
@@ -56,16 +61,26 @@ class Launcher:
         protocol = self.session.protocol
         self.kinds = (protocol.launch_answer,)
         self._hash = _hash_of(connection, program)
-        self._by_hash = None if self._hash is None else connection.programs.name_of(self._hash, method, limit)
+        self._until = monotonic() + _KEPT
+        # What launches an upload: its hash and its name. None if the server is to find the program by its name.
+        self._upload: tuple[str, ProgramName] | None = None
+        if program.hash is not None:
+            self._upload = program.hash, connection.programs.name_of(program.hash, method, limit)
+        elif program.name is not None:
+            self._upload = connection.programs.upload_named(program.name, method, limit)
         # Made when there are several launches: it takes as long as encoding twenty.
         self._encode: LaunchEncoder | None = None
 
     @property
     def is_current(self) -> bool:
-        """Whether another one would be the same: the connection is used and has not learned anything."""
+        """Whether another one would be the same: the connection is used and has not learned anything.
+
+        What others upload only the server knows, which is asked again after 10 s.
+        """
         return (
             self.manager.connection is self._connection
             and self.session.is_usable
+            and monotonic() < self._until
             and _hash_of(self._connection, self.program) == self._hash
         )
 
@@ -73,20 +88,19 @@ class Launcher:
         """Encode one launch.
 
         Raises:
-            TypeError, ValueError: the arguments can't be sent to this server.
+            TypeError, PieValueError: the arguments can't be sent to this server.
         """
         protocol, name = self.session.protocol, self.program.name
-        if self._hash is None:
-            assert name is not None
-            return protocol.launch_from_registry(corr_id, name, args, False)
-        assert self._by_hash is not None
-        return protocol.launch(corr_id, self._hash, self._by_hash, args, False)
+        if self._upload is not None:
+            return protocol.launch(corr_id, *self._upload, args, False)
+        assert name is not None
+        return protocol.launch_from_registry(corr_id, name, args, False)
 
     def _encoder(self) -> LaunchEncoder:
         if self._encode is None:
-            name = self.program.name if self._hash is None else str(self._by_hash)
+            program_hash, name = self._upload or (None, self.program.name)
             assert name is not None
-            self._encode = self.session.protocol.launch_encoder(self._hash, name)
+            self._encode = self.session.protocol.launch_encoder(program_hash, str(name))
         return self._encode
 
     def send(self, launches: Sequence[Launch], args: Sequence[Any], limit: TimeLimit) -> dict[Launch, Exception]:
@@ -98,7 +112,7 @@ class Launcher:
             limit: how long that may take.
 
         Returns:
-            Those that failed, and why; they are given up. TypeError, ValueError: the arguments can't be sent to
+            Those that failed, and why; they are given up. TypeError, PieValueError: the arguments can't be sent to
             this server. PieTimeoutError: not in time. PieConnectionError: the connection is lost.
         """
         failed: dict[Launch, Exception] = {}
@@ -120,18 +134,25 @@ class Launcher:
                     raise
                 _give_up([launch], error, failed)
                 continue
+            if len(message) > _WRITE_SIZE:
+                # By itself: it may take several frames, or be longer than the server takes.
+                self._write(encoded, limit, failed)
+                encoded, size = [], 0
+                self._write_long(launch, message, limit, failed)
+                continue
             encoded.append((launch, message))
             size += len(message)
             if size > _WRITE_SIZE:
                 self._write(encoded, limit, failed)
                 encoded, size = [], 0
-        if encoded:
-            self._write(encoded, limit, failed)
+        self._write(encoded, limit, failed)
         return failed
 
     def _write(
         self, encoded: Sequence[tuple[Launch, bytes]], limit: TimeLimit, failed: dict[Launch, Exception]
     ) -> None:
+        if not encoded:
+            return
         launches, messages = zip(*encoded)
         try:
             self.session.request_all(launches, messages, limit.deadline())
@@ -139,6 +160,16 @@ class Launcher:
             if is_from_signal_handler(error):
                 raise
             _give_up(launches, error, failed)
+
+    def _write_long(
+        self, launch: Launch, message: bytes, limit: TimeLimit, failed: dict[Launch, Exception]
+    ) -> None:
+        try:
+            self.session.request(launch, message, limit.deadline())
+        except Exception as error:
+            if is_from_signal_handler(error):
+                raise
+            _give_up([launch], error, failed)
 
 
 def _give_up(launches: Sequence[Launch], error: Exception, failed: dict[Launch, Exception]) -> None:

@@ -20,8 +20,8 @@ from .._session.pending_requests import copy_of_error
 from .._session.probes import look_again
 from .._support.signal_handlers import is_from_signal_handler
 from .._support.signal_safe_queue import SignalSafeQueue
-from .._support.time_limits import DEFAULT, check_timeout, deadline_after, time_left
-from ..errors import PieError
+from .._support.time_limits import DEFAULT, check_timeout, deadline_after
+from ..errors import PieError, PieValueError
 from ..events import CompletedInstance
 from .journal import Journal, recorded
 from .launch import Launch
@@ -75,7 +75,7 @@ def map_(
     results: str | os.PathLike[str] | None = None,
     progress: ProgressOption | ProgressMeter = None,
     check: Callable[[], None] | None = None,
-) -> Results:
+) -> Results[Any]:
     """Implement :meth:`PieClient.map`, which says what the arguments are, and the errors.
 
     ``check`` is called every ``_NAP`` seconds while no instance has ended. What it raises ends the map.
@@ -84,7 +84,7 @@ def map_(
     check_count(retries, "retries", least=0)
     on_error = check_on_error(on_error, return_exceptions)
     if results is not None and not ordered:
-        raise ValueError("results is written in the order of the inputs: leave out ordered=False")
+        raise PieValueError("results is written in the order of the inputs: leave out ordered=False")
     timeout = check_timeout(timeout)
     given, iterator = GivenProgram(program), iter(inputs)
     manager.authenticated("map", manager.limit(DEFAULT))
@@ -107,7 +107,8 @@ def map_(
 
     if results is None:
         return Results(start(iterator), on_error, meter.close)
-    journal = Journal(results, {"program": reference.identity, "retries": retries, "on_error": on_error})
+    options = {"retries": retries, "on_error": on_error, "timeout": timeout}
+    journal = Journal(results, {"program": reference.identity, **options})
 
     def close() -> None:
         journal.close()
@@ -165,11 +166,11 @@ class _Batch:
         self._running: dict[Launch, _Job] = {}
         # Those of the running ones that the server may not have answered yet, the oldest first.
         self._unanswered: deque[Launch] = deque()
-        # When to look next which of the running ones are silent.
-        self._next_look = 0.0
         # What is to be launched again: when, a number that decides between two of the same time, and the job.
         self._again: list[tuple[float, int, _Job]] = []
         self._failures = 0
+        # When to look next which of the running ones are silent.
+        self._next_look = 0.0
         # The jobs that are to be yielded next: all in the order of the inputs, or those that are done.
         self._line: deque[_Job] = deque()
         # How many inputs were taken whose outcomes were not, and how many may be.
@@ -206,7 +207,8 @@ class _Batch:
 
     def _is_raised(self, error: Exception) -> bool:
         # A lost connection is raised: it would be the outcome of all other inputs as well, which may be endless.
-        return not (self._return_exceptions and isinstance(error, PieError))
+        # So is a mistake in an input: it is the caller's, not the instance's.
+        return not self._return_exceptions or isinstance(error, PieValueError) or not isinstance(error, PieError)
 
     # --- from input to launch ---------------------------------------------------------------------------
 
@@ -298,15 +300,15 @@ class _Batch:
         self._probe(now)
 
     def _nap(self) -> float:
-        """Return how long to wait at a time: until the first deadline, and until the first retry, at the most."""
+        """Return how long to wait at a time: until the first deadline or the first launch again at the most."""
         nap = _NAP
         for job in self._running.values():  # in the order of their deadlines
-            left = time_left(job.deadline)
-            nap = nap if left is None else min(nap, left)
+            if job.deadline is not None:
+                nap = min(nap, job.deadline - monotonic())
             break
         if self._again:
-            nap = min(nap, max(0.0, self._again[0][0] - monotonic()))
-        return nap
+            nap = min(nap, self._again[0][0] - monotonic())
+        return max(0.0, nap)
 
     def _take(self, launch: Launch) -> None:
         job = self._running.pop(launch, None)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Union
 from .._functions.function_program import FunctionProgram, RemoteFunction, function_program
 from .._session.payloads import check_is_wasm, open_payload
 from .._support.time_limits import DEFAULT, Timeout
+from ..errors import PieValueError
 from ..events import LaunchRecord, ResultForm
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from .._functions.inferlet import Inferlet
     from .._functions.signature import Signature
 
-__all__ = ["GivenProgram", "KnownProgram", "Program", "ProgramReference", "is_program_file"]
+__all__ = ["GivenProgram", "KnownProgram", "Program", "ProgramReference", "identity_of", "is_program_file"]
 
 #: A program of unknown result: a registry name, a program hash (64 hexadecimal digits), the path of a file, or a
 #: function of the official client.
@@ -41,6 +42,18 @@ class ProgramReference(NamedTuple):
     hash: str | None
     signature: Signature | None = None
 
+    @property
+    def identity(self) -> str:
+        """What tells the results of this program from those of another: its hash, or its name."""
+        identity = self.hash or self.name
+        assert identity is not None
+        return identity
+
+    @property
+    def result_form(self) -> ResultForm:
+        """The form of its result."""
+        return ResultForm.JSON if self.signature is None else self.signature.result_form
+
     def check_args(self, args: list[str] | dict[str, Any]) -> list[str] | dict[str, Any]:
         """Return the arguments of a launch as they are sent, which is not always as the user gave them.
 
@@ -49,21 +62,9 @@ class ProgramReference(NamedTuple):
         """
         return args if self.signature is None else self.signature.check(args)
 
-    @property
-    def identity(self) -> str:
-        """What tells its results from those of another: its hash, or its name."""
-        identity = self.hash or self.name
-        assert identity is not None
-        return identity
-
     def launch_record(self, args: list[str] | dict[str, Any], began: float) -> LaunchRecord:
         """Return what is to be remembered of a launch; ``args`` are the arguments as the user gave them."""
         return LaunchRecord(args, began, self.result_form)
-
-    @property
-    def result_form(self) -> ResultForm:
-        """The form of its result."""
-        return ResultForm.JSON if self.signature is None else self.signature.result_form
 
 
 class GivenProgram:
@@ -77,7 +78,7 @@ class GivenProgram:
         is_file: whether it is a WebAssembly file.
 
     Raises:
-        TypeError, ValueError: it can't be a program.
+        TypeError, PieValueError: it can't be a program.
         OSError: the Python file can't be read.
     """
 
@@ -103,22 +104,6 @@ class GivenProgram:
         return self.function is not None or self.is_file
 
     @property
-    def identity(self) -> str:
-        """What tells the results of this program from those of another: its hash, or its name as it was given.
-
-        Raises:
-            OSError: the file can't be read.
-        """
-        if self.is_file:
-            assert isinstance(self._program, (str, os.PathLike))
-            with open_payload(self._program) as payload:
-                return payload.hash
-        if self.function is not None and not self.function.is_content_addressed:
-            with open_payload(self.function.source.encode("utf-8", "surrogatepass")) as payload:
-                return payload.hash
-        return self.reference.identity
-
-    @property
     def reference(self) -> ProgramReference:
         """The reference, as far as it is known before :meth:`find`: without the hash of a file."""
         assert self._reference is not None
@@ -134,6 +119,23 @@ class GivenProgram:
             return ProgramReference(None, self._program.lower())
         return ProgramReference(self._program, None)
 
+    def with_hash(self) -> ProgramReference:
+        """Return the reference as :meth:`find` does, but ask no server, and send nothing.
+
+        Raises:
+            OSError: the file can't be read.
+        """
+        reference = self.reference
+        if self.function is not None and not self.function.is_content_addressed:
+            # By its content-addressed twin: another client may have replaced what has its name.
+            with open_payload(self.function.source.encode("utf-8", "surrogatepass")) as payload:
+                return reference._replace(name=None, hash=payload.hash)
+        if self.is_file:
+            assert isinstance(self._program, (str, os.PathLike))
+            with open_payload(self._program) as payload:
+                return reference._replace(hash=payload.hash)
+        return reference
+
     def find(
         self, manager: ConnectionManager, method: str, left: Callable[[], Timeout] = lambda: DEFAULT
     ) -> ProgramReference:
@@ -146,19 +148,16 @@ class GivenProgram:
 
         Raises:
             UploadError: the file is no WebAssembly.
+            TypeError, PieValueError: it can't be a program.
             OSError: the file can't be read.
             PieError, PieConnectionError: the upload has failed, or servers of this kind run no functions.
         """
-        reference = self.reference
         if self.function is not None:
             limit = manager.install_limit()
             functions = manager.authenticated(method, limit).functions
             functions.install(self.function, method, limit)
-            if not self.function.is_content_addressed:
-                # By its content-addressed twin: another client may have replaced what has its name.
-                with open_payload(self.function.source.encode("utf-8", "surrogatepass")) as payload:
-                    return reference._replace(name=None, hash=payload.hash)
-        elif self.is_file:
+            return self.with_hash()
+        if self.is_file:
             assert isinstance(self._program, (str, os.PathLike))
             with open_payload(self._program) as payload:
                 check_is_wasm(payload, os.fspath(self._program))
@@ -168,8 +167,8 @@ class GivenProgram:
                     limit = manager.limit(left(), for_upload=True)
                     programs = manager.authenticated("upload_program", limit).programs
                     programs.upload(payload, None, overwrite=False, limit=limit, progress=None)
-                return reference._replace(hash=payload.hash)
-        return reference
+                return self.reference._replace(hash=payload.hash)
+        return self.reference
 
 
 def is_program_file(program: Program) -> bool:
@@ -178,7 +177,7 @@ def is_program_file(program: Program) -> bool:
     Only the spelling counts, not which files there are: a ``PathLike``, or a text with the ending ``.wasm``.
 
     Raises:
-        TypeError, ValueError: it's no program at all.
+        TypeError, PieValueError: it's no program at all.
     """
     if isinstance(program, os.PathLike):
         return True
@@ -188,5 +187,15 @@ def is_program_file(program: Program) -> bool:
             " bytes go through upload_program(), which returns a hash"
         )
     if not program:
-        raise ValueError("program must not be empty")
+        raise PieValueError("program must not be empty")
     return program.endswith(".wasm")
+
+
+def identity_of(program: Program) -> str:
+    """Return what :attr:`ProgramReference.identity` will be, without a server.
+
+    Raises:
+        TypeError, PieValueError: it's no program at all.
+        OSError: the file can't be read.
+    """
+    return GivenProgram(program).with_hash().identity

@@ -19,7 +19,7 @@ __all__ = ["Args", "normalised", "record", "restore"]
 Args = Union[list[str], Mapping[str, Any]]
 
 
-def record(args: Args, outcome: CompletedInstance | Exception, blobs: Path | None = None) -> dict[str, Any]:
+def record(args: Args, outcome: CompletedInstance[Any] | Exception, blobs: Path | None = None) -> dict[str, Any]:
     """Return the line of one input, as a dict.
 
     Args:
@@ -57,22 +57,21 @@ def _blob(blob: Blob, folder: Path | None) -> dict[str, Any]:
         raise
 
 
-def restore(
-    line: Mapping[str, Any], result_form: ResultForm = ResultForm.JSON
-) -> CompletedInstance[Any] | Exception:
-    """Return the outcome that :func:`record` was given. Blobs that it has saved are read from their files.
+def restore(line: Mapping[str, Any], form: ResultForm = ResultForm.JSON) -> CompletedInstance[Any] | Exception:
+    """Return the outcome that :func:`record` was given, but for the time that it took.
+
+    Blobs that were saved are read from their files.
 
     Args:
-        line: what it returned.
-        result_form: the form of the program's result.
+        line: the line, as a dict.
+        form: the form of the program's result.
     """
-    failure: PieError
     if line["event"] is None:
         kind: Any = getattr(errors, line.get("error", ""), PieError)
-        failure = kind("map", line["message"]) if issubclass(kind, RequestError) else kind(line["message"])
-        if isinstance(failure, PieError):
-            failure.input = line["input"]
-        return failure
+        error: Exception = (
+            kind("map", line["message"]) if issubclass(kind, RequestError) else kind(line["message"])
+        )
+        return _with_input(error, line)
     completed = CompletedInstance(
         Event[line["event"]],
         line["message"],
@@ -83,13 +82,17 @@ def restore(
         line.get("instance", ""),
         line["input"],
         None,
-        result_form,
+        form,
     )
     if completed.event is Event.Completed:
         return completed
-    failure = InstanceFailed(completed.id, completed)
-    failure.input = line["input"]
-    return failure
+    return _with_input(InstanceFailed(completed.id, completed), line)
+
+
+def _with_input(error: Exception, line: Mapping[str, Any]) -> Exception:
+    if isinstance(error, PieError):
+        error.input = line["input"]
+    return error
 
 
 def _restored_blob(blob: Mapping[str, Any]) -> Blob:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Generator
 from types import GeneratorType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from ..errors import PieValueError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,18 +24,23 @@ def check_on_error(on_error: OnError | None, return_exceptions: bool) -> OnError
     """Return what is to happen to failed inputs, from both arguments that say so.
 
     Raises:
-        ValueError: it is none of the three, or the arguments contradict each other.
+        PieValueError: it is none of the three, or the arguments contradict each other.
     """
     if on_error is None:
         return "yield" if return_exceptions else "raise"
     if on_error not in ("raise", "yield", "skip"):
-        raise ValueError(f'on_error must be "raise", "yield" or "skip", not {on_error!r}')
+        raise PieValueError(f'on_error must be "raise", "yield" or "skip", not {on_error!r}')
     if return_exceptions and on_error != "yield":
-        raise ValueError(f"return_exceptions=True means on_error='yield', and contradicts on_error={on_error!r}")
+        raise PieValueError(
+            f"return_exceptions=True means on_error='yield', and contradicts on_error={on_error!r}"
+        )
     return on_error
 
 
-class Results(Generator[Any, None, None]):
+T = TypeVar("T")
+
+
+class Results(Generator[T, None, None], Generic[T]):
     """The generator of a batch's outcomes.
 
     Args:
@@ -47,16 +54,16 @@ class Results(Generator[Any, None, None]):
     """
 
     def __init__(
-        self, outcomes: Generator[Any, None, None], on_error: OnError, on_end: Callable[[], None] | None = None
+        self, outcomes: Generator[T, None, None], on_error: OnError, on_end: Callable[[], None] | None = None
     ) -> None:
         assert isinstance(outcomes, GeneratorType)
-        self.skipped = 0
-        self._outcomes = outcomes
+        self.skipped: int = 0
+        self._outcomes: GeneratorType[T, None, None] = outcomes
         self._skips = on_error == "skip"
         self._on_end = on_end
         self._has_ended = False
 
-    def send(self, value: None) -> Any:
+    def send(self, value: None) -> T:
         """Return the next outcome; see ``generator.send``."""
         try:
             while True:
@@ -67,7 +74,7 @@ class Results(Generator[Any, None, None]):
         finally:
             self._close_if_ended()
 
-    def __next__(self) -> Any:
+    def __next__(self) -> T:
         # send(None), with fewer steps for each result.
         try:
             outcome = next(self._outcomes)
@@ -79,7 +86,7 @@ class Results(Generator[Any, None, None]):
         self.skipped += 1
         return self.send(None)
 
-    def throw(self, *exception: Any) -> Any:
+    def throw(self, *exception: Any) -> T:
         """Raise an exception where the generator waits; see ``generator.throw``."""
         try:
             return self._outcomes.throw(*exception)

@@ -11,7 +11,7 @@ __all__ = ["growing_pause", "may_be_bad_luck"]
 _FIRST, _LONGEST = 0.1, 30.0
 
 #: What servers say of a launch that they would refuse again.
-_LASTING_REASONS = ("not found", "invalid", "compile", "permission denied")
+_LASTING_REASONS = ("not found", "not installed", "invalid", "compile", "permission denied")
 
 
 def may_be_bad_luck(error: Exception) -> bool:

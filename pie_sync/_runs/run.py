@@ -53,7 +53,12 @@ def run(
 
     def left() -> Timeout:
         """Return the time limit of a request: what is left of that of the whole call, else the client's own."""
-        return DEFAULT if timeout is None else limit.left()
+        if timeout is None:
+            return DEFAULT
+        seconds = limit.left()
+        if seconds == 0:
+            raise limit.expired("run", "not done")
+        return seconds
 
     reference = given.find(manager, "run", left)
     if given.function is not None:

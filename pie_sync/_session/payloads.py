@@ -6,6 +6,7 @@ hash it and once to send it.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -15,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol, Union
 from blake3 import blake3
 
 from .._protocol.chunks import CHUNK_SIZE
-from ..errors import UploadError
+from ..errors import PieValueError, UploadError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +28,8 @@ _WASM = b"\0asm"
 
 #: How much of a file is read at once for hashing.
 _READ_SIZE = 1024 * 1024
+
+_TEXT_IS_A_PATH = "a str is a path here; to upload the text itself, encode it: text.encode()"
 
 #: What ``upload_program`` and ``upload_blob`` take: bytes-like, a path, or a binary file object.
 PayloadSource = Union[bytes, bytearray, memoryview, str, "os.PathLike[str]", IO[bytes]]
@@ -105,12 +108,15 @@ def open_payload(source: PayloadSource) -> Iterator[Payload]:
 
     Raises:
         TypeError: it is nothing that can be uploaded.
+        PieValueError: a path has a null byte in it, or the file object is closed.
         OSError: the file can't be read.
     """
     if isinstance(source, (str, os.PathLike)):
-        with open(source, "rb") as file:
+        with _open(source) as file:
             yield _FilePayload(file)
     elif not isinstance(source, (bytes, bytearray, memoryview)) and hasattr(source, "read"):
+        if getattr(source, "closed", False):
+            raise PieValueError("the file object to upload is closed")
         if _can_seek(source):
             yield _FilePayload(source)
         else:
@@ -137,12 +143,21 @@ def check_is_wasm(payload: Payload, name: str = "the program") -> None:
     if begin == _WASM:
         return
     if begin.lstrip()[:1] in (b"(", b";"):
-        reason = (
-            "looks like WebAssembly text, and servers take the binary format (hint: wasmtime.wat2wasm() makes it)"
-        )
+        reason = "looks like WebAssembly text, and servers take the binary format"
     else:
         reason = f"is no WebAssembly: it begins with {begin!r}, not with {_WASM!r}"
     raise UploadError("upload_program", f"{name} {reason}; nothing was sent")
+
+
+def _open(path: str | os.PathLike[str]) -> IO[bytes]:
+    try:
+        return open(path, "rb")
+    except ValueError as error:  # "embedded null byte"
+        raise PieValueError(f"{path!r} can't be a path: {error}", _TEXT_IS_A_PATH) from error
+    except OSError as error:
+        if isinstance(path, str) and error.errno in (errno.ENOENT, errno.ENAMETOOLONG):
+            error.strerror = f"{error.strerror} ({_TEXT_IS_A_PATH})"
+        raise
 
 
 def _can_seek(file: IO[bytes]) -> bool:

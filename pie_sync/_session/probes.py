@@ -165,9 +165,15 @@ class Probes:
 
     Args:
         session: the session that the instances are attached to.
+
+    Attributes:
+        trusts_lists: whether an instance that is missing in a list has ended. False for a user of the internal
+            token until a list has shown one of this connection's instances: nobody has seen what such a user is
+            listed.
     """
 
     def __init__(self, session: Session) -> None:
+        self.trusts_lists = True
         self._session = session
         # Serialises the decision to ask.
         self._lock = threading.Lock()
@@ -284,10 +290,11 @@ class Probes:
             running = {info.id for info in self._session.protocol.instances(answer)}
         except BadMessage:
             return
+        self.trusts_lists |= any(silence.instance_id in running for silence in silences)
         for silence in silences:
             if silence.instance_id in running:
                 silence.runs(is_listed=True)
-            else:
+            elif self.trusts_lists:
                 self._is_gone(silence)
         now = monotonic()
         self._next_list = now + max(PACE.look_again, PACE.rest * (now - begin))

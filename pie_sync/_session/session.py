@@ -13,15 +13,16 @@ from enum import Enum
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol
 
+from .._protocol.chunks import CHUNK_SIZE
 from .._protocol.messages import Answer
 from .._support.counters import ClientStats, Counters
 from .._support.signal_handlers import is_from_signal_handler, start_thread
 from .._support.time_limits import time_left
-from .._transport.frames import BINARY, encode_frame, encode_frames
+from .._transport.frames import BINARY, FRAGMENT_SIZE, encode_frame, encode_frames, encode_message
 from .._transport.websocket import WebSocket
-from ..errors import PieConnectionError, RequestError
+from ..errors import PieConnectionError, PieValueError, RequestError
 from .pending_request import PendingRequest
-from .pending_requests import copy_of_error
+from .pending_requests import UNATTENDED, copy_of_error
 from .probes import Probes
 from .router import Router, StreamsAborted
 from .uploads import Uploads
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from .._support.time_limits import TimeLimit
     from .._transport.frames import Buffer
     from .._transport.tls import TlsSocket
+    from .._transport.websocket import Frames
     from .memory_limit import MemoryLimit
 
 __all__ = ["OnLost", "Session", "State"]
@@ -46,6 +48,12 @@ _CLOSE_TIMEOUT = 1.8
 
 #: How many of them the closing handshake may take.
 _HANDSHAKE_TIMEOUT = 1.0
+
+#: The most bytes of a message that servers up to Pie 0.4 take, whatever its frames (measured).
+_MESSAGE_LIMIT = 64 * 1024 * 1024
+
+#: The same of pie-server 0.5.2. (Measured: it drops a longer one, and from 8 MiB on it ends the connection.)
+_GATEWAY_MESSAGE_LIMIT = 7 * 1024 * 1024
 
 #: How many seconds a thread that could not send waits at most for the reader thread to tell why.
 _REASON_TIMEOUT = 1.0
@@ -114,6 +122,7 @@ class Session:
         router: the instances and the pending requests.
         uploads: sends what goes in chunks.
         probes: asks whether silent instances still run.
+        is_authenticated: whether the server has let the user in.
     """
 
     def __init__(
@@ -135,6 +144,7 @@ class Session:
         )
         self.uploads = Uploads(self, self.router.pending)
         self.probes = Probes(self)
+        self.is_authenticated = False
         self._websocket_options = websocket_options
         self._on_lost = on_lost
         self._process_id = os.getpid()
@@ -246,9 +256,11 @@ class Session:
         try:
             with self._opening:
                 sock = self.endpoint.connect(on_request_sent=self._start_reader)
+                self._websocket = WebSocket(
+                    sock, counters=self.counters, farewell=self._farewell, **self._websocket_options
+                )
                 if len(self.endpoint.candidates) == 1:
                     self.router.protocol = self.endpoint.candidates[0]
-                self._websocket = WebSocket(sock, counters=self.counters, **self._websocket_options)
                 self._change(State.OPEN)
             if self._close_requested:  # in the very last moment
                 self._websocket.abort()
@@ -291,6 +303,16 @@ class Session:
         self.endpoint.abort()
         if self._websocket is not None:
             self._websocket.abort()
+
+    def _farewell(self) -> bytes:
+        """Return a request to send right before the close frame; nothing if the server needs none."""
+        if self.endpoint.is_gateway:
+            return b""
+        for protocol in (self.protocol,) if self.protocol_name else self.endpoint.candidates:
+            farewell = protocol.farewell(UNATTENDED, is_authenticated=self.is_authenticated)
+            if farewell:
+                return farewell
+        return b""
 
     def _join_reader(self, timeout: float) -> None:
         """Block until the reader thread has ended, or for ``timeout`` seconds. Not in the reader thread itself."""
@@ -421,7 +443,7 @@ class Session:
             corr_id = pending.add(request)
             self.request(request, encode(corr_id), deadline)
             if not request.wait(deadline):
-                raise limit.expired(name, "no answer from the server")
+                raise limit.expired(name, self._no_answer())
         except BaseException:  # only then: an answered request is not pending any more
             pending.remove(request)
             raise
@@ -430,17 +452,31 @@ class Session:
             raise refused(name, answer.text)
         return answer
 
+    def _no_answer(self) -> str:
+        """Return the reason why an answer did not come in time."""
+        reason = "no answer from the server"
+        culprit = self.uploads.locked_up_by
+        if culprit is not None:
+            reason += f" ({culprit} has locked up this connection: open a new one)"
+        return reason
+
     def request(self, request: PendingRequest, message: bytes, deadline: float | None) -> None:
         """Send a pending request of one message; see :meth:`send`."""
         logger.debug("request %d: %s, %d bytes", request.corr_ids[-1], request.name, len(message))
         # Nobody asks whether a request that brings no instance was sent.
-        on_begin = None if request.on_success is None else request.mark_as_sent
-        self._write(encode_frame(BINARY, message), 1, deadline, on_begin)
+        on_begin = None
+        if request.on_success is not None:
+            on_begin = request.mark_as_sent
+            self._expect_events()
+        self._write(self._frames_of(message), 1, deadline, on_begin)
 
     def request_all(
         self, requests: Sequence[PendingRequest], messages: Sequence[bytes], deadline: float | None
     ) -> None:
-        """Send several pending requests that bring instances, in one write; see :meth:`WebSocket.send`."""
+        """Send several pending requests that bring instances, in one write; see :meth:`WebSocket.send`.
+
+        None of the messages may be so long that it takes several frames: :meth:`request` sends such.
+        """
         if logger.isEnabledFor(logging.DEBUG):
             for request, message in zip(requests, messages):
                 logger.debug("request %d: %s, %d bytes", request.corr_ids[-1], request.name, len(message))
@@ -449,23 +485,51 @@ class Session:
             for request in requests:
                 request.is_sent = True
 
+        self._expect_events()
         self._write(encode_frames(messages), len(messages), deadline, mark_as_sent)
+
+    def _expect_events(self) -> None:
+        """Let what the server says unasked, from now on, be acknowledged at once if that makes it write sooner."""
+        if self.protocol.writes_with_delay and self._websocket is not None:
+            self._websocket.acknowledges_at_once = True
 
     def request_by_any(self, request: PendingRequest, messages: list[bytes], deadline: float | None) -> None:
         """Send a pending request in several forms, one for each of its correlation ids, in one write."""
         for corr_id, message in zip(request.corr_ids, messages):
             logger.debug("request %d: %s, %d bytes", corr_id, request.name, len(message))
-        frames = [encode_frame(BINARY, message) for message in messages]
-        self._write(b"".join(frames), len(frames), deadline, request.mark_as_sent)
+        frames = [frame for message in messages for frame in encode_message(message)]
+        self._write(b"".join(frames), len(messages), deadline, request.mark_as_sent)
 
     def send(self, *parts: Buffer, deadline: float | None) -> None:
         """Send one message, made of ``parts``. Blocks while the server does not read, until the deadline.
 
         Raises:
+            PieValueError: it is longer than the server takes.
             PieTimeoutError: it could not be sent in time.
             PieConnectionError: the connection is lost.
         """
-        self._write(encode_frame(BINARY, *parts), 1, deadline)
+        self._write(self._frames_of(*parts), 1, deadline)
+
+    def _frames_of(self, message: Buffer, *more: Buffer) -> Frames:
+        """Return the frames of a message: several if it is long.
+
+        Raises:
+            PieValueError: it is longer than the server takes.
+        """
+        if len(message) <= FRAGMENT_SIZE - CHUNK_SIZE:  # (what follows is a chunk)
+            return encode_frame(BINARY, message, *more)
+        whole = b"".join((message, *more)) if more else message
+        is_gateway = self.endpoint.is_gateway
+        limit = _GATEWAY_MESSAGE_LIMIT if is_gateway else _MESSAGE_LIMIT
+        if len(whole) > limit:
+            servers = (
+                "Pie 0.5 drops what is longer than" if is_gateway else "servers up to Pie 0.4 take no more than"
+            )
+            raise PieValueError(
+                f"a message of {len(whole)} bytes is too long: {servers} {limit >> 20} MiB;"
+                " send it in parts, or as a blob"
+            )
+        return encode_frame(BINARY, whole) if is_gateway else encode_message(whole)
 
     def post(self, message: bytes) -> bool:
         """Send one message without waiting: if the connection is busy, whoever uses it sends it along.
@@ -480,11 +544,11 @@ class Session:
         # A finalizer in a reader thread may have come into the middle of its work with TLS, whose lock it holds
         # then. If two such threads wanted each other's lock, both would wait for ever.
         may_lock = threading.get_ident() not in _reader_threads
-        return self._websocket.post(encode_frame(BINARY, message), may_lock=may_lock)
+        return self._websocket.post(self._frames_of(message), may_lock=may_lock)
 
     def _write(
         self,
-        frames: Buffer,
+        frames: Frames,
         count: int,
         deadline: float | None,
         on_begin: Callable[[], None] | None = None,

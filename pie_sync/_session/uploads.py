@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from time import monotonic
-from typing import TYPE_CHECKING, Callable, Optional, Protocol
+from typing import TYPE_CHECKING, Callable, NamedTuple, Optional, Protocol
 
 from .._protocol.chunks import count_chunks
 from .._protocol.messages import Answer
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .payloads import Payload
     from .pending_requests import PendingRequests
 
-__all__ = ["ChunkHead", "Progress", "Uploads"]
+__all__ = ["ChunkHead", "Confirmation", "Progress", "Uploads"]
 
 logger = logging.getLogger("pie_sync.transfer")
 
@@ -40,6 +40,20 @@ class Sender(Protocol):
 
     def post(self, message: bytes) -> bool:
         """Send one message without waiting."""
+
+
+class Confirmation(NamedTuple):
+    """How the answer after the last chunk is waited for.
+
+    Attributes:
+        limit: how long, besides the limit of the upload.
+        missing: what to say if it does not come.
+        locks_up: whether no answer means that the server answers nothing more.
+    """
+
+    limit: TimeLimit
+    missing: str = "all bytes sent, but not confirmed"
+    locks_up: bool = False
 
 
 class _Upload:
@@ -61,9 +75,13 @@ class Uploads:
     Args:
         session: sends the chunks.
         pending: the session's pending requests.
+
+    Attributes:
+        locked_up_by: the client's method after which the server most probably answers nothing more; else None.
     """
 
     def __init__(self, session: Sender, pending: PendingRequests) -> None:
+        self.locked_up_by: str | None = None
         self._session = session
         self._pending = pending
         # Guards _slots. The condition is notified when a slot is free. Code takes the lock itself, never the
@@ -82,6 +100,7 @@ class Uploads:
         limit: TimeLimit,
         progress: Progress,
         confirmed: bool = True,
+        confirmation: Confirmation | None = None,
     ) -> None:
         """Send ``payload`` and wait until the server has confirmed it.
 
@@ -93,6 +112,7 @@ class Uploads:
             limit: how long the upload may take.
             progress: called after each chunk.
             confirmed: whether the server answers to this kind of upload at all.
+            confirmation: what is different for the answer after the last chunk.
 
         Raises:
             UploadError: the server refused it.
@@ -104,7 +124,9 @@ class Uploads:
             # Inside of "try": Ctrl-C may come at the very moment at which the slot is taken.
             self._take_slot(upload, name, slot, limit)
             if confirmed:
-                self._send_and_wait(upload, name, payload, head, limit, progress)
+                self._send_and_wait(
+                    upload, name, payload, head, limit, progress, confirmation or Confirmation(limit)
+                )
             else:
                 for _ in self._send(upload, payload, lambda *place: head(0, *place), limit, progress):
                     pass
@@ -156,6 +178,7 @@ class Uploads:
         head: ChunkHead,
         limit: TimeLimit,
         progress: Progress,
+        confirmation: Confirmation,
     ) -> None:
         request = PendingRequest(name, ("response",))
         with self._pending.waiting(request) as corr_id:
@@ -169,8 +192,10 @@ class Uploads:
                 else:
                     complete = True
                     logger.debug("request %d: all bytes are sent", corr_id)
-                if not request.wait(limit.deadline()):
-                    raise limit.expired(name, "all bytes sent, but not confirmed")
+                last = limit.earlier(confirmation.limit)
+                if not request.wait(last.deadline()):
+                    self.locked_up_by = name if confirmation.locks_up else self.locked_up_by
+                    raise last.expired(name, confirmation.missing)
             except BaseException:
                 if not request.settled and not complete:
                     # The server waits for the rest. A chunk that it must refuse makes it forget the upload, before

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from .._texts.display import html_table, shown, shown_fields
+
 __all__ = ["ClientStats", "Counters"]
 
 
@@ -37,6 +39,12 @@ class ClientStats:
     pending_requests: int = 0
     reconnects: int = 0
     last_round_trip: float | None = None
+
+    def __repr__(self) -> str:
+        return shown_fields("ClientStats", vars(self))
+
+    def _repr_html_(self) -> str:
+        return html_table((name, shown(value)) for name, value in vars(self).items())
 
 
 class Counters:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import codecs
 import os
 
+from ..errors import PieValueError
+
 __all__ = ["decode_text", "read_text"]
 
 #: The UTF-32 marks come first: the little-endian one begins with that of UTF-16.
@@ -20,9 +22,11 @@ def read_text(path: str | os.PathLike[str]) -> str:
     """Read a UTF-8 file, without its byte order mark if it has one, and with ``LF`` as line end.
 
     Raises:
-        ValueError: the file is in another encoding; the text names the file.
+        PieValueError: the file is in another encoding; the text names the file.
         OSError: the file can't be read.
     """
+    if "\0" in os.fspath(path):
+        raise PieValueError(f"{os.fspath(path)!r} can't be a path: there is a null byte in it")
     with open(path, "rb") as file:
         content = file.read()
     return decode_text(content, os.fspath(path)).replace("\r\n", "\n").replace("\r", "\n")
@@ -32,8 +36,10 @@ def decode_text(content: bytes, name: str) -> str:
     """Decode UTF-8, as :func:`read_text`; ``name`` says in the error where the bytes come from."""
     for mark, encoding in _OTHER_MARKS:
         if content.startswith(mark):
-            raise ValueError(f"{name} is {encoding} text, not UTF-8")
+            raise PieValueError(f"{name} is {encoding} text, not UTF-8")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{name} is not UTF-8 text: byte {error.start} is 0x{content[error.start]:02x}") from None
+        raise PieValueError(
+            f"{name} is not UTF-8 text: byte {error.start} is 0x{content[error.start]:02x}"
+        ) from None

@@ -6,7 +6,7 @@ import threading
 from time import monotonic
 from typing import Union
 
-from ..errors import PieTimeoutError
+from ..errors import PieTimeoutError, PieValueError
 
 __all__ = [
     "DEFAULT",
@@ -14,6 +14,7 @@ __all__ = [
     "TimeLimit",
     "Timeout",
     "acquire",
+    "check_polling_timeout",
     "check_timeout",
     "deadline_after",
     "remaining",
@@ -37,19 +38,39 @@ LONGEST = 2_000_000.0
 Timeout = Union[float, None, Default]
 
 
-def check_timeout(timeout: float | None, name: str = "timeout") -> float | None:
-    """Return ``timeout`` if it is valid; None if it is longer than systems can wait.
+def check_timeout(
+    timeout: float | None, name: str = "timeout", *, zero: str = "None waits without limit"
+) -> float | None:
+    """Return ``timeout`` if it is valid and not 0; None if it is longer than systems can wait.
+
+    Args:
+        timeout: seconds, or None.
+        name: of the argument, for errors.
+        zero: what helps a caller who passes 0.
 
     Raises:
         TypeError: it isn't a number.
-        ValueError: it is negative or not a number (NaN).
+        PieValueError: it is 0, in which nothing can be done, or negative, or not a number (NaN).
+    """
+    checked = check_polling_timeout(timeout, name)
+    if checked == 0:
+        raise PieValueError(f"{name} must be more than 0 seconds, or None: nothing is done in no time", zero)
+    return checked
+
+
+def check_polling_timeout(timeout: float | None, name: str = "timeout") -> float | None:
+    """Return ``timeout`` as :func:`check_timeout` does, also 0: for what need not wait.
+
+    Raises:
+        TypeError: it isn't a number.
+        PieValueError: it is negative or not a number (NaN).
     """
     if timeout is None:
         return None
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
         raise TypeError(f"{name} must be a number of seconds or None, not {type(timeout).__name__}")
     if not timeout >= 0:
-        raise ValueError(f"{name} must not be negative, got {timeout}; 0 polls, None waits without limit")
+        raise PieValueError(f"{name} must not be negative, got {timeout}; None waits without limit")
     # poll() counts milliseconds in 31 bits. A longer limit is as good as none.
     return timeout if timeout <= LONGEST else None
 
@@ -109,6 +130,11 @@ class TimeLimit:
     def left(self) -> float | None:
         """Return how many seconds the step that begins now may take."""
         return time_left(self.deadline())
+
+    def earlier(self, other: TimeLimit) -> TimeLimit:
+        """Return this limit or another one, whichever ends a step earlier that begins now."""
+        mine, others = self.deadline(), other.deadline()
+        return other if others is not None and (mine is None or others < mine) else self
 
     def expired(self, name: str, what: str, remark: str = "") -> PieTimeoutError:
         """Return the error to raise when the time is over.

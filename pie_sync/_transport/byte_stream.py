@@ -29,6 +29,9 @@ else:
     _DONT_WAIT = 0
 
 
+#: Linux alone can be told to acknowledge at once. The option does not last: it has to be set again and again.
+_QUICK_ACK: int | None = getattr(socket, "TCP_QUICKACK", None)
+
 #: Windows has no poll(), and gevent takes it away.
 _HAS_POLL: bool = hasattr(select, "poll")
 
@@ -152,6 +155,15 @@ class ByteStream:
             if is_from_signal_handler(error):
                 raise
             raise WouldBlock(want_write=True) from None
+
+    def acknowledge_at_once(self) -> None:
+        """Acknowledge what has come now, rather than up to 40 ms later. Does nothing where the system can't."""
+        if _QUICK_ACK is None:
+            return
+        try:
+            self._socket.setsockopt(socket.IPPROTO_TCP, _QUICK_ACK, 1)
+        except OSError:  # no TCP, or the connection is broken: then the next read tells
+            pass
 
     def wait(self, *, read: bool, write: bool, timeout: float | None) -> None:
         """Block until the socket is ready for reading or writing, as asked, or for ``timeout`` seconds."""

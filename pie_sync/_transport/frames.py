@@ -26,6 +26,7 @@ __all__ = [
     "encode_close",
     "encode_frame",
     "encode_frames",
+    "encode_message",
     "opcode_and_payload",
     "parse_close",
 ]
@@ -52,6 +53,10 @@ FIRST_BUFFER_SIZE = 16 * 1024
 #: Up to this many bytes a message is copied out; a larger one is handed out as a view. Making a view is no cheaper
 #: than such a copy, and the garbage collector has to visit each view, often so with ten thousand instances around.
 SMALL = 1024
+
+#: How many bytes of a long message go into one frame. Some servers take no frame above 16 MiB, but any number of
+#: fragments of this size (measured). In between there is room for control frames.
+FRAGMENT_SIZE = 1024 * 1024
 
 #: Bytes or a view of them. ``Any`` because Python 3.9 has no name for the buffer protocol.
 Buffer = Any
@@ -259,7 +264,7 @@ def encode_close(code: int, reason: str = "") -> bytes:
 #: The first two bytes of a masked frame of less than 126 bytes, by opcode and length: nearly all frames are such.
 _SHORT_HEADS = {
     opcode: [bytes((FIN | opcode, MASKED | length)) for length in range(126)]
-    for opcode in (BINARY, CLOSE, PING, PONG)
+    for opcode in (CONTINUATION, BINARY, CLOSE, PING, PONG)
 }
 
 
@@ -298,25 +303,27 @@ def _mask_all(plain: list[bytes], masks: list[bytes], pieces: list[bytes | bytea
         masks.clear()
 
 
-def encode_frame(opcode: int, payload: Buffer, *more: Buffer) -> bytes | bytearray:
+def encode_frame(opcode: int, payload: Buffer, *more: Buffer, fin: int = FIN) -> bytes | bytearray:
     """Build one masked frame.
 
     Args:
-        opcode: ``BINARY``, ``CLOSE``, ``PING`` or ``PONG``.
+        opcode: ``BINARY``, ``CONTINUATION``, ``CLOSE``, ``PING`` or ``PONG``.
         payload: bytes-like, of bytes. It is copied once, into the frame, and masked there.
         more: further parts of the payload, in order.
+        fin: ``FIN``, or 0 if the message goes on in another frame. (For frames of 126 bytes or more.)
     """
     length = len(payload)
     if not more and length < 126:
         key = new_key()
         return _SHORT_HEADS[opcode][length] + key + masked(payload, key)
     length += sum(map(len, more))
+    first = fin | opcode
     if length < 126:
-        frame = bytearray(_SHORT_HEADS[opcode][length])
+        frame = bytearray(struct.pack("!BB", first, MASKED | length))
     elif length < 65536:
-        frame = bytearray(struct.pack("!BBH", FIN | opcode, MASKED | 126, length))
+        frame = bytearray(struct.pack("!BBH", first, MASKED | 126, length))
     else:
-        frame = bytearray(struct.pack("!BBQ", FIN | opcode, MASKED | 127, length))
+        frame = bytearray(struct.pack("!BBQ", first, MASKED | 127, length))
     key = new_key()
     frame += key
     start = len(frame)
@@ -325,3 +332,17 @@ def encode_frame(opcode: int, payload: Buffer, *more: Buffer) -> bytes | bytearr
         frame += part
     mask_in_place(frame, start, key)
     return frame
+
+
+def encode_message(payload: Buffer) -> list[Buffer]:
+    """Build the frames of a binary message: one, or fragments of ``FRAGMENT_SIZE``."""
+    view, size = memoryview(payload), len(payload)
+    starts = range(0, size, FRAGMENT_SIZE) if size else range(1)
+    return [
+        encode_frame(
+            CONTINUATION if start else BINARY,
+            view[start : start + FRAGMENT_SIZE],
+            fin=0 if start + FRAGMENT_SIZE < size else FIN,
+        )
+        for start in starts
+    ]

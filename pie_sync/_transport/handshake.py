@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Callable
 
 from .._printable import SHORT, printable
 from .._support.signal_handlers import is_from_signal_handler
+from .._texts.hints import hint_for_connecting
 from ..errors import PieConnectionError, PieConnectTimeoutError
 from .dialer import Dialer, is_timeout
 from .upgrade import UpgradeRefusedError, upgrade
@@ -69,7 +70,9 @@ class Connector:
             self.close()
             if not isinstance(error, Exception) or is_from_signal_handler(error):
                 raise
-            raise self._failure(error) from error
+            failure = self._failure(error)
+            failure.hint = hint_for_connecting(self.uri.partition("://")[0].lower(), error)
+            raise failure from error
         logger.debug("connected to %s", self.uri)
         return sock
 

@@ -34,6 +34,9 @@ class Head(NamedTuple):
 def read_head(sock: socket.socket | TlsSocket, limit: Callable[[], None], max_size: int) -> bytes:
     """Return everything up to the blank line that ends the head, that included.
 
+    Where the peer sends something else than HTTP and ends the connection, that is returned, since it may tell what
+    the peer speaks (a TLS alert).
+
     Args:
         sock: a connected socket.
         limit: called before each wait; sets the socket's time limit, or raises what ends the handshake.
@@ -58,6 +61,8 @@ def read_head(sock: socket.socket | TlsSocket, limit: Callable[[], None], max_si
             piece = sock.recv(len(piece) if end is None else begin + end.end() - len(head)) if piece else b""
             head += piece
         if not piece:
+            if head and not b"HTTP/".startswith(head[:5]):
+                return bytes(head)
             raise EOFError
         if _END.search(head, begin):
             return bytes(head)

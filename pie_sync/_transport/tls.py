@@ -167,6 +167,10 @@ class TlsSocket:
         """See :meth:`socket.socket.gettimeout`."""
         return self._socket.gettimeout()
 
+    def setsockopt(self, level: int, option: int, value: int) -> None:
+        """See :meth:`socket.socket.setsockopt`."""
+        self._socket.setsockopt(level, option, value)
+
     def getsockopt(self, level: int, option: int, size: int) -> bytes:
         """See :meth:`socket.socket.getsockopt`."""
         return self._socket.getsockopt(level, option, size)

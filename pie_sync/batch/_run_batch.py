@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Callable, Literal, TypeVar, overload
 
 from .._connection.validation import check_count
 from .._runs.journal import Journal, recorded
-from .._runs.program_reference import GivenProgram
+from .._runs.program_reference import GivenProgram, ProgramReference
 from .._runs.progress import ProgressMeter, ProgressOption, meter_of
 from .._runs.results import Results, check_on_error
-from .._support.time_limits import check_timeout
+from .._support.time_limits import check_polling_timeout, check_timeout
 from ..errors import PieConnectionError
 from ._executors import ExecutorProvider, ExecutorSource
 from ._server_pool import ServerPool, ServerStatus
@@ -26,14 +26,18 @@ if TYPE_CHECKING:
 
     from .._connection.validation import Arguments
     from .._functions.inferlet import Inferlet
-    from .._runs.program_reference import KnownProgram, Program, ProgramReference
+    from .._runs.program_reference import KnownProgram, Program
     from ..errors import PieError
     from ..events import CompletedInstance
 
 __all__ = ["BatchResults", "run_batch", "run_on_endpoints"]
 
 
-class BatchResults(Results):
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+class BatchResults(Results[T]):
     """The generator of a batch's outcomes. It waits for the executor when it ends, but not when it is collected.
 
     A generator in a cycle is collected wherever the garbage collector runs: perhaps in a thread that holds a lock
@@ -45,14 +49,15 @@ class BatchResults(Results):
 
     def __init__(
         self,
-        outcomes: Generator[Any, None, None],
+        outcomes: Generator[T, None, None],
         on_error: str,
-        scheduler: ShardScheduler,
+        scheduler: Any,
         on_end: Callable[[], None],
     ) -> None:
+        # (The type of the scheduler is not told above, since it is no part of the API.)
         super().__init__(outcomes, on_error, on_end)
         self._scheduler: ShardScheduler | None = scheduler
-        self._servers = scheduler.servers
+        self._servers: ServerPool = scheduler.servers
 
     @property
     def servers(self) -> tuple[ServerStatus, ...]:
@@ -73,9 +78,6 @@ class BatchResults(Results):
             scheduler.abandon()
 
 
-R = TypeVar("R")
-
-
 @overload
 def run_batch(
     uri: ServerSource,
@@ -90,13 +92,13 @@ def run_batch(
     concurrency: int = ...,
     retries: int = ...,
     return_exceptions: Literal[False] = ...,
-    on_error: Literal["raise", "skip"] | None = ...,
     timeout: float | None = ...,
+    on_error: Literal["raise", "skip"] | None = ...,
     results: str | os.PathLike[str] | None = ...,
     progress: ProgressOption = ...,
     server_timeout: float | None = ...,
     client_options: Mapping[str, Any] | None = ...,
-) -> Generator[CompletedInstance[R], None, None]: ...
+) -> BatchResults[CompletedInstance[R]]: ...
 @overload
 def run_batch(
     uri: ServerSource,
@@ -111,13 +113,13 @@ def run_batch(
     concurrency: int = ...,
     retries: int = ...,
     return_exceptions: Literal[False] = ...,
-    on_error: Literal["raise", "skip"] | None = ...,
     timeout: float | None = ...,
+    on_error: Literal["raise", "skip"] | None = ...,
     results: str | os.PathLike[str] | None = ...,
     progress: ProgressOption = ...,
     server_timeout: float | None = ...,
     client_options: Mapping[str, Any] | None = ...,
-) -> Generator[CompletedInstance[Any], None, None]: ...
+) -> BatchResults[CompletedInstance[Any]]: ...
 @overload
 def run_batch(
     uri: ServerSource,
@@ -132,13 +134,13 @@ def run_batch(
     concurrency: int = ...,
     retries: int = ...,
     return_exceptions: Literal[False] = ...,
-    on_error: Literal["raise", "skip"] | None = ...,
     timeout: float | None = ...,
+    on_error: Literal["raise", "skip"] | None = ...,
     results: str | os.PathLike[str] | None = ...,
     progress: ProgressOption = ...,
     server_timeout: float | None = ...,
     client_options: Mapping[str, Any] | None = ...,
-) -> Generator[CompletedInstance[R], None, None]: ...
+) -> BatchResults[CompletedInstance[R]]: ...
 @overload
 def run_batch(
     uri: ServerSource,
@@ -153,13 +155,13 @@ def run_batch(
     concurrency: int = ...,
     retries: int = ...,
     return_exceptions: Literal[False] = ...,
-    on_error: Literal["raise", "skip"] | None = ...,
     timeout: float | None = ...,
+    on_error: Literal["raise", "skip"] | None = ...,
     results: str | os.PathLike[str] | None = ...,
     progress: ProgressOption = ...,
     server_timeout: float | None = ...,
     client_options: Mapping[str, Any] | None = ...,
-) -> Generator[CompletedInstance[R], None, None]: ...
+) -> BatchResults[CompletedInstance[R]]: ...
 @overload
 def run_batch(
     uri: ServerSource,
@@ -174,13 +176,13 @@ def run_batch(
     concurrency: int = ...,
     retries: int = ...,
     return_exceptions: bool = ...,
-    on_error: Literal["raise", "yield", "skip"] | None = ...,
     timeout: float | None = ...,
+    on_error: Literal["raise", "yield", "skip"] | None = ...,
     results: str | os.PathLike[str] | None = ...,
     progress: ProgressOption = ...,
     server_timeout: float | None = ...,
     client_options: Mapping[str, Any] | None = ...,
-) -> Generator[CompletedInstance[R] | PieError, None, None]: ...
+) -> BatchResults[CompletedInstance[R] | PieError]: ...
 @overload
 def run_batch(
     uri: ServerSource,
@@ -195,13 +197,13 @@ def run_batch(
     concurrency: int = ...,
     retries: int = ...,
     return_exceptions: bool = ...,
-    on_error: Literal["raise", "yield", "skip"] | None = ...,
     timeout: float | None = ...,
+    on_error: Literal["raise", "yield", "skip"] | None = ...,
     results: str | os.PathLike[str] | None = ...,
     progress: ProgressOption = ...,
     server_timeout: float | None = ...,
     client_options: Mapping[str, Any] | None = ...,
-) -> Generator[CompletedInstance[Any] | PieError, None, None]: ...
+) -> BatchResults[CompletedInstance[Any] | PieError]: ...
 @overload
 def run_batch(
     uri: ServerSource,
@@ -216,13 +218,13 @@ def run_batch(
     concurrency: int = ...,
     retries: int = ...,
     return_exceptions: bool = ...,
-    on_error: Literal["raise", "yield", "skip"] | None = ...,
     timeout: float | None = ...,
+    on_error: Literal["raise", "yield", "skip"] | None = ...,
     results: str | os.PathLike[str] | None = ...,
     progress: ProgressOption = ...,
     server_timeout: float | None = ...,
     client_options: Mapping[str, Any] | None = ...,
-) -> Generator[CompletedInstance[R] | PieError, None, None]: ...
+) -> BatchResults[CompletedInstance[R] | PieError]: ...
 @overload
 def run_batch(
     uri: ServerSource,
@@ -237,13 +239,13 @@ def run_batch(
     concurrency: int = ...,
     retries: int = ...,
     return_exceptions: bool = ...,
-    on_error: Literal["raise", "yield", "skip"] | None = ...,
     timeout: float | None = ...,
+    on_error: Literal["raise", "yield", "skip"] | None = ...,
     results: str | os.PathLike[str] | None = ...,
     progress: ProgressOption = ...,
     server_timeout: float | None = ...,
     client_options: Mapping[str, Any] | None = ...,
-) -> Generator[CompletedInstance[R] | PieError, None, None]: ...
+) -> BatchResults[CompletedInstance[R] | PieError]: ...
 def run_batch(
     uri: ServerSource,
     program: Program,
@@ -258,12 +260,12 @@ def run_batch(
     retries: int = 0,
     return_exceptions: bool = False,
     timeout: float | None = None,
-    on_error: str | None = None,
+    on_error: Literal["raise", "yield", "skip"] | None = None,
     results: str | os.PathLike[str] | None = None,
     progress: ProgressOption = None,
     server_timeout: float | None = 60.0,
     client_options: Mapping[str, Any] | None = None,
-) -> BatchResults:
+) -> BatchResults[Any]:
     """Run one instance for each input, on all workers of an executor; yield the results in order.
 
     The inputs are cut into shards. A worker runs a shard with ``client.map``, over a client of its own, which it
@@ -272,7 +274,7 @@ def run_batch(
     With several servers, a shard goes to the one that has the fewest under way, relative to its speed so far. A
     server that can't be reached, or loses its connection, has its shards run elsewhere. It is tried again, with
     one shard, after 0.5 s, then after pauses that double up to 30 s; the logger ``pie_sync.batch`` has a warning.
-    Servers of all generations of the protocol may be mixed. Each needs the program: one that is in a file is
+    Servers of all generations of the protocol may be mixed. Each needs the program: a function or a file is
     uploaded to every server that lacks it, also when that comes later or was started anew.
 
     A shard is run again when its worker has died, three times in a row at the most, and the rest of it when it has
@@ -281,19 +283,19 @@ def run_batch(
     a new one if ``executor`` is a callable; three times in a row without a shard in between end the batch.
 
     The call itself blocks only to upload a function or a file, to one server after the other. The shards are
-    submitted when the first result is asked for; each result blocks until its shard has ended,
-    without a limit of its own. The generator is for one thread at a time.
+    submitted when the first result is asked for; each result blocks until its shard has ended, without a limit of
+    its own. The generator is for one thread at a time.
 
     To stop early, close the generator: shards that no worker has begun are cancelled, those that are running go on
     to their end (in threads of this process their instances are terminated), and an executor that was made here is
     waited for. A generator that is dropped does the same, but waits for nothing.
 
     Args:
-        uri: the address of the Pie server, as for :class:`PieClient`, at which the workers reach it; or a
-            :class:`Server`; or a list of both, for several servers.
         program: a function, a registry name, a program's hash, or the path of a file, as for
             :meth:`PieClient.run`. A function or a file is uploaded from the calling process, unless the server has
             it; the workers don't need it.
+        uri: the address of the Pie server, as for :class:`PieClient`, at which the workers reach it; or a
+            :class:`Server`; or a list of both, for several servers.
         inputs: the arguments of each instance, as for :meth:`PieClient.map`; they may be endless.
         executor: a ``concurrent.futures.Executor``, or a callable without arguments that makes one, and is called
             again when that breaks (a class, a ``functools.partial``); executors that it made are shut down in the
@@ -328,7 +330,7 @@ def run_batch(
         tuple with a :class:`ServerStatus` for each server.
 
     Raises:
-        TypeError, ValueError: an argument makes no sense; or ``results`` is of another program or other inputs.
+        TypeError, PieValueError: an argument makes no sense; or ``results`` is of another program or other inputs.
         InvalidKeyError: a worker can't use the key.
         InstanceFailed, LaunchError, ProtocolError, PieTimeoutError: at the place of an instance that has failed.
         AuthenticationError: the server does not know the user.
@@ -351,7 +353,7 @@ def run_batch(
         results=results,
         progress=progress,
         timeout=check_timeout(timeout),
-        server_timeout=check_timeout(server_timeout, "server_timeout"),
+        server_timeout=check_polling_timeout(server_timeout, "server_timeout"),
     )
 
 
@@ -366,13 +368,13 @@ def run_on_endpoints(  # noqa: D417 - the other arguments are those of run_batch
     concurrency: int,
     retries: int,
     on_error: str,
-    timeout: float | None,
     server_timeout: float | None,
+    timeout: float | None = None,
     results: str | os.PathLike[str] | None = None,
     progress: ProgressOption | ProgressMeter = None,
     shards_each: int | None = None,
     check: Callable[[], None] | None = None,
-) -> BatchResults:
+) -> BatchResults[Any]:
     """Implement :func:`run_batch`, and the command's batches over several servers.
 
     Args:
@@ -415,8 +417,8 @@ def run_on_endpoints(  # noqa: D417 - the other arguments are those of run_batch
         if results is None:
             outcomes = scheduler.outcomes(iterator)
         else:
-            batch = {"program": options.program.identity, "retries": retries, "on_error": on_error}
-            journal = Journal(results, batch)
+            batch = {"retries": retries, "on_error": on_error, "timeout": timeout}
+            journal = Journal(results, {"program": options.program.identity, **batch})
             stack.callback(journal.close)
             outcomes = recorded(journal, iterator, scheduler.outcomes, meter, options.program.result_form)
         return BatchResults(outcomes, on_error, scheduler, stack.pop_all().close)

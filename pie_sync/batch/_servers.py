@@ -12,7 +12,7 @@ from typing import Any, Union
 
 from .._connection.validation import check_text, check_uri
 from ..client import PieClient
-from ..errors import PieConnectTimeoutError, PieTimeoutError
+from ..errors import PieConnectTimeoutError, PieTimeoutError, PieValueError
 from ..keys import ParsedPrivateKey
 
 __all__ = ["Endpoint", "Server", "ServerSource", "endpoints_of"]
@@ -102,13 +102,13 @@ def endpoints_of(
     """Return the servers of a batch, with the options of the batch where they have none of their own.
 
     Raises:
-        TypeError, ValueError: an argument makes no sense, or there is no server.
+        TypeError, PieValueError: an argument makes no sense, or there is no server.
     """
     given = [servers] if isinstance(servers, (str, Server)) else servers
     if not isinstance(given, Sequence):
         raise TypeError(f"server_uri must be an address, a Server or a list of them, not {type(given).__name__}")
     if not given:
-        raise ValueError("server_uri must not be an empty list: a batch needs a server")
+        raise PieValueError("server_uri must not be an empty list: a batch needs a server")
     default = getpass.getuser() if username is None else check_text(username, "username")
     key = _check_path(key, "key", _A_KEY)
     options = _check_client_options(client_options)

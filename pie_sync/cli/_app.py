@@ -11,7 +11,7 @@ import typer
 
 from .._version import __version__
 from . import _config, _instances, _map, _run, _serve, _server  # noqa: F401 - importing them adds their commands
-from ._command import Options, app, parameters, report
+from ._command import Options, app, parameters, report, unwrapped
 from ._failures import printable
 from ._output import echo, say, writing
 from ._streams import flush_streams, tolerate_any_text
@@ -44,14 +44,15 @@ def _version(asked: bool) -> None:
 def _root(ctx: typer.Context, **given: Any) -> None:
     """Run programs on a Pie server, and manage running instances.
 
-    The options may stand before or after the command. An option that is not given is taken from the environment
-    variable in brackets, then from the configuration file (`pie-sync config show`), then from the defaults.
+    The options may stand before or after the command. An option that is not given is taken from its environment
+    variable, then from the configuration file (`pie-sync config show`), then from the defaults.
     """
     given.pop("version")
-    ctx.obj = Options(**given)
+    ctx.obj = Options.typed(ctx, given)
 
 
 def _add_root() -> None:
+    _root.__doc__ = unwrapped(_root.__doc__ or "")
     version = inspect.Parameter(
         "version",
         inspect.Parameter.KEYWORD_ONLY,
@@ -64,9 +65,7 @@ def _add_root() -> None:
     signature = inspect.Signature([context, version, *parameters()])
     _root.__signature__ = signature  # type: ignore[attr-defined]
     _root.__annotations__ = {name: given.annotation for name, given in signature.parameters.items()}
-    app.callback(epilog="\b\nExamples:\n  pie-sync ping\n  pie-sync run ./hello.wasm -- world\n  pie-sync list")(
-        _root
-    )
+    app.callback(epilog="pie-sync ping\npie-sync run ./hello.wasm -- world\npie-sync list")(_root)
 
 
 _add_root()

@@ -3,35 +3,91 @@
 from __future__ import annotations
 
 import inspect
+import re
 import traceback
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Callable, Optional, Union
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
+from ._completion import complete_profile
 from ._failures import explain
 from ._interruption import INTERRUPTION
-from ._output import say
+from ._output import CYAN, RED, say, styled
 
-__all__ = ["Options", "app", "command", "parameters", "report"]
+__all__ = ["Command", "Options", "app", "command", "parameters", "report", "unwrapped"]
 
 #: The order in which --help shows the commands.
 _ORDER = ("run", "attach", "list", "terminate", "upload", "map", "query", "ping", "serve", "config")
 
+#: What other commands call the same, and what users therefore type.
+_OTHER_NAMES = {
+    "abort": "terminate",
+    "exec": "run",
+    "kill": "terminate",
+    "launch": "run",
+    "logs": "attach",
+    "ls": "list",
+    "ps": "list",
+    "push": "upload",
+    "rm": "terminate",
+    "server": "serve",
+    "start": "run",
+    "status": "list",
+    "stop": "terminate",
+    "submit": "run",
+}
 
-class _Commands(TyperGroup):
+
+class _WithExamples:
+    """Help that ends with examples, line by line: typer itself would make one paragraph of an epilog."""
+
+    epilog: str | None
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print the help."""
+        examples, self.epilog = self.epilog or "", None
+        try:
+            super().format_help(ctx, formatter)  # type: ignore[misc]
+        finally:
+            self.epilog = examples
+        from rich.console import Console  # noqa: PLC0415 - takes 0.1 s
+        from rich.panel import Panel  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415
+
+        lines, _, rest = examples.partition("\n\n")
+        panel = Panel(Text(lines, overflow="fold"), title="Examples", title_align="left", border_style="dim")
+        console = Console(highlight=False)
+        console.print(panel)
+        if rest:
+            console.print(Text(f" {rest}\n"))
+
+
+class Command(_WithExamples, TyperCommand):
+    """A sub-command, with examples in its help."""
+
+
+class _Commands(_WithExamples, TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:
         return sorted(super().list_commands(ctx), key=_ORDER.index)
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        try:
+            return super().resolve_command(ctx, args)
+        except Exception as error:  # its class depends on the version of typer
+            other = _OTHER_NAMES.get(args[0])
+            if other is not None and hasattr(error, "message"):
+                error.message = f"No such command {args[0]!r}. Did you mean {other!r}?"
+            raise
 
-#: The root command. typer's own formatting is off: its boxes break examples into pieces.
+
+#: The root command.
 app = typer.Typer(
     name="pie-sync",
     cls=_Commands,
     no_args_is_help=True,
-    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -48,6 +104,7 @@ class Options:
     username: str | None = None
     key: Path | None = None
     identity: str | None = None
+    profile: str | None = None
     timeout: float | None = None
     config: Path | None = None
     debug: bool | None = None
@@ -60,59 +117,130 @@ class Options:
             merged[field.name] = getattr(other, field.name) if mine is None else mine
         return Options(**merged)
 
+    @classmethod
+    def typed(cls, ctx: typer.Context, given: dict[str, Any]) -> Options:
+        """Return the options that were typed. Typer takes values from the environment as well.
 
-_TYPES: dict[str, Any] = {
-    "uri": Annotated[
+        Those come behind the options before the command, and behind a profile: the settings look them up.
+        """
+        names = [name for name, value in given.items() if value is not None]
+        sources = {name: ctx.get_parameter_source(name) for name in names}
+        return cls(**{name: given[name] for name, source in sources.items() if _is_typed(source)})
+
+
+def _is_typed(source: Any) -> bool:
+    return source is not None and source.name == "COMMANDLINE"
+
+
+#: For each common option: its type, its name, and what typer.Option takes.
+_COMMON: dict[str, tuple[Any, str, dict[str, Any]]] = {
+    "uri": (
         Optional[str],
-        typer.Option("--uri", metavar="URI", help="The server, as ws://HOST:PORT or wss://HOST:PORT.  [PIE_URI]"),
-    ],
-    "username": Annotated[
-        Optional[str], typer.Option("--username", metavar="NAME", help="Your user name there.  [PIE_USERNAME]")
-    ],
-    "key": Annotated[
+        "--uri",
+        {
+            "metavar": "URI",
+            "help": "The server, as ws://HOST:PORT or wss://HOST:PORT.",
+            "envvar": "PIE_URI",
+            "show_default": "ws://127.0.0.1:8080",
+        },
+    ),
+    "username": (
+        Optional[str],
+        "--username",
+        {
+            "metavar": "NAME",
+            "help": "Your user name there.",
+            "envvar": "PIE_USERNAME",
+            "show_default": "the login name",
+        },
+    ),
+    "key": (
         Optional[Path],
-        typer.Option("--key", metavar="FILE", help="Your private SSH key, if the server asks for one.  [PIE_KEY]"),
-    ],
-    "identity": Annotated[
+        "--key",
+        {
+            "metavar": "FILE",
+            "help": "Your private SSH key, if the server asks for one.",
+            "envvar": "PIE_KEY",
+            "show_default": "the first in ~/.ssh",
+        },
+    ),
+    "identity": (
         Optional[str],
-        typer.Option("--identity", metavar="TENANT/NAME", help="The identity header for a Pie 0.5 server."),
-    ],
-    "timeout": Annotated[
+        "--identity",
+        {
+            "metavar": "TENANT/NAME",
+            "help": "The identity header for a Pie 0.5 server.",
+            "envvar": "PIE_IDENTITY",
+            "show_default": "default/pie-sync",
+        },
+    ),
+    "profile": (
+        Optional[str],
+        "--profile",
+        {
+            "metavar": "NAME",
+            "help": "A server of the configuration file: its values come before the environment.",
+            "envvar": "PIE_PROFILE",
+            "autocompletion": complete_profile,
+        },
+    ),
+    "timeout": (
         Optional[float],
-        typer.Option(
-            "--timeout",
-            metavar="SECONDS",
-            help="How long each answer of the server may take; programs may run longer.  [default: 30]",
-        ),
-    ],
-    "config": Annotated[
+        "--timeout",
+        {
+            "metavar": "SECONDS",
+            "help": "How long each answer of the server may take; programs may run longer.",
+            "show_default": "30",
+        },
+    ),
+    "config": (
         Optional[Path],
-        typer.Option("--config", metavar="FILE", help="Configuration file.  [default: ~/.pie/cli_config.toml]"),
-    ],
-    "debug": Annotated[Optional[bool], typer.Option("--debug", help="Show a traceback with errors.")],
+        "--config",
+        {
+            "metavar": "FILE",
+            "help": "Configuration file.",
+            "show_default": "~/.pie/cli_config.toml",
+        },
+    ),
+    "debug": (Optional[bool], "--debug", {"help": "Show a traceback with errors."}),
 }
 
+#: The options of a command that talks to a server.
+ALL_OPTIONS = tuple(_COMMON)
 
-def parameters(names: tuple[str, ...] = tuple(_TYPES)) -> list[inspect.Parameter]:
-    """Return common options as parameters of the kind that typer reads from a function's signature."""
-    return [
-        inspect.Parameter(
-            name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=getattr(Options, name),
-            annotation=_TYPES[name],
+
+def parameters(
+    names: tuple[str, ...] = ALL_OPTIONS, shown: tuple[str, ...] = ALL_OPTIONS
+) -> list[inspect.Parameter]:
+    """Return common options as parameters of the kind that typer reads from a function's signature.
+
+    Args:
+        names: which options.
+        shown: which of them ``--help`` shows.
+    """
+    found = []
+    for name in names:
+        kind, option, details = _COMMON[name]
+        where: dict[str, Any] = {"rich_help_panel": "Connection"} if name in shown else {"hidden": True}
+        found.append(
+            inspect.Parameter(
+                name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=getattr(Options, name),
+                annotation=Annotated[kind, typer.Option(option, **details, **where)],
+            )
         )
-        for name in names
-    ]
+    return found
 
 
 def command(
     name: str,
     *,
     examples: str,
-    options: tuple[str, ...] = tuple(_TYPES),
+    options: tuple[str, ...] = ALL_OPTIONS,
+    shown: tuple[str, ...] = (),
     group: typer.Typer = app,
-    cls: Any = None,
+    cls: Any = Command,
 ) -> Callable[[Callable[..., ExitCode]], Callable[..., ExitCode]]:
     """Add a function as a sub-command. It is called with the :class:`Options`, then with its own arguments.
 
@@ -120,31 +248,37 @@ def command(
         name: the name of the sub-command.
         examples: command lines that ``--help`` shows at its end.
         options: which of the common options the sub-command has.
+        shown: which of them its help explains; the others are explained once, in the help of ``pie-sync``.
         group: the command to add it to.
-        cls: a class that parses the arguments in place of typer's own.
+        cls: the class that parses the arguments.
     """
 
     def register(function: Callable[..., ExitCode]) -> Callable[..., ExitCode]:
         def call(ctx: typer.Context, **given: Any) -> None:
-            typed = Options(**{option: given.pop(option) for option in options})
+            typed = Options.typed(ctx, {option: given.pop(option) for option in options})
             typed = typed.over(ctx.obj)
             raise typer.Exit(_guarded(lambda: function(typed, **given), debug=bool(typed.debug)))
 
         own = list(inspect.signature(function).parameters.values())[1:]
         own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
         context = inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
-        signature = inspect.Signature([context, *own, *parameters(options)])
+        signature = inspect.Signature([context, *own, *parameters(options, shown)])
         call.__signature__ = signature  # type: ignore[attr-defined]
         call.__annotations__ = {
             parameter.name: parameter.annotation for parameter in signature.parameters.values()
         }
-        call.__doc__ = function.__doc__
-        # \b: click keeps the line breaks of what follows.
-        epilog = "\b\nExamples:\n" + "\n".join(f"  {line}" for line in examples.strip().splitlines())
+        call.__doc__ = unwrapped(function.__doc__ or "")
+        hidden = [_COMMON[option][1] for option in options if option not in shown]
+        epilog = f"{examples.strip()}\n\nAlso {' '.join(hidden)}: see pie-sync --help"
         group.command(name, epilog=epilog, cls=cls)(call)
         return function
 
     return register
+
+
+def unwrapped(text: str) -> str:
+    """Return a docstring with each paragraph on one line: the terminal decides where lines end."""
+    return re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.cleandoc(text))
 
 
 def _guarded(function: Callable[[], ExitCode], *, debug: bool) -> int:
@@ -170,5 +304,7 @@ def _guarded(function: Callable[[], ExitCode], *, debug: bool) -> int:
 def report(error: BaseException) -> int:
     """Tell the user about an error in one line, with a hint in another; return the exit code."""
     explanation = explain(error)
-    say(f"error: {explanation.text}\nhint: {explanation.hint}")
+    say(f"{styled('error:', RED)} {explanation.text}")
+    if explanation.hint:
+        say(f"{styled('hint:', CYAN)} {explanation.hint}")
     return 1

@@ -2,28 +2,31 @@
 
 # No "from __future__ import annotations": typer reads the annotations of the commands.
 
+import dataclasses
 import os
 import select
+import shutil
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Optional
 from urllib.parse import urlsplit
 
 import typer
 
+from .._connection.config_file import KEYS, ConfigFile, Value, default_path, parse_value
+from .._connection.validation import check_uri
 from ..errors import InvalidKeyError
 from ..keys import ParsedPrivateKey
 from ._command import Options, app, command
-from ._config_file import KEYS, ConfigFile, Value, parse_value, path_to_write
 from ._failures import Failure, explain, printable
+from ._files import expand
 from ._interruption import NAP
 from ._output import echo, say, writing
-from ._settings import KEY_NAMES, Settings
+from ._settings import Settings
 
 group = typer.Typer(
     help="Show and change the settings.\n\nThe configuration file is the one of the official command.",
     no_args_is_help=True,
-    rich_markup_mode=None,
 )
 app.add_typer(group, name="config")
 
@@ -31,38 +34,52 @@ app.add_typer(group, name="config")
 @command(
     "init",
     group=group,
-    options=("uri", "username", "key", "config", "debug"),
+    options=("uri", "username", "key", "profile", "config", "debug"),
+    shown=("uri", "username", "key", "profile", "config"),
     examples="""
 pie-sync config init
 pie-sync config init --uri ws://gpu-box:8080 --username alice --key ~/.ssh/id_pie
+pie-sync config init --profile cloud --uri wss://pie.example.org
 pie-sync config init --no-auth
 """,
 )
 def init(
     options: Options,
     no_auth: Annotated[bool, typer.Option("--no-auth", help="Never use a private key.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
 ) -> None:
-    """Write a configuration file.
+    """Write a configuration file, or with --profile a further server into it.
 
     Each value is taken from the options, then from the environment, then from the defaults.
     """
     path = path_to_write(options.config)
-    if path.exists() and not force:
-        if not (sys.stdin.isatty() and sys.stderr.isatty()):
-            raise Failure(f"there is {path} already", "--force overwrites it")
-        if not _confirms(f"There is {path} already. Overwrite it?"):
-            say("[unchanged]")
-            return
-    values = _initial(options, with_key=not no_auth)
+    profile = options.profile
     file = ConfigFile(path, None)
-    for key, value in values.items():
-        file = ConfigFile(path, file.text_with(key, value))
-    assert file.text is not None
-    _write(path, file.text)
-    say(f"[wrote {path}]")
-    if not no_auth:
+    if path.exists():
+        # A broken file is no reason not to write a new one.
+        file = ConfigFile.load(path) if profile else file
+        if not profile or profile in file.profiles:
+            there = f"the profile {profile} in {path}" if profile else str(path)
+            if not force and not _may_overwrite(there):
+                say("[unchanged]")
+                return
+    values = _initial(options, with_key=not no_auth, is_profile=profile is not None)
+    if profile in file.profiles:
+        values = {**dict.fromkeys(file.profiles[profile]), **values}
+    _write(path, file.text_with(values, profile))
+    say(f"[wrote {f'the profile {profile} into ' if profile else ''}{path}]")
+    if profile:
+        say(f"[--profile {profile}, or the variable PIE_PROFILE, takes it]")
+    if "private_key_path" in values:
         _check_key(str(values["private_key_path"]))
+    elif not no_auth:
+        say("[without a private key, since there is none in ~/.ssh: `ssh-keygen -t ed25519` makes one]")
+
+
+def _may_overwrite(there: str) -> bool:
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise Failure(f"there is {there} already", "--force overwrites it")
+    return _confirms(f"There is {there} already. Overwrite it?")
 
 
 def _confirms(question: str) -> bool:
@@ -85,23 +102,29 @@ def _confirms(question: str) -> bool:
             return False
 
 
-def _initial(options: Options, *, with_key: bool) -> dict[str, Value]:
+def _initial(options: Options, *, with_key: bool, is_profile: bool) -> dict[str, Optional[Value]]:
     # The file that is being written does not count.
-    settings = Settings.of(options, ConfigFile(None, None))
-    parts = urlsplit(settings.uri.value)
-    if parts.scheme != "ws" or not parts.hostname or parts.path.strip("/"):
-        raise Failure(
-            f"the file has keys for a host and a port only, not for {settings.uri.value}",
-            "set the environment variable PIE_URI to that, and leave out --uri here",
-        )
-    key = f"~/.ssh/{KEY_NAMES[0]}" if settings.key is None else str(settings.key)
-    return {
-        "host": parts.hostname,
-        "port": parts.port or 80,
-        "username": settings.username.value,  # if it is empty, the login name counts when the file is used
-        "private_key_path": key if with_key else "",
-        "enable_auth": with_key,
-    }
+    typed = dataclasses.replace(options, profile=None)
+    settings = Settings.of(typed, ConfigFile(None, None)).client
+    values = _address(settings.uri.value, is_profile=is_profile)
+    # If the name is empty, the login name counts when the file is used.
+    values["username"] = settings.username.value
+    if with_key and settings.key is not None:
+        values["private_key_path"] = str(settings.key)
+    values["enable_auth"] = with_key
+    return values
+
+
+def _address(uri: str, *, is_profile: bool) -> dict[str, Optional[Value]]:
+    """Return what to write for an address. The official client reads a host and a port at the top of the file."""
+    check_uri(uri)
+    if is_profile:
+        return {"uri": uri, "host": None, "port": None}
+    parts = urlsplit(uri)
+    assert parts.hostname is not None
+    port = parts.port or (443 if parts.scheme == "wss" else 80)
+    is_simple = parts.scheme == "ws" and not parts.path.strip("/") and not parts.query
+    return {"host": parts.hostname, "port": port, "uri": None if is_simple else uri}
 
 
 @command(
@@ -116,17 +139,22 @@ def show(options: Options) -> None:
     """Show the settings, and where each of them comes from."""
     file = ConfigFile.load(options.config)
     settings = Settings.of(options, file)
-    key = "-" if settings.key is None else str(settings.key)
+    ours = settings.client
     rows = [
-        ("uri", *settings.uri),
-        ("username", settings.username.value or "-", settings.username.origin),
-        ("key", key, settings.key_origin),
-        ("identity", *settings.identity),
+        ("profile", ours.profile.value or "-", ours.profile.origin),
+        ("uri", *ours.uri),
+        ("username", ours.username.value or "-", ours.username.origin),
+        ("key", "-" if ours.key is None else str(ours.key), ours.key_origin),
+        ("identity", *ours.identity),
         ("timeout", f"{settings.timeout:g}", settings.timeout_origin),
     ]
+    if not file.profiles:
+        del rows[0]
     width = max(len(value) for _, value, _ in rows)
     for name, value, origin in rows:
         echo(f"{name:<9} {value:<{width}}  ({printable(origin)})")
+    if file.profiles:
+        say(f"[profiles: {printable(', '.join(sorted(file.profiles)))}; --profile NAME takes one]")
     if file.path is None:
         say("[there is no configuration file: you have no home directory here]")
     else:
@@ -137,14 +165,21 @@ def _complete_key(incomplete: str) -> list[str]:
     return [key for key in KEYS if key.startswith(incomplete)]
 
 
+def _complete_value(ctx: typer.Context, incomplete: str) -> list[str]:
+    kind = KEYS.get(ctx.params.get("key") or "")
+    return [value for value in ("true", "false") if kind is bool and value.startswith(incomplete)]
+
+
 @command(
     "set",
     group=group,
-    options=("config", "debug"),
+    options=("profile", "config", "debug"),
+    shown=("profile", "config"),
     examples="""
 pie-sync config set port 9000
+pie-sync config set uri wss://pie.example.org
 pie-sync config set private_key_path ~/.ssh/id_pie
-pie-sync config set enable_auth false
+pie-sync config set username bob --profile cloud
 """,
 )
 def set_command(
@@ -152,28 +187,55 @@ def set_command(
     key: Annotated[
         str, typer.Argument(metavar="KEY", help=f"One of {', '.join(KEYS)}.", autocompletion=_complete_key)
     ],
-    value: Annotated[str, typer.Argument(metavar="VALUE", help="Its value.")],
+    value: Annotated[str, typer.Argument(metavar="VALUE", help="Its value.", autocompletion=_complete_value)],
 ) -> None:
     """Change a setting in the configuration file."""
     parsed = parse_value(key, value)
+    profile = options.profile
     path = path_to_write(options.config)
     file = ConfigFile.load(path) if path.exists() else ConfigFile(path, None)
-    _write(path, file.text_with(key, parsed))
-    say(f"[set {key} in {path}]")
+    changes: dict[str, Optional[Value]] = {key: parsed}
+    values = file.profiles.get(profile, {}) if profile else file.values
+    if key == "uri":
+        changes = _address(value, is_profile=profile is not None)
+    elif key in ("host", "port") and "uri" in values:
+        say("[took out uri, which would come first]")
+        changes["uri"] = None
+    _write(path, file.text_with(changes, profile))
+    say(f"[set {key} in {f'the profile {profile} of ' if profile else ''}{path}]")
     if key == "private_key_path":
         _check_key(value)
 
 
 def _write(path: Path, text: str) -> None:
+    # The file that a symbolic link leads to is written, not the link.
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     # Written beside the file and then renamed, so that a failure never leaves half a file.
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with writing(str(path)):
             partial.write_text(text, encoding="utf-8")
+        if path.exists():
+            shutil.copymode(path, partial)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def path_to_write(typed: Optional[Path]) -> Path:
+    """Return the path of the file to write: the typed one, or else the default.
+
+    Raises:
+        Failure: there is neither.
+    """
+    path = default_path() if typed is None else expand(typed)
+    if path is None:
+        raise Failure(
+            "there is no home directory for the configuration file",
+            "--config FILE names the file, or the environment variable PIE_CLI_HOME its folder",
+        )
+    return path
 
 
 def _check_key(path: str) -> None:

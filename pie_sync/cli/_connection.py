@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import cast
 
+from .._connection.settings import UserKey
 from ..client import PieClient
 from ..errors import AuthenticationError, InvalidKeyError, PieConnectionError
 from ..keys import ParsedPrivateKey
@@ -25,37 +26,14 @@ class _LockedError(Exception):
     """The server asks for a signature, and the passphrase of the key is not known yet."""
 
 
-class KeyFile:
-    """The user's key, read when a server asks for a signature: so nobody types a passphrase needlessly.
+class KeyFile(UserKey):
+    """The user's key. Its passphrase is asked for when it is needed: so nobody types one needlessly."""
 
-    Args:
-        settings: which key it is.
-    """
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._passphrase: str | None = None
-        self._loaded: ParsedPrivateKey | None = None
-
-    def sign(self, data: bytes | bytearray | memoryview) -> bytes:
-        """Sign a challenge. This is the only method of :class:`ParsedPrivateKey` that a client calls."""
-        if self._loaded is None:
-            self._loaded = self._load()
-        return self._loaded.sign(data)
-
-    def _load(self) -> ParsedPrivateKey:
-        path = self._settings.key
-        username = self._settings.username.value
-        if path is None:
-            raise Failure(
-                f"the server asks {username!r} for a signature, but there is no private key:"
-                f" {self._settings.key_origin}",
-                "`ssh-keygen -t ed25519` makes one, --key FILE takes it; the server must know its .pub file",
-            )
+    def load(self) -> ParsedPrivateKey:
         try:
-            return ParsedPrivateKey.from_file(path, self._passphrase)
+            return super().load()
         except InvalidKeyError as error:
-            if self._passphrase is None and "is encrypted" in str(error):
+            if self._password is None and "is encrypted" in str(error):
                 raise _LockedError from error
             raise
 
@@ -63,21 +41,20 @@ class KeyFile:
         """Ask for the passphrase until it is right, three times at most."""
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             raise Failure(
-                f"{self._settings.key}: the private key is encrypted, and there is no terminal to ask for its"
-                " passphrase",
+                f"{self._path}: the private key is encrypted, and there is no terminal to ask for its passphrase",
                 "--key FILE takes a key without one",
             )
         for attempt in range(1, PASSPHRASE_ATTEMPTS + 1):
             try:
-                self._passphrase = getpass.getpass(f"Passphrase for {self._settings.key}: ")
+                self._password = getpass.getpass(f"Passphrase for {self._path}: ")
             except EOFError:
                 say("")
                 raise Failure(
-                    f"{self._settings.key}: the private key is encrypted, and no passphrase was given",
+                    f"{self._path}: the private key is encrypted, and no passphrase was given",
                     "--key FILE takes a key without one",
                 ) from None
             try:
-                self._loaded = self._load()
+                self._loaded = self.load()
             except InvalidKeyError:
                 if attempt == PASSPHRASE_ATTEMPTS:
                     raise
@@ -89,7 +66,7 @@ class KeyFile:
 @contextmanager
 def connected(settings: Settings) -> Iterator[PieClient]:
     """Yield a connected and authenticated client, and close it at the end. Raises what :func:`connect` raises."""
-    client = connect(settings, KeyFile(settings))
+    client = connect(settings, KeyFile(settings.client))
     try:
         yield client
     finally:
@@ -107,24 +84,25 @@ def connect(settings: Settings, key: KeyFile) -> PieClient:
         Failure: there is no user name or no server, or the server asks for a key that is not there.
         PieError, PieConnectionError: the server refuses.
     """
-    if not settings.username.value:
-        raise Failure(settings.username.origin, "--username NAME says who you are")
+    ours = settings.client
+    if not ours.username.value:
+        raise Failure(ours.username.origin, "--username NAME says who you are")
     connect_timeout = CONNECT_TIMEOUT if settings.timeout_origin == "default" else settings.timeout
     client = PieClient(
-        settings.uri.value,
+        ours.uri.value,
         timeout=settings.timeout,
         connect_timeout=connect_timeout,
-        identity=settings.identity.value,
+        identity=ours.identity.value,
     )
     try:
-        _connect(client)
+        _connect(client, settings)
         try:
             _authenticate(client, settings, key)
         except _LockedError:
             # Typing takes longer than a server waits for a signature, so the client asks for another challenge.
             client.close()
             key.unlock()
-            _connect(client)
+            _connect(client, settings)
             _authenticate(client, settings, key)
     except BaseException:
         client.close()
@@ -132,21 +110,27 @@ def connect(settings: Settings, key: KeyFile) -> PieClient:
     return client
 
 
-def _connect(client: PieClient) -> None:
+def _connect(client: PieClient, settings: Settings) -> None:
     try:
         client.connect()
     except PieConnectionError as error:
+        origin = settings.client.uri.origin
+        told = {"default": " (the default address)", "--uri": ""}.get(origin, f" (address from {origin})")
         raise Failure(
-            str(error), f"is {client.server_uri} right (--uri)? `pie-sync serve` starts a server to try things out"
+            f"{error.text}{told}",
+            error.hint or f"is {client.server_uri} right? --uri takes another address",
         ) from error
 
 
 def _authenticate(client: PieClient, settings: Settings, key: KeyFile) -> None:
+    ours = settings.client
     try:
-        client.authenticate(settings.username.value, cast(ParsedPrivateKey, key))
+        client.authenticate(ours.username.value, cast(ParsedPrivateKey, key))
     except AuthenticationError as error:
-        shown = f", key from {settings.key_origin}" if settings.key else ""
+        if error.hint:
+            raise
+        shown = f", key from {ours.key_origin}" if ours.key else ""
         raise Failure(
-            f"{error} (name from {settings.username.origin}{shown})",
+            f"{error.text} (name from {ours.username.origin}{shown})",
             "--username NAME and --key FILE take others; the server must know the key's .pub file",
         ) from error

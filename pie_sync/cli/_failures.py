@@ -7,17 +7,14 @@ from typing import NamedTuple
 
 from .._printable import printable
 from ..errors import (
-    AttachError,
     AuthenticationError,
     InvalidKeyError,
-    LaunchError,
     PieConnectionError,
     PieError,
     PieTimeoutError,
+    PieValueError,
     ProtocolError,
     RequestError,
-    TerminateError,
-    UploadError,
 )
 
 __all__ = ["Explanation", "Failure", "explain", "printable"]
@@ -37,26 +34,20 @@ class Failure(Exception):  # noqa: N818 - the name is never shown to the user
 
 
 class Explanation(NamedTuple):
-    """The two lines that the user sees of an error."""
+    """The two lines that the user sees of an error; only one where nothing is known to help."""
 
     text: str
-    hint: str
+    hint: str | None
 
 
-#: The first class that an error is an instance of counts, so subclasses come first.
+#: Hints for errors that have none of their own. The first class that an error is an instance of counts, so
+#: subclasses come first. A refused request without a known cause gets none, for it would mislead.
 _HINTS: tuple[tuple[type[BaseException], str], ...] = (
     (PieConnectionError, "is the server still there? `pie-sync ping` tells; --timeout SECONDS waits longer"),
     (InvalidKeyError, "--key FILE takes another private key; `pie-sync config show` shows where this one is from"),
     (AuthenticationError, "try --username NAME or --key FILE; `pie-sync config show` shows what is used now"),
     (PieTimeoutError, "--timeout SECONDS waits longer"),
-    (
-        LaunchError,
-        "a program is a name (std/text-completion@1.0.0), a hash, a .wasm file, or script.py:function",
-    ),
-    (UploadError, "is it a program for this server's generation? see `pie-sync upload --help`"),
-    (AttachError, "`pie-sync list` shows the instances, and which of them are detached"),
-    (TerminateError, "`pie-sync list` shows the instances"),
-    (RequestError, "`pie-sync ping` shows which protocol the server speaks; not every server has every request"),
+    (PieValueError, "--help shows what is expected"),
     (ProtocolError, "is it a Pie server? --debug shows more"),
     (PieError, "--debug shows more"),
     (FileNotFoundError, "is the path right?"),
@@ -75,6 +66,10 @@ def explain(error: BaseException) -> Explanation:
     text = _text(error)
     if isinstance(error, Failure):
         return Explanation(text, printable(error.hint))
+    if isinstance(error, (PieError, PieConnectionError)) and error.hint:
+        return Explanation(text, printable(error.hint))
+    if isinstance(error, RequestError):
+        return Explanation(text, None)
     if isinstance(error, OSError) and error.errno in _NO_SPACE:
         return Explanation(text, "make room there, or write to another place")
     for kind, hint in _HINTS:
@@ -86,6 +81,8 @@ def explain(error: BaseException) -> Explanation:
 def _text(error: BaseException) -> str:
     if isinstance(error, RequestError):
         return f"the server refuses the request: {printable(error.reason)}"
+    if isinstance(error, (PieError, PieConnectionError)):
+        return str(error.text)
     # str() of an OSError begins with "[Errno 2]". Our own connection errors have no strerror.
     if isinstance(error, OSError) and error.strerror:
         names = [str(name) for name in (error.filename, error.filename2) if name is not None]

@@ -11,7 +11,7 @@ from .._support.signal_safe_queue import SignalSafeQueue
 from .._support.time_limits import check_timeout, deadline_after, time_left
 from ..errors import PieConnectionError, PieError
 from ..events import Blob, Event
-from ._failures import Failure, explain, printable
+from ._failures import Failure, explain
 from ._interruption import INTERRUPTION, NAP
 from ._output import Output, writing
 from ._stdin import StdinReader
@@ -43,6 +43,7 @@ class Foreground:
         send_stdin: whether to send each line of stdin as a message.
         timeout: how many seconds the server may take to terminate the instance.
         time_limit: after how many seconds the instance is terminated; None: never.
+        tells_end: whether to tell that the instance has completed: who returns to an instance may find it ended.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Foreground:
         send_stdin: bool,
         timeout: float,
         time_limit: float | None = None,
+        tells_end: bool = False,
     ) -> None:
         self._client = client
         self._obtain = obtain
@@ -61,6 +63,7 @@ class Foreground:
         self._send_stdin = send_stdin
         self._timeout = timeout
         self._time_limit = check_timeout(time_limit)
+        self._tells_end = tells_end
         self._output = Output()
         self._instance: Instance | None = None
         self._obtained = threading.Event()
@@ -129,6 +132,8 @@ class Foreground:
             # The process protocol always sends a result, as JSON: "null" if there is none.
             if data and data != "null":
                 output.result(data)
+            if self._tells_end:
+                output.note(f"[{event.name.lower()}]")
         else:
             self._end = event
             output.note(f"{event.name}: {data}".rstrip(": \n"))
@@ -174,9 +179,13 @@ class Foreground:
         if error is None:
             return 0 if self._end is Event.Completed else 1
         if self._instance is not None and isinstance(error, PieConnectionError):
-            raise Failure(
-                str(error), f"the server may have kept it running: `pie-sync attach {self._instance.id}`"
-            ) from error
+            instance_id = self._instance.id
+            if self._client.protocol == "process":
+                # Pie 0.3 and 0.4 let nobody attach to it any more; 0.5 has ended it.
+                hint = f"if the server has kept it running, `pie-sync terminate {instance_id}` ends it"
+            else:
+                hint = f"the server may have kept it running: `pie-sync attach {instance_id}`"
+            raise Failure(explain(error).text, hint) from error
         # The output can't be shown any more, so the instance is not left running.
         self._terminate_quietly()
         raise error
@@ -220,4 +229,4 @@ class Foreground:
         try:
             self._instance.terminate(timeout=self._timeout)
         except (PieError, PieConnectionError) as error:
-            self._note(f"[can't end the instance {self._instance.id}: {printable(str(error))}]")
+            self._note(f"[can't end the instance {self._instance.id}: {explain(error).text}]")

@@ -13,6 +13,7 @@ import typer
 
 from ..events import InstanceInfo
 from ._command import Options, command
+from ._completion import complete_instance
 from ._connection import connected
 from ._failures import printable
 from ._lookup import find
@@ -20,6 +21,7 @@ from ._output import echo, say, writing
 from ._settings import Settings
 
 GAP = 2  # spaces between the columns of the table
+WORD = 12  # characters that a column has at least, if its texts are that long
 
 
 @command(
@@ -58,7 +60,12 @@ pie-sync terminate 3f2a9c 81d0
 def terminate(
     options: Options,
     instances: Annotated[
-        list[str], typer.Argument(metavar="ID...", help="Their ids, or the first characters of them.")
+        list[str],
+        typer.Argument(
+            metavar="ID...",
+            help="Their ids, or the first characters of them.",
+            autocompletion=complete_instance,
+        ),
     ],
 ) -> None:
     """Terminate instances."""
@@ -78,20 +85,19 @@ def _print_table(instances: Sequence[InstanceInfo]) -> None:
     # A column that is empty for all instances is left out.
     widths = {name: max(len(row[name]) for row in rows) for name in rows[0]}
     shown = [name for name, width in widths.items() if width or name == "ARGUMENTS"]
+    # What a column needs: an id all of its width, since it is copied from here. The others wrap.
+    least = {name: widths[name] if name == "ID" else max(len(name), min(widths[name], WORD)) for name in shown}
+    needed = sum(least.values()) + GAP * (len(shown) - 1)
+    # On a terminal that is too narrow even so, the terminal wraps the lines.
     console = Console() if sys.stdout.isatty() else Console(width=100_000)
-    # The arguments may be long: they come last, and are cut off on a terminal that is too narrow.
-    room = console.width - sum(max(widths[name], len(name)) + GAP for name in shown[:-1])
+    console = Console(width=max(console.width, needed))
     table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="bold")
     for name in shown:
-        is_last = name == shown[-1]
-        # Without min_width, rich up to 14 cuts the titles of other columns before it cuts the arguments.
-        table.add_column(
-            name, no_wrap=True, min_width=len(name), max_width=max(room, len(name)) if is_last else None
-        )
+        table.add_column(name, no_wrap=name == "ID", min_width=least[name], overflow="fold")
     for row in rows:
         table.add_row(*(Text(row[name]) for name in shown))
     with writing("stdout"):
-        console.print(table)
+        console.print(table, soft_wrap=False, crop=False)
 
 
 def _row(info: InstanceInfo) -> dict[str, str]:

@@ -1,7 +1,8 @@
-"""Finds instances by the first characters of their ids."""
+"""Finds instances by their ids, or by the first characters of them."""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from ._failures import Failure, printable
@@ -12,14 +13,25 @@ if TYPE_CHECKING:
 __all__ = ["find"]
 
 
+#: A whole id: servers make UUIDs.
+_ID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
 def find(client: PieClient, prefix: str) -> str:
     """Return the id of the only instance whose id begins with ``prefix``.
+
+    A whole id is returned as it is. The list may lack the instance: Pie 0.2.0 lists only the 50 youngest ones.
+    An id that was shortened with an ellipsis, at its end or in its middle, is understood.
 
     Raises:
         Failure: there is no such instance, or more than one.
     """
     prefix = prefix.lower()
-    found = [info.id for info in client.list_instances() if info.id.lower().startswith(prefix)] if prefix else []
+    if _ID.fullmatch(prefix):
+        return prefix
+    begin, _, end = prefix.replace("...", "…").partition("…")
+    ids = [info.id for info in client.list_instances()] if begin else []
+    found = [one for one in ids if one.lower().startswith(begin) and one.lower().endswith(end)]
     if not found:
         raise Failure(
             f"there is no instance whose id begins with {printable(prefix)!r}", "`pie-sync list` shows all"

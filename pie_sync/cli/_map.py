@@ -14,9 +14,9 @@ from typing import Annotated, Any, Callable, Optional, Union
 import typer
 
 from .._functions.inferlet import Inferlet
-from .._runs.journal import Journal, JournalError
+from .._runs.journal import Journal
 from .._runs.map import map_
-from .._runs.program_reference import GivenProgram
+from .._runs.program_reference import GivenProgram, identity_of
 from .._runs.progress import ProgressMeter
 from .._runs.records import Args, record
 from ..errors import InstanceFailed, PieTimeoutError, ProtocolError
@@ -30,11 +30,14 @@ from ._map_servers import endpoints_of, map_on_servers, servers_in_notes
 from ._output import say
 from ._programs import file_of, function_of, upload_function, upload_if_lacking
 from ._progress import ProgressMode, batch_progress
-from ._run import Program, TimeLimit
+from ._run import Program, TimeLimit, check_time_limit
 from ._settings import Settings
 
 #: Where results go.
 Results = Union[Journal, PrintedResults]
+
+#: A program: a name or a hash, the path of a file, or a function.
+_Given = Union[str, Path, Inferlet[..., Any]]
 
 #: Takes inputs and a meter, and returns the outcomes.
 Start = Callable[[Iterator[Args], ProgressMeter], Generator[Any, None, None]]
@@ -42,7 +45,7 @@ Start = Callable[[Iterator[Args], ProgressMeter], Generator[Any, None, None]]
 
 @command(
     "map",
-    options=("username", "key", "identity", "timeout", "config", "debug"),
+    options=("username", "key", "identity", "profile", "timeout", "config", "debug"),
     examples="""
 pie-sync map std/text-completion prompts.jsonl --output answers.jsonl
 pie-sync map script.py:complete inputs.jsonl --output results.jsonl
@@ -104,14 +107,17 @@ def map_command(
     """
     addresses: list[Optional[str]] = list(uri) if uri else [options.uri]
     servers = [Settings.of(dataclasses.replace(options, uri=one)) for one in addresses]
+    check_time_limit(time_limit)
     function = function_of(program)
-    path = file_of(program) if function is None else None
-    given = function if function is not None else program if path is None else path
+    given: _Given = program if function is None else function
+    if function is None:
+        given = file_of(program) or program
     total = _check_inputs(file, function)
     batch = {
-        "program": GivenProgram(given).identity,
+        "program": identity_of(given),
         "retries": retries,
         "on_error": "yield",
+        "timeout": time_limit,
         "save_blobs": None if save_blobs is None else str(save_blobs),
     }
     with open_inputs(file) as source, closing(_open_results(output, batch, file, restart)) as results:
@@ -138,35 +144,29 @@ def _open_results(output: Path, batch: dict[str, Any], inputs: str, restart: boo
     if inputs != "-" and path.exists() and path.samefile(inputs):
         raise Failure("the file of inputs can't be the output as well", "give another --output")
     hint = "--restart begins anew, --output FILE writes to another file"
-    try:
-        return Journal(path, batch, restart=restart, restart_hint=hint)
-    except JournalError as error:
-        raise Failure(error.text, error.hint) from error
+    return Journal(path, batch, restart=restart, restart_hint=hint)
 
 
 def _skip_done(results: Results, inputs: Iterator[Args]) -> None:
-    try:
-        for _ in results.resume(inputs):
-            pass
-    except JournalError as error:
-        raise Failure(error.text, error.hint) from error
+    for _ in results.resume(inputs):
+        pass
 
 
 def _prepare(
     stack: ExitStack,
     servers: list[Settings],
-    program: "Union[str, Path, Inferlet[..., Any]]",
+    given: _Given,
     concurrency: int,
     retries: int,
     time_limit: Optional[float],
 ) -> Start:
-    """Connect to the servers, and upload a function or a file; return the function that starts the batch."""
+    """Connect to the servers, and upload a function or a file; return what starts the batch."""
     if len(servers) > 1:
         endpoints = endpoints_of(servers)
         stack.enter_context(servers_in_notes())
         return lambda inputs, meter: map_on_servers(
             endpoints,
-            program,
+            given,
             inputs,
             concurrency=concurrency,
             retries=retries,
@@ -174,9 +174,9 @@ def _prepare(
             meter=meter,
         )
     client = stack.enter_context(connected(servers[0]))
-    if isinstance(program, Inferlet):
-        upload_function(client, program)
-    found = upload_if_lacking(client, program) if isinstance(program, Path) else program
+    if isinstance(given, Inferlet):
+        upload_function(client, given)
+    found = upload_if_lacking(client, given) if isinstance(given, Path) else given
     return lambda inputs, meter: map_(
         client._manager,
         found,

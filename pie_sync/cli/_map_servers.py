@@ -62,9 +62,11 @@ def endpoints_of(servers: Sequence[Settings]) -> list[Endpoint]:
     Raises:
         Failure: a server refuses the user, or none can be reached.
     """
-    keys, lock = KeyFile(servers[0]), threading.Lock()
+    keys, lock = KeyFile(servers[0].client), threading.Lock()
     endpoints = [
-        _CommandEndpoint(number, one.uri.value, one.username.value, settings=one, keys=keys, lock=lock)
+        _CommandEndpoint(
+            number, one.client.uri.value, one.client.username.value, settings=one, keys=keys, lock=lock
+        )
         for number, one in enumerate(servers)
     ]
     lost: PieConnectionError | None = None
@@ -90,16 +92,16 @@ def map_on_servers(
     retries: int,
     timeout: float | None,
     meter: ProgressMeter,
-) -> BatchResults:
+) -> BatchResults[Any]:
     """Run a program for each input; return the generator of the outcomes, in order.
 
     Args:
         endpoints: the servers.
-        program: a name, a hash, the path of a file, or a function.
+        program: a function, a name, a hash, or the path of a file.
         inputs: the arguments of each instance.
         concurrency: how many instances may run at once on each server.
         retries: how often to run a failed input again.
-        timeout: how many seconds each instance may take.
+        timeout: the time limit of each instance, in seconds; None is without limit.
         meter: counts the outcomes.
     """
     each = min(_SHARDS_EACH, concurrency)
@@ -112,8 +114,8 @@ def map_on_servers(
         max_shards=4 * each * len(endpoints),
         concurrency=concurrency // each,
         retries=retries,
-        on_error="yield",
         timeout=timeout,
+        on_error="yield",
         server_timeout=_SERVER_TIMEOUT,
         progress=meter,
         shards_each=each,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-__all__ = ["Output", "echo", "say", "writing"]
+__all__ = ["CYAN", "DIM", "RED", "Output", "echo", "say", "styled", "writing"]
 
 
 @contextmanager
@@ -42,6 +43,24 @@ def say(text: str) -> None:
         sys.stderr.flush()
     except OSError:
         pass
+
+
+RED, CYAN, DIM = "1;31", "36", "2"  # as ANSI escape sequences number them
+
+
+def styled(text: str, style: str) -> str:
+    """Return text for stderr in a colour, where people and their settings want colours there.
+
+    By the conventions of ``NO_COLOR`` and ``FORCE_COLOR``, which rich follows in the help as well.
+    """
+    if os.environ.get("NO_COLOR"):
+        return text
+    if not os.environ.get("FORCE_COLOR"):
+        is_terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        # The old console of Windows shows the sequences themselves.
+        if not is_terminal or (os.name != "posix" and "WT_SESSION" not in os.environ):
+            return text
+    return f"\x1b[{style}m{text}\x1b[0m"
 
 
 class _Cursor:

@@ -36,6 +36,8 @@ def file_of(program: str) -> Path | None:
     path = expand(Path(program))
     if not is_program_file(str(path)):
         return None
+    if path.is_dir():
+        raise Failure(f"{path} is a folder", "give the program's file, such as program.wasm")
     if not path.is_file():
         raise Failure(f"there is no file {path}", "the name of a program on the server has no .wasm at its end")
     return path

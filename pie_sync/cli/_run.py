@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Annotated, Any, Optional, Union
 
 import typer
-from typer.core import TyperCommand
 
+from .._connection.instances import HAS_ENDED
 from .._functions.inferlet import Inferlet
 from .._runs.program_reference import GivenProgram
 from ..client import PieClient
-from ._command import Options, command
+from ..errors import LaunchError
+from ._command import Command, Options, command
+from ._completion import complete_instance
 from ._connection import connected
 from ._failures import Failure
 from ._files import expand
@@ -49,7 +51,13 @@ TimeLimit = Annotated[
 ]
 
 
-class RunCommand(TyperCommand):
+def check_time_limit(seconds: Optional[float]) -> None:
+    """Raise a :class:`Failure` unless ``--time-limit`` leaves an instance any time."""
+    if seconds is not None and not seconds > 0:
+        raise Failure(f"--time-limit must be more than 0 seconds, not {seconds:g}", "leave it out for no limit")
+
+
+class RunCommand(Command):
     """The parser of ``run``, whose error for an unknown option tells how to pass options to the program."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -102,6 +110,7 @@ def run(
 
     The exit code is 0 if the instance completed, 1 if not, and 130 after Ctrl-C.
     """
+    check_time_limit(time_limit)
     function = function_of(program)
     path = None if function is not None else file_of(program)
     if link and path is None:
@@ -139,7 +148,13 @@ def run(
 def _launch_detached(client: PieClient, program: "Union[str, Inferlet[..., Any]]", args: list[str]) -> None:
     """Launch an instance and print its id. If the id can't be printed, terminate the instance: nobody knows it."""
     with INTERRUPTION.hold():
-        instance = client.launch(program, args, detached=True)
+        try:
+            instance = client.launch(program, args, detached=True)
+        except LaunchError as error:
+            if error.reason != HAS_ENDED:
+                raise
+            say("[launched, and ended already: this server tells its id and its end only without --detach]")
+            return
         if INTERRUPTION.has_come:
             instance.terminate()
             return
@@ -160,7 +175,12 @@ pie-sync attach 3f2a --send-stdin < questions.txt
 def attach(
     options: Options,
     instance: Annotated[
-        str, typer.Argument(metavar="ID", help="The id of the instance, or the first characters of it.")
+        str,
+        typer.Argument(
+            metavar="ID",
+            help="The id of the instance, or the first characters of it.",
+            autocompletion=complete_instance,
+        ),
     ],
     save_blobs: SaveBlobs = None,
     send_stdin: SendStdin = False,
@@ -178,6 +198,7 @@ def attach(
             blobs=save_blobs,
             send_stdin=send_stdin,
             timeout=settings.timeout,
+            tells_end=True,
         ).run()
 
 
@@ -205,6 +226,8 @@ def upload_command(
     Prints its hash, by which it can be run. A program that the server has already is not sent again.
     """
     file = expand(file)
+    if file.is_dir():
+        raise Failure(f"{file} is a folder", "give the program's file, such as program.wasm")
     if not file.is_file():
         raise Failure(f"there is no file {file}", "is the path right?")
     with connected(Settings.of(options)) as client:

@@ -1,22 +1,31 @@
-"""The sub-command ``serve``: a LocalServer with a folder of programs."""
+"""The sub-command ``serve``: a LocalServer with programs, or with ``--engine`` the real server."""
 
 # No "from __future__ import annotations": typer reads the annotations of the commands.
 
+import logging
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from .._connection.settings import DEFAULT_HOST, DEFAULT_PORT
 from ._command import Options, command
 from ._failures import Failure, explain, printable
 from ._files import expand, read_text
 from ._interruption import INTERRUPTION, NAP
-from ._output import echo, say
-from ._settings import DEFAULT_HOST, DEFAULT_PORT
+from ._output import DIM, echo, say, styled
+from ._python_files import PythonFileError, has_main, load_main
+from ._serve_engine import serve_engine
 
 if TYPE_CHECKING:
     from ..testing import LocalServer
+
+PROTOCOLS = ("0.2", "0.2-names", "0.3", "0.4", "0.5")
+
+
+def _complete_protocol(incomplete: str) -> list[str]:
+    return [name for name in PROTOCOLS if name.startswith(incomplete)]
 
 
 @command(
@@ -24,23 +33,34 @@ if TYPE_CHECKING:
     options=("debug",),
     examples="""
 pie-sync serve
+pie-sync serve greet.py
 pie-sync serve my_programs --port 9000
 pie-sync serve my_programs --user alice=alice.pub --user bob=bob.pub
+pie-sync serve --engine
 """,
 )
 def serve(
     options: Options,
     folder: Annotated[
         Optional[Path],
-        typer.Argument(metavar="FOLDER", help="A folder of programs; NAME.wasm can be run as NAME."),
+        typer.Argument(
+            metavar="FOLDER",
+            help="A folder of programs, or one: NAME.wasm or NAME.py can be run as NAME.",
+        ),
     ] = None,
     host: Annotated[str, typer.Option("--host", help="The address to listen on.")] = DEFAULT_HOST,
     port: Annotated[
         int, typer.Option("--port", min=0, max=65535, help="The TCP port; 0 takes a free one.")
     ] = DEFAULT_PORT,
     protocol: Annotated[
-        str, typer.Option("--protocol", help="The protocol: instance (Pie up to 0.2), process, or process-0.5.")
-    ] = "instance",
+        str,
+        typer.Option(
+            "--protocol",
+            metavar="|".join(PROTOCOLS),
+            help="The generation of the server.",
+            autocompletion=_complete_protocol,
+        ),
+    ] = PROTOCOLS[0],
     user: Annotated[
         Optional[list[str]],
         typer.Option(
@@ -49,22 +69,54 @@ def serve(
             help="Accept this user, who has the private half of a public key in FILE. Default: everybody.",
         ),
     ] = None,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="No line for each connection, launch and end.")
+    ] = False,
+    engine: Annotated[
+        bool, typer.Option("--engine", help="Run the real Pie server, with a model (extra `engine`).")
+    ] = False,
+    model: Annotated[
+        Optional[str],
+        typer.Option(
+            "--model",
+            metavar="NAME|PATH",
+            help="With --engine: an imported model, or a checkpoint's folder (/..., ./... or ~...)."
+            " Default: a tiny one with random weights.",
+        ),
+    ] = None,
+    memory: Annotated[
+        Optional[str],
+        typer.Option("--memory", metavar="SIZE", help="With --engine: what wgpu reserves, such as 8GiB."),
+    ] = None,
 ) -> None:
     """Serve programs from this machine.
 
-    This server is for trying things out: it runs WebAssembly components, without a model, and core modules.
+    This server is for trying things out: it runs WebAssembly components and core modules, without a model.
+    It also runs Python files with a function `main(context)`, which gets a `pie_sync.testing.ProgramContext`.
+    With --engine it is the real Pie server, which runs Python functions next to a model.
 
     Prints the URI to connect to, and serves until Ctrl-C, SIGTERM or the end of the terminal. Everybody may
-    upload programs; they run in a sandbox without files or network.
+    upload WebAssembly programs; they run in a sandbox without files or network. Python files run without one.
     """
+    if engine:
+        if folder or user or protocol != PROTOCOLS[0]:
+            raise Failure(
+                "--engine takes no folder, no --user and no --protocol",
+                "the real server begins without programs and lets everybody in; its protocol is process",
+            )
+        serve_engine(model, host, port, memory)
+        return
+    if model or memory:
+        raise Failure("--model and --memory are for --engine", "pie-sync serve --engine --model NAME")
     try:
         from ..testing import LocalServer  # noqa: PLC0415 - needs the extra `testing`
     except ModuleNotFoundError as error:
         raise Failure(
             f"serving needs {error.name}, which is not installed", "pip install 'pie-sync[testing]'"
         ) from error
+    users = _users(user) if user else None
     try:
-        server = LocalServer(_users(user) if user else None, port=port, host=host, protocol=protocol)
+        server = LocalServer(users, port=port, host=host, protocol=protocol)
     except ValueError as error:
         raise Failure(str(error), "see `pie-sync serve --help`") from error
     programs = _add_programs(server, expand(folder)) if folder else []
@@ -78,12 +130,14 @@ def serve(
                 ) from error
             try:
                 echo(server.uri)
+                if not quiet:
+                    _show_activity()
                 say(f"[serving {', '.join(programs) or 'uploaded programs'}; Ctrl-C ends the server]")
                 while not INTERRUPTION.has_come:
                     time.sleep(NAP)
-                say("[ended]")
             finally:
                 server.close()
+            say("[ended]")
     except KeyboardInterrupt:
         pass  # the regular end of a server
 
@@ -101,21 +155,47 @@ def _users(pairs: list[str]) -> dict[str, list[str]]:
     return users
 
 
-def _add_programs(server: "LocalServer", folder: Path) -> list[str]:
-    if not folder.is_dir():
-        raise Failure(f"there is no folder {folder}", "is the path right?")
-    names = []
-    for path in sorted(folder.glob("*.wasm")):
+def _show_activity() -> None:
+    """Write a line for each connection, launch and end."""
+    activity = logging.getLogger("pie_sync.testing.activity")
+    activity.addHandler(_Lines())
+    activity.setLevel(logging.INFO)
+    activity.propagate = False
+
+
+class _Lines(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        moment = styled(time.strftime("%H:%M:%S", time.localtime(record.created)), DIM)
+        say(f"{moment} {printable(record.getMessage())}")
+
+
+def _add_programs(server: "LocalServer", path: Path) -> list[str]:
+    if path.is_dir():
+        files = [file for file in sorted(path.iterdir()) if file.suffix in (".wasm", ".py")]
+    elif path.is_file():
+        files = [path]
+    else:
+        raise Failure(f"there is no folder {path}", "is the path right?")
+    names, others = [], []
+    for file in files:
+        if file.suffix == ".py" and path.is_dir() and not has_main(file):
+            others.append(file.name)  # a script that has nothing to do with this is not run
+            continue
         try:
-            _add_program(server, path)
-        except ValueError as error:
-            say(f"warning: {path} is left out: {printable(str(error))}")
+            _add_program(server, file)
+        except (ValueError, PythonFileError) as error:
+            say(f"warning: {file} is left out: {printable(str(error))}")
         else:
-            names.append(path.stem)
+            names.append(file.stem)
+    if others:
+        say(f"[left out, without a function main(context): {printable(', '.join(others))}]")
     return names
 
 
 def _add_program(server: "LocalServer", path: Path) -> None:
+    if path.suffix == ".py":
+        server.program(path.stem)(load_main(path))
+        return
     from ..testing._server.catalog import ProgramName  # noqa: PLC0415 - see serve()
 
     core = server._core

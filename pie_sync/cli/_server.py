@@ -28,7 +28,7 @@ def ping(options: Options) -> None:
     settings = Settings.of(options)
     with connected(settings) as client:
         milliseconds = client.ping() * 1000
-        echo(f"{settings.uri.value}: {milliseconds:.1f} ms, {client.protocol} protocol")
+        echo(f"{settings.client.uri.value}: {milliseconds:.1f} ms, {client.protocol} protocol")
 
 
 @command(

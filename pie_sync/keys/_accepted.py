@@ -25,5 +25,6 @@ def not_accepted(kind: str) -> InvalidKeyError:
     """Return the error for a private key of a kind that Pie does not accept. Its text names those it does."""
     return InvalidKeyError(
         f"Pie does not accept this kind of private key: {kind}. Use Ed25519 (`ssh-keygen -t ed25519` makes "
-        f"one), RSA of {_MIN_RSA_BITS} to {_MAX_RSA_BITS} bits, or ECDSA on P-256 or P-384"
+        f"one), RSA of {_MIN_RSA_BITS} to {_MAX_RSA_BITS} bits (Pie 0.3 and 0.4: up to 4096), or ECDSA on P-256 or"
+        " P-384"
     )

@@ -22,6 +22,8 @@ _MAX_FILE_SIZE = 1024 * 1024
 class ParsedPrivateKey:
     """A private key that Pie accepts: Ed25519, RSA of 2048 to 8192 bits, ECDSA on P-256 or P-384.
 
+    Pie 0.3 and 0.4 take RSA keys of up to 4096 bits.
+
     :meth:`from_file` and :meth:`parse` load one in the OpenSSH format or in PEM (PKCS#8, PKCS#1, SEC1), encrypted
     or not; :meth:`from_agent` uses one that an SSH agent holds.
 
@@ -65,6 +67,8 @@ class ParsedPrivateKey:
         if not isinstance(filename, str):
             raise TypeError("path must be str or os.PathLike[str], not bytes")
         _password_bytes(password)  # refuses a wrong type before the file is touched
+        if "\0" in filename:
+            raise InvalidKeyError(f"{filename!r} can't be a path: there is a null byte in it")
         with open(filename, "rb") as file:
             mode = os.fstat(file.fileno()).st_mode
             content = file.read(_MAX_FILE_SIZE + 1)

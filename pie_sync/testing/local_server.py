@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
 import ssl
 import threading
 import time
@@ -10,6 +12,7 @@ from types import TracebackType
 from typing import Callable, TypeVar
 
 from ._dialects.profile import ServerProfile
+from ._network.server_socket import Inconvenience
 from ._network.websocket import Connection, Listener
 from ._programs.python_program import ProgramContext, PythonProgram
 from ._programs.records import InstanceRecord
@@ -19,6 +22,8 @@ from ._server.core import Core
 from ._server.users import Users
 
 __all__ = ["LocalServer"]
+
+activity: logging.Logger = logging.getLogger("pie_sync.testing.activity")
 
 CLOSE_TIMEOUT = 3.0
 
@@ -43,10 +48,29 @@ class LocalServer:
     ignores, and drops what a real server drops. Uploaded WebAssembly really runs, in a sandbox; programs of the
     registry are Python functions. All methods are safe to call from any thread.
 
-    Everything is kept in memory. There is no limit for uploads, programs, messages that no program has received,
-    and output of detached instances that the protocol keeps. There is a limit for the records of
-    :attr:`instances`, and for the output that is queued for an attached client: if the client does not read, its
-    programs wait.
+    Everything is kept in memory. There is no limit for uploads, programs, and messages that no program has
+    received. There is a limit for the records of :attr:`instances`, and for the output that is queued for an
+    attached client: if the client does not read, its programs wait.
+
+    Each generation does what real servers of that generation were seen to do:
+
+    - Pie 0.2, both variants: a refused identification or signature ends the connection, and so does a wrong token,
+      after a second. Anybody may attach to and terminate anybody's instance, but lists only their own. Of a
+      detached instance the last 1 MiB of standard output and of standard error is kept, and delivered as one event
+      each; messages and blobs are dropped. A frame of more than 16 MiB, or a message of more than 64 MiB, ends the
+      connection. By hash, bytes that can't be compiled end the connection; by name they are refused and keep the
+      name. By name, 50 instances are listed at most.
+    - Pie 0.3 and 0.4: who is not authenticated is ignored. After a wrong token, which is answered after a second,
+      the right one works. Processes of a lost connection stay bound to it: they are listed and can be terminated,
+      but nobody can attach to them. A close frame is not answered, and its socket leaked, unless something is
+      written after it came (see :attr:`leaked_connections`). After a frame of more than 16 MiB, or a message of
+      more than 64 MiB, the server reads nothing more. The hash of an upload is not compared. Pie 0.3 compiles a
+      program when it is launched for the first time; from then on ``overwrite`` has no effect.
+    - Pie 0.5: the path, the identity and the text frames that ``protocol`` tells of; processes end with the
+      connection that they are attached to.
+
+    What a real server does only sometimes is an option here, or a method: :meth:`lose`, ``blobs_lock_up``,
+    ``nagle`` and ``early_events``.
 
     An uploaded program is a component, as on a real server: it exports ``inferlet:core/run`` on the instance
     protocol, ``pie:NAME/run`` as Pie 0.3 or 0.4, ``pie:inferlet/run`` as Pie 0.5. It has its arguments, the
@@ -60,7 +84,8 @@ class LocalServer:
     Pie 0.3 or 0.4 the server knows no bare names: a function registered as ``"echo"`` is launched as
     ``"echo@0.1.0"``.
 
-    The logger ``pie_sync.testing.requests`` gets a record at level DEBUG for each upgrade request, with its path
+    The logger ``pie_sync.testing.activity`` gets a record at level INFO for each connection, launch and end, and
+    ``pie_sync.testing.requests`` gets a record at level DEBUG for each upgrade request, with its path
     and headers, and for each message, with its type.
 
     Args:
@@ -69,12 +94,13 @@ class LocalServer:
         internal_token: the token for internal authentication; None, the default, refuses every token.
         port: the TCP port; 0, the default, takes a free one.
         ssl_context: a server-side context makes this a ``wss://`` server.
-        protocol: ``"instance"``, the default, for a server up to Pie 0.2; ``"process"`` for one of Pie 0.3 or
-            0.4; ``"process-0.5"`` for one of Pie 0.5. The latter has the path ``/v1/ws`` only, requires an
-            identity header but accepts every identity (so it takes neither ``users`` nor ``internal_token``),
-            sends text frames as well as binary ones, and ends the instances of a lost connection.
-        variant: for the instance protocol: ``"hash"``, the default, for a server that names programs by their
-            hash, ``"name"`` for one that names them by their manifest.
+        protocol: the generation of the server: ``"0.2"``, which names programs by their hash; ``"0.2-names"``,
+            which names them by their manifest; ``"0.3"``, ``"0.4"`` or ``"0.5"``. Pie 0.5 has the path ``/v1/ws``
+            only, requires an identity header but accepts every identity (so it takes neither ``users`` nor
+            ``internal_token``), sends text frames as well as binary ones, and ends the instances of a lost
+            connection. ``"instance"``, the default, is ``"0.2"``, ``"process"`` is ``"0.4"``, and
+            ``"process-0.5"`` is ``"0.5"``.
+        variant: for ``protocol="instance"``: ``"hash"``, the default, or ``"name"`` for ``"0.2-names"``.
         host: the address to listen on; ``127.0.0.1`` by default.
         memory_limit: bytes that each linear memory of a WebAssembly instance may have; 64 MiB by default. A
             program that needs more at its start ends with ``OutOfResources``, and so does a core module that fails
@@ -83,8 +109,14 @@ class LocalServer:
             compiled, as on a real server: use it in tests of what will meet one.
         challenge_message: for the instance protocol: send the challenge in a message of its own type, as some
             servers do.
-        early_events: for the process protocol: let the events of an instance's first 50 ms arrive before the
-            answer to its launch, as can happen with a real server.
+        early_events: for ``"0.5"``: let the events of an instance's first 50 ms arrive before the answer to its
+            launch, as can happen with a real server.
+        blobs_lock_up: for the instance protocol: an ``upload_blob`` to an attached instance locks up the server's
+            side of the connection, as it does on every real server. The program gets the blob, but no request is
+            answered and no event is sent on that connection any more, and its instances stay attached after its
+            end. False by default.
+        nagle: leave out TCP_NODELAY and write each message on its own, as servers up to Pie 0.2 do. If the
+            client's system delays its acknowledgements, a short instance then takes 40 ms. False by default.
 
     Raises:
         ValueError: a key line or an option is invalid, or does not fit the protocol.
@@ -104,19 +136,26 @@ class LocalServer:
         core_modules: bool = True,
         challenge_message: bool = False,
         early_events: bool = False,
+        blobs_lock_up: bool = False,
+        nagle: bool = False,
     ) -> None:
-        self._profile = ServerProfile.of(
-            protocol, variant=variant, challenge_message=challenge_message, early_events=early_events
+        self._profile = profile = ServerProfile.of(
+            protocol,
+            variant=variant,
+            challenge_message=challenge_message,
+            early_events=early_events,
+            blobs_lock_up=blobs_lock_up,
         )
-        if protocol == "process-0.5" and (users is not None or internal_token is not None):
+        self._nagle = nagle
+        if not profile.authenticates and (users is not None or internal_token is not None):
             raise ValueError("a server of Pie 0.5 authenticates nobody: leave out users and internal_token")
         self._host = host
         self._wanted_port = port
         self._ssl_context = ssl_context
         self._core = Core(
-            Users(users, internal_token),
+            Users(users, internal_token, profile.largest_rsa),
             memory_limit,
-            keeps_output=self._profile.keeps_output,
+            keeps_output=profile.keeps_output,
             core_modules=core_modules,
         )
         self._listener: Listener | None = None
@@ -124,6 +163,7 @@ class LocalServer:
         self._delay = 0.0
         # Guards the three above.
         self._lock = threading.Lock()
+        self._numbers = itertools.count(1)
         self._closed = False
         # Guards _closed. The first close() holds it to its end, so that a second one waits for the first.
         self._close_lock = threading.Lock()
@@ -139,8 +179,17 @@ class LocalServer:
             if self._core.closing.is_set():
                 raise RuntimeError("a closed server can't be started again")
             if self._listener is None:
+                profile, inconvenience = self._profile, None
+                if profile.max_frame_size is not None:
+                    inconvenience = Inconvenience(profile.max_frame_size, profile.goes_deaf, profile.leaks)
                 self._listener = Listener(
-                    self._host, self._wanted_port, self._ssl_context, self._serve, self._profile.check_upgrade
+                    self._host,
+                    self._wanted_port,
+                    self._ssl_context,
+                    self._serve,
+                    profile.check_upgrade,
+                    inconvenience=inconvenience,
+                    nagle=self._nagle,
                 )
 
     def close(self) -> None:
@@ -174,6 +223,12 @@ class LocalServer:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def __repr__(self) -> str:
+        if self._core.closing.is_set():
+            return "<LocalServer closed>"
+        where = "not started" if self._listener is None else self.uri
+        return f"<LocalServer {where}, {len(self._core.records.snapshot())} instances so far>"
 
     @property
     def port(self) -> int:
@@ -212,13 +267,25 @@ class LocalServer:
         """
         return self._core.records.snapshot()
 
+    @property
+    def leaked_connections(self) -> int:
+        """How many sockets the server has leaked: their clients are gone, but the server never closes them.
+
+        As Pie 0.3 and 0.4 (``protocol="0.3"``, ``"0.4"``) the server leaks a socket when a client sends a close
+        frame and then closes its connection, while nothing was written to the client after the close frame. Else
+        this is 0. :meth:`close` closes leaked sockets.
+        """
+        listener = self._listener
+        return 0 if listener is None else listener.leaked
+
     def program(self, name: str) -> Callable[[Function], Function]:
         """Make a Python function a program of the registry.
 
         For each instance, the function is called in a thread of its own with a :class:`ProgramContext`. The
         instance completes with the returned str, or with an empty text if it is None; on the process protocol,
         any other value is returned as its JSON text. If the function raises, the instance ends with an
-        ``Exception`` event, whose text is the last line of the traceback.
+        ``Exception`` event, whose text is the last line of the traceback; on the instance protocol after
+        ``Runtime error:`` and a blank.
 
         Args:
             name: ``[namespace/]name[@version]``; the defaults are ``std`` and ``latest``. On the process protocol
@@ -242,14 +309,32 @@ class LocalServer:
     def drop_connections(self) -> None:
         """Close all TCP connections without a close frame, as a failing network does.
 
-        When this method returns, the attached instances are detached (with ``"process-0.5"``: ended). On the
-        instance protocol, output that was not sent is kept until a client attaches. Blocks for up to a second for
-        each client that does not read.
+        When this method returns, the attached instances are detached (as Pie 0.5: ended; as ``"0.3"`` or
+        ``"0.4"``: bound to their connection for ever). On the instance protocol, standard output and error that
+        were not sent are kept until a client attaches. Blocks for up to a second for each client that does not
+        read.
         """
         with self._lock:
             clients = list(self._clients)
         for client in clients:
             client.drop()
+
+    def lose(self, *, ends: int = 0, first_outputs: int = 0) -> None:
+        """Lose the ends or the first outputs of the next instances, as real servers sometimes do. Never blocks.
+
+        Every generation of servers starts a program before the server has registered its instance; what the
+        program says until then is lost. An instance that lost its end was still recorded in :attr:`instances`. On
+        the instance protocol the server has forgotten that instance: attaching to it is answered ``Instance not
+        found``. On the process protocol the server goes on listing that instance until a client terminates it.
+
+        A later call replaces the numbers.
+
+        Args:
+            ends: the number of instances whose end is lost: the next ones that are launched.
+            first_outputs: the number of instances whose first output is lost, if the program sends any before its
+                end; on the instance protocol the first message or blob, since text that is printed is not lost.
+        """
+        self._core.lose(ends, first_outputs)
 
     def delay(self, seconds: float) -> None:
         """Delay everything that is sent from now on, over every connection, as a slow server does. Never blocks.
@@ -283,8 +368,19 @@ class LocalServer:
             self._clients.add(client)
             if not self._core.closing.is_set():
                 client.set_delay(self._delay)
+        number = next(self._numbers)
+        activity.info("connection %d from %s", number, _peer(connection))
         try:
             client.serve()
         finally:
+            activity.info("connection %d has ended", number)
             with self._lock:
                 self._clients.discard(client)
+
+
+def _peer(connection: Connection) -> str:
+    """Return the address of a client, for people."""
+    try:
+        return str(connection.remote_address[0])
+    except OSError:
+        return "a client that is gone already"

@@ -1,7 +1,7 @@
-"""The fixtures ``pie_server`` and ``pie_client`` for pytest, which finds this module by its entry point.
+"""Fixtures for pytest, which finds this module by its entry point: servers, and clients of them.
 
 Every run of pytest imports this module if pie-sync is installed, also without a test that uses the fixtures.
-So the server, which is slow to load and needs an extra, is imported when a test uses a fixture.
+So the servers, which are slow to load or need an extra, are imported when a test uses a fixture.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from ..client import PieClient
 from ..errors import AuthenticationError
 
 if TYPE_CHECKING:
+    from .engine_server import EngineServer
     from .local_server import LocalServer
 
-__all__ = ["pie_client", "pie_server"]
+__all__ = ["pie_client", "pie_engine", "pie_engine_client", "pie_engine_options", "pie_server"]
 
 MARKER = "pie_server"
 USERNAME = "tester"
@@ -78,6 +79,43 @@ def pie_client(pie_server: LocalServer) -> Iterator[PieClient]:
             client.authenticate(USERNAME)
         except AuthenticationError as error:
             raise _usage_error(f"pie_client: the server doesn't let {USERNAME!r} in ({error}); {own}") from None
+        yield client
+
+
+@pytest.fixture(scope="session")
+def pie_engine_options() -> dict[str, Any]:
+    """The options of ``pie_engine``: none. Override this fixture in a ``conftest.py`` to have others."""
+    return {}
+
+
+@pytest.fixture(scope="session")
+def pie_engine(pie_engine_options: dict[str, Any]) -> Iterator[EngineServer]:
+    """The real Pie server with a tiny model (``pie_sync.testing.EngineServer``), one for all tests of the run.
+
+    It is started by the first test that uses it and closed after the last. Where it can't run, the tests are
+    skipped, with the reason and what to install. Each worker of pytest-xdist that runs such a test starts a server
+    of its own, with 1.5 GB of memory; ``--dist loadfile`` gives all tests of a file to one worker.
+    """
+    from ._engine.errors import EngineUnavailableError  # noqa: PLC0415 - see the top of the module
+    from .engine_server import EngineServer  # noqa: PLC0415
+
+    try:
+        server = EngineServer(**pie_engine_options)
+    except (TypeError, ValueError) as error:
+        raise _usage_error(f"pie_engine_options: {error}") from None
+    try:
+        server.start()
+    except EngineUnavailableError as error:
+        pytest.skip(str(error))
+    with server:
+        yield server
+
+
+@pytest.fixture
+def pie_engine_client(pie_engine: EngineServer) -> Iterator[PieClient]:
+    """A ``pie_sync.PieClient`` of ``pie_engine``, authenticated as ``tester``, which is closed after the test."""
+    with PieClient(pie_engine.uri) as client:
+        client.authenticate(USERNAME)
         yield client
 
 

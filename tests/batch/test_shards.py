@@ -86,7 +86,7 @@ def test_a_failure_is_raised_at_its_place(server):
     assert [float(next(results).message) for _ in range(3)] == [1 / -3, 1 / -2, -1.0]
     with pytest.raises(InstanceFailed, match="ZeroDivisionError") as caught:
         next(results)
-    assert caught.value.completed.message == "ZeroDivisionError: division by zero"
+    assert caught.value.completed.message == "Runtime error: ZeroDivisionError: division by zero"
 
 
 def test_failures_are_returned(server):

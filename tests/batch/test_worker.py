@@ -18,6 +18,7 @@ from pie_sync import (
     PieClient,
     PieConnectionError,
 )
+from pie_sync._runs.program_reference import ProgramReference
 from pie_sync.batch import _worker, run_batch
 from pie_sync.batch._servers import Endpoint
 from pie_sync.batch._worker import BatchOptions, Shard, abandon_clients, close_clients, run_shard
@@ -78,7 +79,7 @@ def options(**more) -> BatchOptions:
     return BatchOptions(
         **{
             "batch": str(uuid.uuid4()),
-            "program": "square",
+            "program": ProgramReference("square", None),
             "concurrency": 2,
             "retries": 0,
             "on_error": "raise",

@@ -51,7 +51,7 @@ class CommandLine:
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith("PIE_")}
         self.environment.pop("PYTHONUNBUFFERED", None)  # output is buffered, as users have it
         self.environment.update(
-            HOME=str(home), LOGNAME="alice", COLUMNS="120", TERM="xterm", PYTHONWARNINGS="error"
+            HOME=str(home), LOGNAME="alice", COLUMNS="120", TERM="xterm", PYTHONWARNINGS="error", NO_COLOR="1"
         )
         if server_uri is not None:
             self.environment["PIE_URI"] = server_uri
@@ -393,3 +393,9 @@ def homeless(run_here: RunHere, monkeypatch: pytest.MonkeyPatch) -> RunHere:
     for name in ("HOME", "LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.delenv(name, raising=False)
     return run_here
+
+
+def panel(text: str, title: str) -> list[str]:
+    """Return the lines in a box of a help text."""
+    found = re.search(rf"^╭─ {title} .*\n((?:│.*\n)+)", text, re.MULTILINE)
+    return [line.strip("│ ") for line in found[1].splitlines()] if found else []

@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
+import pexpect
 import pytest
 
 import pie_sync
 
-from .conftest import COMMAND, COMMANDS, GUIDE, CommandLine, RunHere, bash, end_of
+from .conftest import COMMAND, COMMANDS, GUIDE, LIMIT, CommandLine, RunHere, bash, end_of, panel
 
 
 def test_a_key_that_others_can_read(lonely_pie: CommandLine, guarded: str, home: Path, key_file: Path) -> None:
@@ -26,7 +28,7 @@ def test_a_key_that_others_can_read(lonely_pie: CommandLine, guarded: str, home:
 def test_the_commands_are_listed(run_here: RunHere) -> None:
     result = run_here("--help")
     assert result.code == 0
-    listed = result.stdout.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
+    listed = panel(result.stdout, "Commands")
     assert [line.split()[0] for line in listed] == [*COMMANDS, "config"]
     assert "..." not in "".join(listed)  # every one has a description that is not cut
 
@@ -50,32 +52,55 @@ def test_the_guide_uses_commands_and_options_that_exist(run_here: RunHere) -> No
 
 def test_without_arguments_it_shows_its_help(run_here: RunHere) -> None:
     result = run_here()
-    assert "Commands:" in result.stdout + result.stderr
+    assert panel(result.stdout + result.stderr, "Commands")
 
 
 def test_the_version(run_here: RunHere) -> None:
     assert run_here("--version").stdout == f"pie-sync {pie_sync.__version__}\n"
 
 
-def test_a_command_that_does_not_exist(run_here: RunHere) -> None:
-    result = run_here("fly")
-    assert result.code == 2
-    assert "No such command 'fly'" in result.stderr
-
-
 @pytest.mark.parametrize(
-    ("words", "completions"),
+    ("typed", "error"),
     [
-        ("pie-sync t", {"terminate"}),
-        ("pie-sync config s", {"show", "set"}),
-        ("pie-sync run --se", {"--send-stdin"}),
-        ("pie-sync config set p", {"port", "private_key_path"}),
+        ("fly", "No such command 'fly'."),
+        ("ps", "No such command 'ps'. Did you mean 'list'?"),
+        ("kill", "No such command 'kill'. Did you mean 'terminate'?"),
     ],
 )
-def test_completion(run_here: RunHere, words: str, completions: set[str]) -> None:
-    count = len(words.split()) - 1
-    environment = {"_PIE_SYNC_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(count)}
-    assert set(run_here(**environment).stdout.split()) == completions
+def test_a_command_that_does_not_exist(run_here: RunHere, typed: str, error: str) -> None:
+    result = run_here(typed)
+    assert result.code == 2
+    assert error in result.stderr
+
+
+def test_the_module_is_the_command() -> None:
+    for module in ("pie_sync", "pie_sync.cli"):
+        command = [sys.executable, "-m", module, "--version"]
+        assert subprocess.check_output(command, text=True, timeout=LIMIT) == f"pie-sync {pie_sync.__version__}\n"
+
+
+COLOUR = re.compile(r"\x1b\[(?:\d+;)*3\dm")
+
+
+def raw(terminal: pexpect.spawn, code: int) -> str:
+    """Wait for the end, and return all output, with its escape sequences."""
+    assert end_of(terminal) == code
+    return terminal.before
+
+
+def test_colours_are_for_terminals_that_want_them(lonely_pie: CommandLine, free_port: int) -> None:
+    arguments = ["ping", "--uri", f"ws://127.0.0.1:{free_port}"]
+    assert lonely_pie(*arguments).stderr.startswith("error: ")
+    assert not COLOUR.search(raw(lonely_pie.spawn("--help"), 0))  # rich leaves what is bold
+    assert "\x1b" not in raw(lonely_pie.spawn(*arguments), 1)
+    del lonely_pie.environment["NO_COLOR"]
+    assert lonely_pie(*arguments).stderr.startswith("error: ")  # no terminal
+    shown = raw(lonely_pie.spawn(*arguments), 1)
+    assert "\x1b[1;31merror:\x1b[0m " in shown
+    assert "\x1b[36mhint:\x1b[0m " in shown
+    assert COLOUR.search(raw(lonely_pie.spawn("--help"), 0))
+    lonely_pie.environment["TERM"] = "dumb"
+    assert "\x1b" not in raw(lonely_pie.spawn(*arguments), 1)
 
 
 def test_completion_in_bash(lonely_pie: CommandLine, home: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from pie_sync.cli._command import _guarded
 from pie_sync.cli._interruption import Interruption
 
-from .conftest import COMMANDS, CONFIG_COMMANDS, RunHere
+from .conftest import COMMANDS, CONFIG_COMMANDS, RunHere, panel
 
 
 @pytest.mark.parametrize("before", [True, False], ids=["before the command", "behind it"])
@@ -26,17 +26,31 @@ def test_a_traceback_on_demand(run_here: RunHere, free_port: int, before: bool) 
 def test_the_help_of_a_command_has_an_example_that_is_one(run_here: RunHere, command: str) -> None:
     result = run_here(*command.split(), "--help")
     assert result.code == 0
-    examples = result.stdout.partition("\n  Examples:\n")[2].splitlines()
+    examples = panel(result.stdout, "Examples")
     assert any(f"pie-sync {command}" in line for line in examples)
     assert run_here(*command.split(), "-h") == result
 
 
 def test_the_options_of_the_connection_are_in_every_help(run_here: RunHere) -> None:
+    """The help of ``pie-sync`` explains them, with their variables and defaults; the others name them."""
+    options = ["--uri", "--username", "--key", "--identity", "--profile", "--timeout", "--config"]
+    explained = "\n".join(panel(run_here("--help").stdout, "Connection"))
+    for text in [*options, "--debug", "env var: PIE_URI", "env var: PIE_PROFILE", "ws://127.0.0.1:8080"]:
+        assert text in explained
     for command in COMMANDS:
         text = run_here(command, "--help").stdout
-        for option in ["--uri", "--username", "--key", "--identity", "--timeout"]:
+        assert panel(text, "Connection") == []
+        for option in options:
             assert (option in text) == (command != "serve"), (command, option)
         assert "--debug" in text
+
+
+def test_help_wraps_where_the_terminal_ends(run_here: RunHere, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A paragraph is one, wherever the source has its line ends."""
+    monkeypatch.setenv("COLUMNS", "200")
+    text = run_here("run", "--help").stdout
+    assert "The exit code is 0 if the instance completed, 1 if not, and 130 after Ctrl-C." in text
+    assert "Its messages and its result are lines on stdout. A .wasm file or a Python function is" in text
 
 
 def test_an_error_that_it_causes_is_not_told(

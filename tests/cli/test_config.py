@@ -25,15 +25,22 @@ class TestInit:
         assert shown(run_here("config", "show", "--username", "x"))["uri"] == ("ws://[::1]:81", str(path))
         assert [file.name for file in path.parent.iterdir()] == ["cli_config.toml"]
 
-    def test_says_that_there_is_no_key_yet(self, run_here: RunHere, home: Path) -> None:
+    def test_without_a_key_it_writes_none(self, run_here: RunHere, home: Path, keys: Path) -> None:
         result = run_here("config", "init")
-        assert toml(home / ".pie/cli_config.toml")["private_key_path"] == "~/.ssh/id_ed25519"
-        assert result.stderr.endswith(f"\nwarning: {home}/.ssh/id_ed25519: No such file or directory\n")
+        assert result.stderr.endswith(
+            "\n[without a private key, since there is none in ~/.ssh: `ssh-keygen -t ed25519` makes one]\n"
+        )
+        values = toml(home / ".pie/cli_config.toml")
+        assert "private_key_path" not in values
+        assert values["enable_auth"] is True
+        (keys / "id_rsa").touch()  # made later, it is used
+        assert shown(run_here("config", "show"))["key"] == (str(keys / "id_rsa"), "default")
 
     def test_without_authentication(self, run_here: RunHere, home: Path) -> None:
         assert run_here("config", "init", "--no-auth", "--config", "mine.toml").code == 0
         values = toml(home / "mine.toml")
-        assert (values["enable_auth"], values["private_key_path"]) == (False, "")
+        assert values["enable_auth"] is False
+        assert "private_key_path" not in values
 
     def test_keeps_a_file_that_is_there(self, run_here: RunHere, config: Path) -> None:
         result = run_here("config", "init")
@@ -43,16 +50,93 @@ class TestInit:
         assert run_here("config", "init", "--force", "--no-auth").code == 0
         assert shown(run_here("config", "show"))["uri"][0] == "ws://127.0.0.1:8080"
 
-    def test_a_uri_that_the_file_has_no_place_for(self, run_here: RunHere) -> None:
-        result = run_here("config", "init", "--uri", "wss://pie.example.org")
-        assert result.code == 1
-        assert "PIE_URI" in result.stderr
+    @pytest.mark.parametrize(
+        ("uri", "port"),
+        [("wss://pie.example.org", 443), ("ws://pie.example.org:90/v1/ws", 90), ("wss://pie.example.org:1", 1)],
+    )
+    def test_a_whole_address(self, run_here: RunHere, home: Path, uri: str, port: int) -> None:
+        """The official client still finds a host and a port, of the types that it expects."""
+        assert run_here("config", "init", "--no-auth", "--uri", uri).code == 0
+        assert shown(run_here("config", "show"))["uri"][0] == uri
+        values = toml(home / ".pie/cli_config.toml")
+        assert (values["host"], values["port"]) == ("pie.example.org", port)
+
+
+class TestProfiles:
+    def test_another_server_in_the_same_file(self, run_here: RunHere, config: Path, key_file: Path) -> None:
+        result = run_here("config", "init", "--profile", "cloud", "--uri", "wss://pie/x", "--key", key_file)
+        assert result.code == 0
+        assert result.stderr.splitlines() == [
+            f"[wrote the profile cloud into {config}]",
+            "[--profile cloud, or the variable PIE_PROFILE, takes it]",
+        ]
+        assert config.read_text().startswith(FILE), "everything else is as it was"
+        assert toml(config)["profiles"] == {
+            "cloud": {
+                "uri": "wss://pie/x",
+                "username": "alice",
+                "private_key_path": str(key_file),
+                "enable_auth": True,
+            }
+        }
+        assert run_here("config", "init", "--profile", "lab", "--uri", "ws://lab:1", "--no-auth").code == 0
+        assert set(toml(config)["profiles"]) == {"cloud", "lab"}
+        result = run_here("config", "show", "--profile", "lab")
+        assert shown(result)["uri"] == ("ws://lab:1", f"profile lab in {config}")
+        assert "[profiles: cloud, lab; --profile NAME takes one]" in result.stderr
+
+    def test_a_profile_is_not_overwritten_unasked(self, run_here: RunHere, config: Path) -> None:
+        arguments = ["config", "init", "--no-auth", "--profile", "lab", "--uri"]
+        assert run_here(*arguments, "ws://lab:1").code == 0
+        assert lines(run_here(*arguments, "ws://lab:2")) == (
+            f"there is the profile lab in {config} already",
+            "--force overwrites it",
+        )
+        assert run_here("config", "set", "identity", "a/b", "--profile", "lab").code == 0
+        assert run_here(*arguments, "ws://lab:2", "--force").code == 0
+        assert toml(config)["profiles"]["lab"] == {"uri": "ws://lab:2", "username": "alice", "enable_auth": False}
+
+    def test_settings_of_a_profile(self, run_here: RunHere, config: Path) -> None:
+        for key, value in [("uri", "wss://lab"), ("username", "eve"), ("username", "eva"), ("port", "3")]:
+            assert run_here("config", "set", key, value, "--profile", "lab").code == 0
+        assert toml(config)["profiles"] == {"lab": {"username": "eva", "port": 3}}
+        assert (toml(config)["username"], toml(config)["port"]) == ("bob", 9000)
+
+    def test_a_name_that_can_be_none(self, run_here: RunHere, config: Path) -> None:
+        error, _ = lines(run_here("config", "set", "port", "1", "--profile", "a.b"))
+        assert error == "'a.b' can't be the name of a profile"
+        assert config.read_text() == FILE
 
 
 class TestSet:
     def test_changes_one_setting_and_nothing_else(self, run_here: RunHere, config: Path) -> None:
         assert run_here("config", "set", "port", "9001").stderr == f"[set port in {config}]\n"
         assert config.read_text() == FILE.replace("port = 9000", "port = 9001")
+
+    def test_a_whole_address_and_back(self, run_here: RunHere, config: Path) -> None:
+        assert run_here("config", "set", "uri", "wss://pie").code == 0
+        assert (toml(config)["uri"], toml(config)["host"], toml(config)["port"]) == ("wss://pie", "pie", 443)
+        result = run_here("config", "set", "host", "other")
+        assert result.stderr.splitlines()[0] == "[took out uri, which would come first]"
+        assert shown(run_here("config", "show"))["uri"][0] == "ws://other:443"
+        assert run_here("config", "set", "uri", "wss://pie").code == 0
+        assert run_here("config", "set", "uri", "ws://gpu-box:9000").code == 0
+        assert config.read_text() == FILE, "what the official client understands needs no uri"
+
+    def test_a_symbolic_link_stays_one(self, run_here: RunHere, config: Path, home: Path) -> None:
+        """People keep such files in a repository, and link to them."""
+        (home / "dotfiles").mkdir()
+        target = home / "dotfiles/pie.toml"
+        config.rename(target)
+        target.chmod(0o600)
+        config.symlink_to(target)
+        assert run_here("config", "set", "port", "1").code == 0
+        assert config.is_symlink()
+        assert toml(target)["port"] == 1
+        assert target.stat().st_mode & 0o777 == 0o600
+        assert run_here("config", "init", "--force", "--no-auth").code == 0
+        assert config.is_symlink()
+        assert [path.name for path in target.parent.iterdir()] == ["pie.toml"]
 
     def test_adds_a_setting_before_the_tables(self, run_here: RunHere, config: Path) -> None:
         config.write_text('host = "a"\n\n[other]\nport = 1\n')

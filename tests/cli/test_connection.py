@@ -16,7 +16,9 @@ def test_no_server(run_here: RunHere, free_port: int) -> None:
     uri = f"ws://127.0.0.1:{free_port}"
     error, hint = lines(run_here("ping", "--uri", uri))
     assert error.startswith(f"can't connect to {uri}: ")
-    assert hint == f"is {uri} right (--uri)? `pie-sync serve` starts a server to try things out"
+    assert hint == "is the server running? `pie-sync serve` starts one to try things out"
+    error, _ = lines(run_here("ping", PIE_URI=uri))
+    assert error.endswith(" (address from PIE_URI)")
 
 
 def test_a_server_that_says_nothing(run_here: RunHere) -> None:

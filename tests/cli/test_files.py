@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from pie_sync.cli._failures import Failure
-from pie_sync.cli._files import expand, read_text
-from pie_sync.cli._files import home as find_home
+from pie_sync.cli._files import read_text
 
 from .conftest import RunHere, lines
 
@@ -34,12 +33,6 @@ def test_a_home_directory_of_nobody(run_here: RunHere, home: Path, arguments: li
     assert error.startswith("~nobody-has-this-name")
     assert error.endswith(": there is no such home directory")
     assert hint == "give the whole path, or set HOME"
-
-
-def test_the_home_directory(run_here: RunHere, home: Path) -> None:  # run_here sets HOME
-    assert find_home() == home
-    assert expand(Path("~/a")) == home / "a"
-    assert expand(Path("a/~")) == Path("a/~")
 
 
 def test_a_text_file(tmp_path: Path) -> None:

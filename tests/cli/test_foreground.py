@@ -16,10 +16,11 @@ from websockets.exceptions import ConnectionClosed
 
 from pie_sync import PieClient
 from pie_sync.testing import LocalServer, ProgramContext
+from tests.old_process_server import nothing, old_process_server
 from tests.scripted import Peer, scripted_server
 from tests.testing.programs import command
 
-from .conftest import COMMAND, CTRL_C, CTRL_D, LIMIT, CommandLine, bash, end_of, finish
+from .conftest import COMMAND, CTRL_C, CTRL_D, LIMIT, CommandLine, RunHere, bash, end_of, finish, lines
 
 
 def test_an_interruption_before_the_launch_is_answered(lonely_pie: CommandLine) -> None:
@@ -130,12 +131,19 @@ def test_an_interruption_ends_the_instance(
 
 
 @pytest.mark.usefixtures("waiter")
-@pytest.mark.parametrize("limit", ["0", "0.5"])
+@pytest.mark.parametrize("limit", ["0.01", "0.5"])
 def test_a_time_limit_ends_the_instance(pie: CommandLine, client: PieClient, limit: str) -> None:
     done = pie("run", "waiter", "--time-limit", limit)
     assert done.returncode == 1
     assert done.stderr == f"[not ended within {limit} s: ending the instance]\nAborted: Signal termination\n"
     assert client.list_instances() == []
+
+
+@pytest.mark.usefixtures("home")
+def test_a_time_limit_of_nothing(run_here: RunHere) -> None:
+    for arguments in (("run", "x"), ("map", "x", "in.jsonl", "--output", "out.jsonl")):
+        error, hint = lines(run_here(*arguments, "--time-limit", "0"))
+        assert (error, hint) == ("--time-limit must be more than 0 seconds, not 0", "leave it out for no limit")
 
 
 def test_a_time_limit_for_a_server_that_loses_the_end(lonely_pie: CommandLine) -> None:
@@ -363,7 +371,9 @@ def refuse(peer: Peer, request: dict[str, Any]) -> None:
 def test_a_launch_that_is_refused_while_lines_wait(pie: CommandLine) -> None:
     done = pie("run", "nobody/knows", "--send-stdin", stdin="a\nb\n")
     assert done.returncode == 1
-    assert done.stderr.splitlines()[0].startswith("error: the server refuses the request: Program not found")
+    assert done.stderr.splitlines()[0].startswith(
+        "error: the server refuses the request: Failed to download inferlet"
+    )
 
 
 def test_a_launch_that_is_refused_after_control_d(lonely_pie: CommandLine) -> None:
@@ -426,3 +436,22 @@ def test_a_server_that_does_not_terminate_the_instance(lonely_pie: CommandLine) 
     assert "\n[can't end the instance the-id: " in stderr
     assert "I would rather not" in stderr
     assert stderr.endswith("\n[the instance the-id has not ended yet]\n")
+
+
+def test_after_a_lost_connection_the_process_protocol_has_no_way_back(lonely_pie: CommandLine) -> None:
+    """Pie 0.3 and 0.4 let nobody attach to it again, and 0.5 has ended it."""
+
+    def answer(message):
+        if message["type"] == "launch_process":
+            waiting = {"type": "process_event", "process_id": "process-1", "event": "stdout", "value": "waiting"}
+            return [(True, "process-1"), waiting]
+        return nothing(message)
+
+    with old_process_server(answer) as server:
+        process = lonely_pie.start("run", "waiter@1.0.0", "--uri", server.uri)
+        assert process.stdout.read(7) == "waiting"
+        server.cut()
+        returncode, _, stderr = finish(process)
+    assert returncode == 1
+    assert "hint: if the server has kept it running, `pie-sync terminate process-1` ends it\n" in stderr
+    assert "attach" not in stderr

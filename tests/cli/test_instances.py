@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+
+import pytest
 
 from pie_sync import Event, PieClient
 from pie_sync.testing import LocalServer
 
-from .conftest import CommandLine, RunHere, all_of
+from .conftest import CommandLine, RunHere, all_of, lines
 
 
 def test_the_list(run_here: RunHere, server: LocalServer, client: PieClient) -> None:
@@ -43,7 +46,35 @@ def test_terminate(run_here: RunHere, server: LocalServer, client: PieClient) ->
 def test_the_list_fits_the_terminal(pie: CommandLine, client: PieClient) -> None:
     instance = client.launch_instance_from_registry("echo", ["long " * 100])
     terminal = pie.spawn("list")
-    head, line = all_of(terminal).splitlines()
+    head, line, *more = all_of(terminal).splitlines()
     assert head.split() == ["ID", "STATUS", "USER", "SECONDS", "PAGES", "ARGUMENTS"]
     assert line.startswith(f"{instance.id}  Attached  alice ")
-    assert len(line) <= 120
+    assert max(map(len, [head, line, *more])) <= 120
+    column = head.index("ARGUMENTS")
+    assert {text[:column].strip() for text in more} == {""}
+    words = " ".join(text[column:].strip() for text in [line, *more])
+    assert words == "'" + "long " * 100 + "'", "the arguments wrap, and none is cut"
+
+
+@pytest.mark.parametrize("columns", [20, 36, 60, 80])
+def test_an_id_is_never_cut(pie: CommandLine, client: PieClient, columns: int) -> None:
+    ids = {client.launch_instance_from_registry("echo", ["some", "more arguments"]).id for _ in range(3)}
+    pie.environment["COLUMNS"] = str(columns)
+    terminal = pie.spawn("list")
+    assert set(re.findall(r"[0-9a-f]{8}-[0-9a-f-]{27}", all_of(terminal))) == ids
+
+
+def test_an_id_with_an_ellipsis(run_here: RunHere, server: LocalServer, client: PieClient) -> None:
+    """As people paste them from chats and logs, which shorten them at the end or in the middle."""
+    for shorten in (
+        lambda text: f"{text[:13]}…",
+        lambda text: f"{text[:13]}...",
+        lambda text: f"{text[:4]}…{text[-6:]}",
+        lambda text: f"{text[:4]}...{text[-6:]}",
+    ):
+        instance, other = (client.launch_instance_from_registry("echo") for _ in range(2))
+        assert run_here("terminate", shorten(instance.id), "--uri", server.uri).code == 0
+        assert instance.wait(5).event is Event.Aborted
+        error, _ = lines(run_here("terminate", f"{other.id[:8]}…nothing", "--uri", server.uri))
+        assert error.startswith("there is no instance whose id begins with")
+        other.terminate()

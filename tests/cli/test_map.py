@@ -54,7 +54,8 @@ def test_an_instance_that_fails_does_not_stop_the_others(
     result = run_here("map", "picky", "in.jsonl", "--output", "out.jsonl")
     assert (result.code, result.stderr) == (1, "[3 done, 1 failed: out.jsonl]\n")
     _, bad, _ = read(home / "out.jsonl")
-    assert (bad["event"], bad["message"], bad["stdout"]) == ("Exception", "ValueError: not this one", "hm\n")
+    assert (bad["event"], bad["stdout"]) == ("Exception", "hm\n")
+    assert bad["message"] == "Runtime error: ValueError: not this one"
     # Whoever asks again gets the same answer.
     again = run_here("map", "picky", "in.jsonl", "--output", "out.jsonl")
     assert again.code == 1
@@ -148,7 +149,7 @@ def test_a_program_that_is_not_there_stops_it(run_here: RunHere, home: Path) -> 
     write(home / "in.jsonl", *[[]] * 100)
     result = run_here("map", "nobody/knows", "in.jsonl", "--output", "out.jsonl")
     assert result.code == 1
-    assert "Program not found" in result.stderr
+    assert "Failed to download inferlet" in result.stderr
     assert (home / "out.jsonl").read_text() == ""
 
 
@@ -189,3 +190,11 @@ def test_a_lost_end_is_a_result(
     assert run_here("map", "name", "in.jsonl", "--output", "out.jsonl").code == 1
     assert [item["event"] for item in read(home / "out.jsonl")] == ["Completed", "ServerError", "Completed"]
     assert lost.count == 1
+
+
+def test_results_of_another_time_limit(run_here: RunHere, home: Path) -> None:
+    write(home / "in.jsonl", ["a"])
+    assert run_here("map", "talk", "in.jsonl", "-o", "out.jsonl", "--time-limit", "60").code == 0
+    result = run_here("map", "talk", "in.jsonl", "-o", "out.jsonl", "--time-limit", "30")
+    assert result.code == 1
+    assert "has results of timeout 60.0, and this batch has timeout 30.0" in result.stderr

@@ -83,7 +83,7 @@ def test_a_key_for_both(run_here: RunHere, home: Path, guarded: str, key_file: P
     write(home / "in.jsonl", ["a"])
     arguments = ["map", "--uri", guarded, "--uri", guarded, "nobody", "in.jsonl", "-o", "out.jsonl"]
     result = run_here(*arguments, "--key", key_file)
-    assert "Program not found" in result.stderr
+    assert "Failed to download inferlet from registry" in result.stderr
     error, _ = lines(run_here(*arguments))
     assert "there is no private key" in error
 
@@ -110,3 +110,18 @@ def test_ctrl_c_terminates_what_runs(pie: CommandLine, home: Path, two) -> None:
         with PieClient(server.uri) as client:
             client.authenticate("alice")
             assert [info for info in client.list_instances() if info.status != "Finished"] == []
+
+
+def test_a_time_limit_on_each_server(run_here: RunHere, home: Path, two) -> None:
+    uris, servers = two
+    for server in servers:
+
+        @server.program("slow-or-not")
+        def slow_or_not(context: ProgramContext) -> str:
+            return context.receive() if context.args == ["slow"] else "done"
+
+    write(home / "in.jsonl", ["quick"], ["slow"], ["quick"])
+    result = run_here("map", *uris, "slow-or-not", "in.jsonl", "-o", "out.jsonl", "--time-limit", "1.5")
+    assert result.code == 1
+    assert [line["message"] for line in read(home / "out.jsonl") if line["event"]] == ["done", "done"]
+    assert "not ended within 1.5 s" in read(home / "out.jsonl")[1]["message"]

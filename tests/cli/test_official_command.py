@@ -53,6 +53,29 @@ def test_the_guide_has_a_counterpart_of_each_command_and_option(official: Path) 
         assert not missing, command
 
 
+@pytest.mark.timeout(400)  # the first run builds the client's environment
+@pytest.mark.parametrize("release", ["0.2.1", "0.5.3"])
+def test_the_official_command_reads_what_only_pie_sync_understands(
+    release: str, pie: CommandLine, home: Path, key_file: Path
+) -> None:
+    """Whole addresses and profiles are in the file as well; the official keys keep their values and types."""
+    pie.output("config", "init", "--uri", "wss://gpu-box/v1/ws", "--key", key_file)
+    pie.output("config", "init", "--profile", "lab", "--uri", "ws://lab:1", "--username", "eve")
+    pie.output("config", "set", "identity", "a/b")
+    program = (
+        "import json, sys, pathlib; from pie_client_cli.config import ConfigFile;"
+        "print(json.dumps(vars(ConfigFile.load(pathlib.Path(sys.argv[1])))))"
+    )
+    path = home / ".pie/cli_config.toml"
+    printed = subprocess.check_output(
+        [official_python(release), "-I", "-W", "ignore", "-c", program, path], text=True, timeout=LIMIT
+    )
+    read = json.loads(printed)
+    assert (read["host"], read["port"], read["username"]) == ("gpu-box", 443, "alice")
+    if release == "0.2.1":  # later ones have no keys
+        assert (read["private_key_path"], read["enable_auth"]) == (str(key_file), True)
+
+
 def test_both_use_one_configuration(official: Path, pie: CommandLine, home: Path, key_file: Path) -> None:
     with LocalServer(users={"alice": Path(f"{key_file}.pub").read_text()}) as server:
         pie.output("config", "init", "--uri", server.uri, "--key", key_file)

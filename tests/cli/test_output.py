@@ -31,7 +31,7 @@ def test_a_line_begins_where_a_line_begins(pie: CommandLine, server: LocalServer
 
     done = pie("run", "no-end")
     assert done.stdout == "no line end\nmessage\n"
-    assert done.stderr == "neither here\nException: ValueError: bad luck\n"
+    assert done.stderr == "neither here\nException: Runtime error: ValueError: bad luck\n"
 
 
 def test_text_that_the_terminal_cannot_show(pie: CommandLine) -> None:

@@ -30,7 +30,7 @@ def test_a_file_is_uploaded_when_the_server_lacks_it(pie: CommandLine, client: P
 
 def test_programs_that_are_not_there(run_here: RunHere, server: LocalServer, home: Path) -> None:
     for program, reason in [
-        ("nobody/knows@1.0.0", "error: the server refuses the request: Program not found"),
+        ("nobody/knows@1.0.0", "error: the server refuses the request: Failed to download inferlet"),
         ("missing.wasm", "error: there is no file missing.wasm"),
         ("~/missing.wasm", f"error: there is no file {home}/missing.wasm"),
     ]:

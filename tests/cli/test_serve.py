@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 import signal
 from pathlib import Path
 
@@ -44,10 +45,70 @@ def test_a_folder_of_programs(lonely_pie: CommandLine, folder: Path, signum: sig
         process.send_signal(signum)
         returncode, _, stderr = finish(process)
     assert returncode == 0
-    assert stderr == (
-        f"warning: {folder}/broken.wasm is left out: no WebAssembly module\n"
-        "[serving hello; Ctrl-C ends the server]\n[ended]\n"
+    first, second, *activity, last = stderr.splitlines()
+    assert first == f"warning: {folder}/broken.wasm is left out: no WebAssembly module"
+    assert (second, last) == ("[serving hello; Ctrl-C ends the server]", "[ended]")
+    assert all(re.match(r"\d\d:\d\d:\d\d ", line) for line in activity)
+    told = [re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "ID", line[9:]) for line in activity]
+    assert sorted(told) == sorted(
+        [
+            "connection 1 from 127.0.0.1",
+            "launched hello as ID for alice",
+            "ended ID (hello): Completed",
+            "connection 2 from 127.0.0.1",
+            "launched hello as ID for alice",
+            "ended ID (hello): Completed",
+            "connection 2 has ended",
+            "connection 1 has ended",
+        ]
     )
+
+
+def test_a_quiet_server(lonely_pie: CommandLine, folder: Path) -> None:
+    process = lonely_pie.start("serve", folder, "--port", "0", "--quiet")
+    uri = process.stdout.readline().strip()
+    assert lonely_pie.output("run", "hello", "you", "--uri", uri) == "Hello, you!\n"
+    process.send_signal(signal.SIGINT)
+    _, _, stderr = finish(process)
+    assert stderr.splitlines()[1:] == ["[serving hello; Ctrl-C ends the server]", "[ended]"]
+
+
+GREET = """
+import helper
+
+def main(context):
+    context.stdout(helper.TEXT.format(context.args[0]))
+    return "done"
+"""
+
+
+def test_python_files(lonely_pie: CommandLine, home: Path) -> None:
+    """A file with a function main(context) is a program; any other script is not even run."""
+    folder = home / "programs"
+    folder.mkdir()
+    (folder / "greet.py").write_text(GREET)
+    (folder / "helper.py").write_text('TEXT = "Hello, {}!\\n"')
+    (folder / "setup.py").write_text("raise SystemExit('I was run')\ndef main(): pass")
+    (folder / "broken.py").write_text("def main(context):\n  return undefined\nundefined")
+    (folder / "half.py").write_text("def main(context")
+    process = lonely_pie.start("serve", folder, "--port", "0")
+    uri = process.stdout.readline().strip()
+    assert lonely_pie.output("run", "greet", "you", "--uri", uri) == "Hello, you!\ndone\n"
+    process.send_signal(signal.SIGINT)
+    _, _, stderr = finish(process)
+    broken, half, others, serving, *_ = stderr.splitlines()
+    assert broken == f"warning: {folder}/broken.py is left out: NameError: name 'undefined' is not defined"
+    assert half.startswith(f"warning: {folder}/half.py is left out: SyntaxError: ")
+    assert others == "[left out, without a function main(context): helper.py, setup.py]"
+    assert serving == "[serving greet; Ctrl-C ends the server]"
+
+
+@pytest.mark.parametrize("protocol", ["instance", "process", "process-0.5"])
+def test_one_file(lonely_pie: CommandLine, home: Path, protocol: str) -> None:
+    (home / "hi.py").write_text("def main(context):\n    return 'hi'\n")
+    process = lonely_pie.start("serve", "hi.py", "--port", "0", "--protocol", protocol)
+    uri = process.stdout.readline().strip()
+    assert "hi" in lonely_pie.output("run", "hi@0.1.0" if protocol == "process" else "hi", "--uri", uri)
 
 
 def test_users(lonely_pie: CommandLine, key_file: Path, private_key: ParsedPrivateKey) -> None:

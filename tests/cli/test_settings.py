@@ -98,6 +98,60 @@ def test_options_that_make_no_sense(run_here: RunHere, options: list[str], error
     assert hint in result.stderr.splitlines()[1]
 
 
+class TestProfiles:
+    """A profile that is typed comes before the environment, one of the environment behind it."""
+
+    @pytest.fixture
+    def config(self, config: Path, home: Path) -> Path:
+        for name in ("key", "other"):
+            (home / name).touch()
+        with config.open("a") as file:
+            file.write(
+                '[profiles.lab]\nuri = "wss://lab"\nusername = "eve"\nprivate_key_path = "~/key"\n'
+                'identity = "a/b"\n'
+                "[profiles.open]\nport = 5\nenable_auth = false\n"
+            )
+        return config
+
+    def test_a_typed_one(self, run_here: RunHere, config: Path, home: Path) -> None:
+        origin = f"profile lab in {config}"
+        expected = {
+            "profile": ("lab", "--profile"),
+            "uri": ("wss://lab", origin),
+            "username": ("eve", origin),
+            "key": (str(home / "key"), origin),
+            "identity": ("a/b", origin),
+            "timeout": ("30", "default"),
+        }
+        environment = {"PIE_URI": "ws://there:2", "PIE_USERNAME": "me", "PIE_KEY": "other", "PIE_IDENTITY": "x/y"}
+        for arguments in (["--profile", "lab", "config", "show"], ["config", "show", "--profile", "lab"]):
+            assert shown(run_here(*arguments, **environment, PIE_PROFILE="open")) == expected
+        settings = shown(run_here("config", "show", "--profile", "lab", "--uri", "ws://here:1"))
+        assert settings["uri"] == ("ws://here:1", "--uri")
+        assert settings["username"] == ("eve", origin)
+
+    def test_one_of_the_environment(self, run_here: RunHere, config: Path) -> None:
+        settings = shown(run_here("config", "show", PIE_PROFILE="lab", PIE_USERNAME="me"))
+        assert settings["profile"] == ("lab", "PIE_PROFILE")
+        assert settings["uri"] == ("wss://lab", f"profile lab in {config}")
+        assert settings["username"] == ("me", "PIE_USERNAME")
+
+    def test_what_it_does_not_say_is_taken_from_the_top(self, run_here: RunHere, config: Path) -> None:
+        settings = shown(run_here("config", "show", "--profile", "open"))
+        assert settings["uri"] == ("ws://127.0.0.1:5", f"profile open in {config}")
+        assert settings["username"] == ("bob", str(config))
+        assert settings["key"] == ("-", f"enable_auth is false in profile open in {config}")
+
+    def test_one_that_is_not_there(self, run_here: RunHere, config: Path, home: Path) -> None:
+        assert lines(run_here("ping", "--profile", "moon")) == (
+            f"there is no profile 'moon' in {config}",
+            "it has lab, open",
+        )
+        config.unlink()
+        _, hint = lines(run_here("ping", PIE_PROFILE="moon"))
+        assert hint == "`pie-sync config init --profile moon --uri URI` makes one"
+
+
 class TestNoHomeDirectory:
     def test_what_is_given_is_enough(
         self, homeless: RunHere, guarded: str, server: LocalServer, key_file: Path

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import subprocess
+import threading
 import time
+from functools import partial
 
 import pytest
 
@@ -17,6 +19,7 @@ from pie_sync import (
     ProtocolError,
 )
 from pie_sync.testing import LocalServer
+from tests.faults.threads import wait_until
 from tests.scripted import Peer, connect, scripted_server, wait_for_close
 
 
@@ -64,10 +67,17 @@ class TestAuthentication:
             client.authenticate("alice", ParsedPrivateKey.from_file(path))
             assert client.ping() > 0
 
-    def test_a_path_is_not_a_key(self, server, key_file):
+    def test_the_path_of_a_key(self, key_file):
+        users = {"alice": key_file.with_suffix(".pub").read_text()}
+        for path in (key_file, str(key_file)):
+            with LocalServer(users=users) as server, PieClient(server.uri) as client:
+                client.authenticate("alice", path)
+                assert client.ping() > 0
+
+    def test_what_is_no_key(self, server):
         with PieClient(server.uri) as client:
             with pytest.raises(TypeError, match=r"ParsedPrivateKey\.from_file\(path\)"):
-                client.authenticate("alice", str(key_file))
+                client.authenticate("alice", 5)
 
     def test_internal(self):
         with LocalServer(internal_token="the token") as server, PieClient(server.uri) as client:
@@ -170,3 +180,81 @@ class TestChallenges:
             with pytest.raises(PieTimeoutError):
                 client.authenticate("alice", private_key, timeout=0.5)
             assert 0.4 < time.monotonic() - begin < 5
+
+
+class TestASecondAttempt:
+    """Servers up to 0.2 end the connection behind a refusal, and if no signature follows a challenge."""
+
+    @staticmethod
+    def serve(connections, peer: Peer) -> None:
+        """Serve one connection as those servers do."""
+        requests: list[str] = []
+        connections.append(requests)
+        while True:
+            request = peer.receive()
+            requests.append(request["type"])
+            if request["type"] == "identification" and len(requests) == 1:
+                if request["username"] == "mallory":
+                    peer.respond(request, "User 'mallory' is not authorized", successful=False)
+                    return
+                peer.respond(request, base64.b64encode(b"x" * 48).decode())
+            elif request["type"] == "signature" and requests == ["identification", "signature"]:
+                is_right = request["signature"] == base64.b64encode(b"right").decode()
+                peer.respond(request, "Authenticated" if is_right else "Wrong", successful=is_right)
+                if not is_right:
+                    return
+            elif request["type"] == "ping" and "signature" in requests:
+                peer.respond(request, "Pong")
+            else:
+                return
+
+    @pytest.mark.parametrize("reconnect", [False, True])
+    @pytest.mark.parametrize("waits", [False, True], ids=["at once", "when the server has hung up"])
+    def test_connects_anew_by_itself(self, waits, reconnect):
+        class Key:
+            def __init__(self, signature: bytes) -> None:
+                self.signature = signature
+
+            def sign(self, challenge: bytes) -> bytes:
+                return self.signature
+
+        connections: list[list[str]] = []
+        with scripted_server(partial(self.serve, connections)) as uri, connect(uri, reconnect=reconnect) as client:
+            for username, key, error in [
+                ("mallory", None, "not authorized"),
+                ("alice", None, "pass private_key="),
+                ("alice", Key(b"wrong"), "refuses the signature"),
+                ("alice", None, "pass private_key="),
+            ]:
+                with pytest.raises(AuthenticationError, match=error):
+                    client.authenticate(username, key)
+                if waits and not reconnect and username == "mallory":
+                    wait_until(lambda: client.closed)
+            client.authenticate("alice", Key(b"right"))
+            assert client.ping() > 0
+        assert [requests for requests in connections if requests] == [
+            ["identification"],
+            ["identification"],
+            ["identification", "signature"],
+            ["identification"],
+            ["identification", "signature", "ping"],
+        ]
+
+    def test_many_threads_at_once_make_one_connection(self):
+        connections: list[list[str]] = []
+        with scripted_server(partial(self.serve, connections)) as uri, connect(uri) as client:
+            with pytest.raises(AuthenticationError):
+                client.authenticate("alice")
+            outcomes: list[object] = []
+
+            def attempt() -> None:
+                outcomes.append(client._manager.unauthenticated("authenticate").session)
+
+            threads = [threading.Thread(target=attempt) for _ in range(8)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(20)
+            assert len(outcomes) == 8
+            assert len(set(map(id, outcomes))) == 1
+            wait_until(lambda: len(connections) == 2)

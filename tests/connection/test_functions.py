@@ -109,6 +109,19 @@ class TestOnOneThatHasIt:
         )
         assert [result.value for result in results] == ["00", "11", "22", "33", "44"]
 
+    def test_on_several_servers_and_again_from_the_journal(self, server, client, tmp_path):
+        inputs = [{"text": str(number)} for number in range(5)]
+        for _ in range(2):
+            results = run_batch(
+                [server.uri, server.uri], double, inputs, ThreadPoolExecutor, results=tmp_path / "batch.jsonl"
+            )
+            assert [result.value for result in results] == ["00", "11", "22", "33", "44"]
+            results = client.map(double, inputs, results=tmp_path / "map.jsonl")
+            assert [(result.value, result.input) for result in results][1] == ("11", {"text": "1"})
+        with pytest.raises(ValueError, match=f"has results of program '{double.program}', and this batch has"):
+            client.map(double.program, inputs, results=tmp_path / "map.jsonl").close()
+            client.map("another@1.0.0", inputs, results=tmp_path / "map.jsonl")
+
     def test_program_exists(self, client):
         assert client.program_exists(double)
         assert client.program_exists(double.program)

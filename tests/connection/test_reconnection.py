@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import json
+import socket
 import threading
 import time
 
@@ -15,6 +17,7 @@ from pie_sync._connection.manager import ConnectionManager
 from pie_sync._session.session import State
 from pie_sync.testing import LocalServer, ProgramContext
 from tests.faults.raw_server import RawPeer, raw_server
+from tests.old_process_server import nothing, old_process_server
 from tests.programs import add_programs
 
 
@@ -78,12 +81,19 @@ def test_iteration_goes_on_and_nothing_is_lost_or_comes_twice(server, client):
 
 def test_in_the_middle_of_a_stream(server, client):
     total = 20_000
-    instance = client.launch_instance_from_registry("flood", [str(total)])
-    received = []
+
+    @server.program("print")
+    def print_numbers(context):
+        for number in range(total):
+            context.stdout(f"{number}\n")
+
+    instance = client.launch_instance_from_registry("print")
+    received, drop_at = [], [total // 4, total // 2]
     for event, data in instance.events(timeout=20):
-        if event is Event.Message:
-            received.append(int(data))
-            if len(received) in (total // 4, total // 2):
+        if event is Event.Stdout:
+            received += map(int, data.split())
+            if drop_at and received[-1] >= drop_at[0]:
+                del drop_at[0]
                 server.drop_connections()
     # What was on its way at that moment may be lost with the connection: the server had it no longer.
     assert received == sorted(set(received)), "in order, and none twice"
@@ -225,7 +235,8 @@ def no_hurry(monkeypatch):
 
 def test_an_instance_that_somebody_else_has_taken_over(server, monkeypatch, no_hurry):
     monkeypatch.setattr("pie_sync._connection.reconnection._PATIENCE", 0.3)
-    with PieClient(server.uri, reconnect=True) as client, PieClient(server.uri) as other:
+    patient = PieClient(server.uri, reconnect=True, reconnect_timeout=None)
+    with patient as client, PieClient(server.uri) as other:
         client.authenticate("alice")
         other.authenticate("alice")
         mine, taken = (client.launch_instance_from_registry("echo") for _ in range(2))
@@ -440,3 +451,110 @@ def test_close_while_instances_are_attached_again(server, client, monkeypatch):
     assert time.monotonic() - begin < 2
     with pytest.raises(PieConnectionError, match="the client was closed"):
         instance.recv(timeout=20)
+
+
+class TestOn0_3And0_4:
+    """Those servers leave instances bound to the lost connection: listed, terminable, but never attached again."""
+
+    @pytest.fixture
+    def listed(self):
+        """The ids of the instances that the server has."""
+        return ["still-there", "ended"]
+
+    @pytest.fixture
+    def server(self, listed):
+        launched = iter(["still-there", "ended"])
+
+        def answer(message):
+            kind = message["type"]
+            if kind == "launch_process":
+                return (True, next(launched))
+            if kind == "list_processes":
+                return (True, json.dumps([{"id": instance_id, "input": "{}"} for instance_id in listed]))
+            if kind == "terminate_process":
+                known = message["process_id"] in listed
+                return (known, "Process terminated" if known else "Process not found")
+            return nothing(message)
+
+        with old_process_server(answer) as server:
+            yield server
+
+    def test_each_instance_is_told_what_became_of_it(self, server, listed):
+        with PieClient(server.uri, reconnect=True, reconnect_timeout=20) as client:
+            client.authenticate("alice")
+            running = client.launch_instance_from_registry("hello@1.0.0")
+            ended = client.launch_instance_from_registry("hello@1.0.0")
+            listed.remove("ended")
+            server.cut()
+            with pytest.raises(
+                PieConnectionError, match="instance still-there can't be attached to any more"
+            ) as end:
+                running.recv(timeout=20)
+            assert "Pie 0.3 and 0.4" in str(end.value)
+            assert "client.terminate_instance('still-there') ends it" in str(end.value)
+            assert "survive" not in str(end.value)
+            assert "0.5" not in str(end.value)
+            with pytest.raises(PieConnectionError, match="instance ended did not survive it") as end:
+                ended.recv(timeout=20)
+            assert "it has ended" in str(end.value)
+            assert "0.5" not in str(end.value)
+            client.terminate_instance("still-there")
+            assert not client.closed
+        asked = [message["type"] for message in server.requests]
+        assert asked.count("list_processes") == 1
+
+
+def test_the_server_may_take_the_lost_connection_for_alive_as_long_as_it_is_tried():
+    """On a vanished network nobody tells the server. The error says which instance, and what was tried."""
+    attaches = []
+
+    def serve(peer: RawPeer) -> None:
+        peer.authenticate()
+        while True:
+            request = peer.receive()
+            if request["type"].startswith("launch_instance"):
+                peer.send(
+                    type="instance_launch_result",
+                    corr_id=request["corr_id"],
+                    successful=True,
+                    message="instance-1",
+                )
+                return peer.socket.shutdown(socket.SHUT_RDWR)
+            if request["type"] == "attach_instance":
+                attaches.append(time.monotonic())
+                peer.send(
+                    type="instance_attach_result",
+                    corr_id=request["corr_id"],
+                    successful=False,
+                    message="Instance already attached",
+                )
+
+    with raw_server(serve) as uri, PieClient(uri, reconnect=True, reconnect_timeout=1.0) as client:
+        client.authenticate("alice")
+        instance = client.launch_instance_from_registry("echo")
+        with pytest.raises(PieConnectionError, match="instance instance-1 could not be attached to within") as end:
+            instance.recv(timeout=30)
+        assert "survive" not in str(end.value)
+        assert "0.5" not in str(end.value)
+        assert len(attaches) > 2
+        assert attaches[-1] - attaches[0] > 0.5
+
+
+def test_a_restart_of_a_server_up_to_0_2_is_told_without_another_generation():
+    with pytest.raises(PieConnectionError, match="did not survive it: Instance not found") as end:
+        port = 0
+        for _ in range(2):
+            with LocalServer(port=port) as server:
+                add_programs(server)
+                if not port:
+                    port = int(server.uri.rsplit(":", 1)[1])
+                    client = PieClient(server.uri, reconnect=True, reconnect_timeout=20)
+                    client.connect()
+                    client.authenticate("alice")
+                    instance = client.launch_instance_from_registry("echo")
+                else:
+                    try:
+                        instance.recv(timeout=20)
+                    finally:
+                        client.close()
+    assert "0.5" not in str(end.value)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 
-from pie_sync import PieClient
+from pie_sync import ParsedPrivateKey, PieClient, PieError, PieValueError
 from pie_sync._connection.validation import is_confidential
 
 
@@ -49,3 +51,68 @@ def test_not_confidential(uri):
 def test_names_that_are_no_headers_or_the_handshakes_own(name):
     with pytest.raises(ValueError, match="header"):
         PieClient("ws://host", headers={name: "value"})
+
+
+#: Values that can't be used, one for each argument of a public method that takes more than a choice of types.
+BAD_VALUES = {
+    "the address": lambda client, _: PieClient("http://host"),
+    "a header": lambda client, _: PieClient("ws://h", headers={"a": "b\r\n"}),
+    "a size": lambda client, _: PieClient("ws://h", max_blob_size=0),
+    "a generation": lambda client, _: PieClient("ws://h", protocol="smoke"),
+    "an identity": lambda client, _: PieClient("ws://h", identity=""),
+    "a time limit": lambda client, _: client.ping(timeout=-1),
+    "a hash": lambda client, _: client.launch_instance("invalid_hash"),
+    "a hash to ask for": lambda client, _: client.program_exists("invalid_hash"),
+    "a name": lambda client, _: client.launch_instance_from_registry(""),
+    "a name that is a hash": lambda client, _: client.launch_instance_from_registry("ab" * 32),
+    "a user": lambda client, _: client.authenticate("\ud800"),
+    "an instance": lambda client, _: client.attach_instance("\ud800"),
+    "an argument": lambda client, _: client.launch_instance_from_registry("echo", ["\ud800"]),
+    "a parameter": lambda client, _: client.launch_instance_from_registry("echo", {"a-b": 1}),
+    "a program": lambda client, _: client.run(""),
+    "how many": lambda client, _: client.map("echo", [], concurrency=0),
+    "a path": lambda client, _: client.upload_program("a\0b"),
+    "a closed file": lambda client, _: client.upload_program(closed_file()),
+    "a manifest": lambda client, _: client.upload_program(b"x", manifest="a = 1"),
+    "a manifest's path": lambda client, _: client.upload_program(b"x", manifest="a\0b"),
+    "a key's path": lambda client, _: ParsedPrivateKey.from_file("a\0b"),
+    "a message": lambda _, instance: instance.send("\ud800"),
+    "a time limit of an event": lambda _, instance: instance.recv(-1),
+}
+
+
+def closed_file() -> io.BytesIO:
+    file = io.BytesIO()
+    file.close()
+    return file
+
+
+@pytest.mark.parametrize("name", BAD_VALUES)
+def test_every_mistake_in_a_value_is_both_errors(client, name):
+    """``except PieError`` around a conversation catches it, and so does ``except ValueError``."""
+    with PieClient(client.server_uri) as new:
+        instance = client.launch_instance_from_registry("echo")
+        with pytest.raises(PieError) as caught:
+            BAD_VALUES[name](new if name == "a user" else client, instance)
+    assert isinstance(caught.value, ValueError)
+    assert client.ping() > 0, "the connection is unharmed"
+
+
+def test_a_hash_where_a_name_is_expected_says_so(client):
+    with pytest.raises(PieValueError, match="a program's hash, not its name.*launch_instance"):
+        client.launch_instance_from_registry("AB" * 32)
+
+
+def test_what_is_no_message_says_what_to_do(client):
+    instance = client.launch_instance_from_registry("echo")
+    with pytest.raises(TypeError, match=r"not dict: json.dumps\(message\)"):
+        instance.send({"a": 1})
+    with pytest.raises(TypeError, match=r"not bytes: bytes go through upload_blob\(\)"):
+        instance.send(b"a")
+
+
+@pytest.mark.parametrize("text", ["hello", "x" * 5000])
+def test_text_as_a_blob_is_a_path(client, text):
+    instance = client.launch_instance_from_registry("echo")
+    with pytest.raises(OSError, match=r"a str is a path here.*text.encode\(\)"):
+        instance.upload_blob(text)

@@ -33,6 +33,7 @@ class RawPeer:
         self._protocol = ServerProtocol(max_size=None)
         self.pongs: list[bytes] = []
         self._events: list = []
+        self._fragments: list[bytes] = []
 
     def upgrade(self) -> None:
         """Answer the HTTP request."""
@@ -48,8 +49,12 @@ class RawPeer:
         """
         while True:
             frame = self._next_event()
-            if frame.opcode is Opcode.BINARY:
-                message = msgpack.unpackb(frame.data)
+            if frame.opcode in (Opcode.BINARY, Opcode.CONT):
+                self._fragments.append(frame.data)
+                if not frame.fin:
+                    continue
+                message = msgpack.unpackb(b"".join(self._fragments))
+                self._fragments.clear()
                 if message["type"] != "auth_identify":
                     return message
             if frame.opcode is Opcode.PONG:

@@ -232,7 +232,7 @@ SHORT = [ping, upload, exchange]
 
 @pytest.mark.parametrize("raised", RAISED, ids=["KeyboardInterrupt", "TimeoutError", "OSError", "of its own"])
 @pytest.mark.parametrize("use", USES)
-@pytest.mark.timeout(600 if EXHAUSTIVE else 120)
+@pytest.mark.timeout(1800 if EXHAUSTIVE else 120)
 def test_afterwards_the_client_is_usable_or_closed(server, use, raised):
     # In a thread of its own. CPython loses count of its exceptions when a trace function raises at the end of an
     # "except": one of them then seems to be handled for ever, and is the __context__ of all that come later.

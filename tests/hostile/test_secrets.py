@@ -118,17 +118,18 @@ def key_material(path: Path) -> list[bytes]:
 def test_authenticating_with_a_key(watch, encrypted_key):
     watch_signatures: list[bytes] = []
 
-    def serve(peer: RawPeer) -> None:
+    refuse = iter([True, False])
+
+    def serve(peer: RawPeer) -> None:  # a connection for each attempt
         peer.upgrade()
-        for refuse in (True, False):
-            peer.respond(peer.receive(), base64.b64encode(bytes(range(48))).decode())
-            request = peer.receive()
-            watch_signatures.append(base64.b64decode(request["signature"]))
-            if refuse:
-                corr_id = request["corr_id"]
-                peer.send(type="response", corr_id=corr_id, successful=False, result="Invalid signature")
-            else:
-                peer.respond(request, "Authenticated")
+        peer.respond(peer.receive(), base64.b64encode(bytes(range(48))).decode())
+        request = peer.receive()
+        watch_signatures.append(base64.b64decode(request["signature"]))
+        if next(refuse):
+            corr_id = request["corr_id"]
+            peer.send(type="response", corr_id=corr_id, successful=False, result="Invalid signature")
+        else:
+            peer.respond(request, "Authenticated")
         peer.receive()
 
     for password in ("not " + PASSWORD, None):

@@ -24,5 +24,5 @@ def test_refused_rsa_sizes(bits, text):
 def test_the_error_names_what_is_accepted():
     assert str(not_accepted("DSA")) == (
         "Pie does not accept this kind of private key: DSA. Use Ed25519 (`ssh-keygen -t ed25519` makes one), "
-        "RSA of 2048 to 8192 bits, or ECDSA on P-256 or P-384"
+        "RSA of 2048 to 8192 bits (Pie 0.3 and 0.4: up to 4096), or ECDSA on P-256 or P-384"
     )

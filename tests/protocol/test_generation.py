@@ -3,7 +3,7 @@
 import msgpack
 import pytest
 
-from pie_sync import Event
+from pie_sync import Event, PieValueError
 from pie_sync._protocol import PROTOCOLS, InstanceProtocol, ProcessProtocol
 from pie_sync._protocol.generation import Generation, Names
 from pie_sync._protocol.messages import BadMessage, BlobChunk, pack_id
@@ -87,7 +87,7 @@ def test_many_launches_are_encoded_as_one_is(generation, corr_id, args):
 
 def test_an_encoder_goes_on_after_arguments_that_it_can_not_encode():
     encode = InstanceProtocol().launch_encoder(None, "talk")
-    with pytest.raises(UnicodeEncodeError):
+    with pytest.raises(PieValueError, match="half a surrogate pair"):
         encode(1, ["a", "\ud800"])
     assert encode(2, ["a"]) == InstanceProtocol().launch_from_registry(2, "talk", ["a"], False)
 

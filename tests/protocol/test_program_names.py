@@ -7,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pie_sync._protocol import ProcessProtocol
-from pie_sync._protocol.program_names import ProgramName, content_version, manifest_of, parse_name
+from pie_sync._protocol.program_names import (
+    ProgramName,
+    content_version,
+    is_content_name,
+    manifest_of,
+    parse_name,
+)
 
 
 @pytest.mark.parametrize(
@@ -58,3 +64,17 @@ def test_a_program_with_a_manifest_has_a_content_addressed_name_of_its_own():
     version = content_version("ab" * 32)
     assert ProcessProtocol.content_name("ab" * 32) == ProgramName("pie-sync", version)
     assert ProcessProtocol.content_name("ab" * 32, named=True) == ProgramName("pie-sync-named", version)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_ours"),
+    [
+        ("pie-sync@1.2.3", True),
+        ("pie-sync-named@1.2.3", True),
+        (f"pie-sync/{'ab' * 32}@1.0.0", True),
+        ("pie-sync-tools@1.2.3", False),
+        ("std/pie-sync@1.0.0", False),
+    ],
+)
+def test_names_that_only_pie_sync_makes(name, is_ours):
+    assert is_content_name(parse_name(name)) is is_ours

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from pie_sync.testing import EngineUnavailableError
+
 from . import harness
 
 TEST_LIMIT = 120.0  # seconds
@@ -20,7 +22,8 @@ def start_server() -> Iterator[harness.RealServer]:
     """Run a real pie-server 0.5.2; skip or fail the test if it can't run here."""
     try:
         server = harness.RealServer()
-    except harness.UnavailableError as error:
+        server.start()
+    except EngineUnavailableError as error:
         message = f"the real Pie server can't run here: {error}"
         if harness.required():
             pytest.fail(message, pytrace=False)

@@ -1,8 +1,7 @@
-"""Boots the real Pie server, on any machine with a software Vulkan driver.
+"""The real Pie server for the tests: an EngineServer whose packages are in an environment of their own.
 
-The server has a process of its own (``serve.py``) and an environment of its own: it shares only the connection
-with the client under test. The environment and the checkpoint are made once, and kept in the repository's
-``.cache``.
+So the server shares only the connection with the client under test, and the environment also has the official
+client 0.5.3. The environment and the server's cache folder are made once, and kept in the repository's ``.cache``.
 
 Environment variables:
     PIE_SYNC_REQUIRE_REAL_SERVER: ``1`` turns "the real server can't run here" from a skip into a failure.
@@ -11,37 +10,37 @@ Environment variables:
 
 from __future__ import annotations
 
-import ctypes.util
-import hashlib
 import json
 import os
-import select
 import shutil
 import subprocess
 import sys
-import tempfile
-import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pie_sync.testing import EngineServer, EngineUnavailableError
+
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent.parent
-INSTALL = "run scripts/install-real-server as root (Debian packages libvulkan1 and mesa-vulkan-drivers)"
 
-# The environment also has the official client, which shows independently what the server sends.
-REQUIREMENTS = ["pie-server==0.5.2", "pie-client==0.5.3", "pie-language-python==0.5.2", "numpy", "tokenizers"]
+#: The extra ``engine`` in fixed versions, the official client, and what pie-sync and its pytest plugin need: some
+#: tests run both in this environment, as users do.
+REQUIREMENTS = [
+    "pie-server==0.5.2",
+    "pie-language-python==0.5.2",
+    "pie-client==0.5.3",
+    "paramiko",
+    "pytest",
+    "websocket-client",
+]
 
 VENV_LIMIT = 900.0  # seconds, to download and install
-CHECKPOINT_LIMIT = 120.0
 BOOT_LIMIT = 120.0
-SHUTDOWN_LIMIT = 15.0
+COMPLETION_LIMIT = 300.0  # the first one takes half a minute, of a processor that nobody else uses
 LOG_TAIL = 8_000  # characters of a process's output that go into an error
-
-
-class UnavailableError(Exception):
-    """The real server can't run here; the text says what to install."""
 
 
 def required() -> bool:
@@ -49,19 +48,9 @@ def required() -> bool:
     return os.environ.get("PIE_SYNC_REQUIRE_REAL_SERVER") == "1"
 
 
-def vulkan_driver() -> Path:
-    """Finds the driver description of llvmpipe.
-
-    Raises:
-        UnavailableError: it is not installed, or the Vulkan loader is not.
-    """
-    if ctypes.util.find_library("vulkan") is None:
-        raise UnavailableError(f"the Vulkan loader is not installed: {INSTALL}")
-    data = os.environ.get("XDG_DATA_DIRS") or "/usr/local/share:/usr/share"
-    for folder in ["/etc", *data.split(":")]:
-        for driver in sorted(Path(folder, "vulkan/icd.d").glob("lvp_icd*.json")):
-            return driver
-    raise UnavailableError(f"the software Vulkan driver (llvmpipe) is not installed: {INSTALL}")
+def cache_folder() -> Path:
+    """Returns the folder where all servers of the tests keep the model and what they compile."""
+    return REPOSITORY / ".cache/engine"
 
 
 def environment() -> Path:
@@ -73,10 +62,10 @@ def environment() -> Path:
         its interpreter.
 
     Raises:
-        UnavailableError: it can't be made.
+        EngineUnavailableError: it can't be made.
     """
     if sys.version_info < (3, 10):
-        raise UnavailableError("pie-server needs Python 3.10 or newer: run the tests with that")
+        raise EngineUnavailableError("pie-server needs Python 3.10 or newer", "run the tests with that")
     cache = Path(os.environ.get("PIE_SYNC_VENV_CACHE") or REPOSITORY / ".cache/venvs")
     folder = cache / "pie-server-0.5.2"
     python, marker = folder / "bin/python", folder / "complete"
@@ -103,35 +92,11 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def checkpoint(python: Path) -> Path:
-    """Makes the model that the server loads, or finds the one made before by the same program.
-
-    Raises:
-        UnavailableError: it can't be made.
-    """
-    program = HERE / "checkpoint.py"
-    version = hashlib.sha256(program.read_bytes()).hexdigest()[:16]
-    folder = REPOSITORY / ".cache/checkpoints" / f"qwen35-tiny-{version}"
-    if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder.parent))
-        try:
-            run_tool([python, "-I", program, partial], CHECKPOINT_LIMIT)
-            os.rename(partial, folder)
-        except OSError:
-            # Another test run may have been first; its checkpoint is the same.
-            if not folder.exists():
-                raise
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-    return folder
-
-
 def run_tool(command: list[Any], limit: float) -> None:
     """Runs one step of the preparation.
 
     Raises:
-        UnavailableError: it failed, or took too long; the text has the end of its output.
+        EngineUnavailableError: it failed, or took too long; the text has the end of its output.
     """
     try:
         subprocess.run(
@@ -146,81 +111,37 @@ def run_tool(command: list[Any], limit: float) -> None:
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
         output = error.output or ""
         text = output.decode(errors="replace") if isinstance(output, bytes) else output
-        raise UnavailableError(f"{error}\n{text[-LOG_TAIL:]}") from error
+        raise EngineUnavailableError(f"{error}\n{text[-LOG_TAIL:]}", "is there a network?") from error
 
 
-class RealServer:
-    """A running pie-server 0.5.2 without programs. It ends with its with-statement, or with this process.
+class RealServer(EngineServer):
+    """A pie-server 0.5.2 with the tiny model and without programs.
 
     Attributes:
-        uri: where clients connect, without a path.
-        http_uri: where its OpenAI-compatible routes are.
         python: the interpreter of its environment, which also has the official client 0.5.3.
     """
 
     def __init__(self) -> None:
-        driver = vulkan_driver()
         self.python = environment()
-        model = checkpoint(self.python)
-        self._home = Path(tempfile.mkdtemp(prefix="pie-sync-real-server-"))
-        self._log = self._home / "output"
-        settings = dict(
-            os.environ,
-            PIE_HOME=str(self._home / "home"),  # where it keeps programs: must not be the user's
-            HF_HUB_OFFLINE="1",
-            # The software driver even where a GPU is present; the second name is that of older loaders.
-            VK_DRIVER_FILES=str(driver),
-            VK_ICD_FILENAMES=str(driver),
-        )
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [self.python, "-I", HERE / "serve.py", model],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env=settings,
-                start_new_session=True,  # a Ctrl-C is for the tests
-            )
-        try:
-            where = json.loads(self._first_line())
-        except BaseException:
-            self.close()
-            raise
-        self.uri: str = where["uri"]
-        self.http_uri: str = where["http_uri"]
-
-    def _first_line(self) -> bytes:
-        """Waits until the server answers.
-
-        Raises:
-            UnavailableError: it ended instead, or takes too long; the text has what it printed.
-        """
-        stdout = self._process.stdout
-        assert stdout is not None
-        started = time.monotonic()
-        ready, _, _ = select.select([stdout], [], [], BOOT_LIMIT)
-        # The line is shorter than a pipe's atomic write: once there is something, there is all of it.
-        line = stdout.readline() if ready else b""
-        if not line:
-            waited = time.monotonic() - started
-            raise UnavailableError(
-                f"pie-server did not boot ({waited:.0f} s); if it finds no device, {INSTALL}. "
-                f"It printed:\n{self.output()}"
-            )
-        return line
+        super().__init__(python=self.python, cache_folder=cache_folder(), timeout=BOOT_LIMIT)
 
     def output(self) -> str:
         """The end of what the server printed so far."""
-        return self._log.read_text(errors="replace")[-LOG_TAIL:]
+        return self.log.read_text(errors="replace")[-LOG_TAIL:]
 
     def programs(self) -> set[str]:
         """The names of all programs that are installed, with their versions."""
-        return {f"{path.parent.name}@{path.stem}" for path in (self._home / "home/inferlets").glob("*/*.toml")}
+        return {f"{path.parent.name}@{path.stem}" for path in (self.home / "inferlets").glob("*/*.toml")}
 
-    @property
-    def pid(self) -> int:
-        """Of the server's process."""
-        return self._process.pid
+    def complete(self, prompt: str, max_tokens: int) -> dict[str, Any]:
+        """What the server's own OpenAI route answers with the most probable tokens."""
+        body = {"model": "default", "prompt": prompt, "max_tokens": max_tokens, "temperature": 0}
+        request = urllib.request.Request(
+            f"{self.http_uri}/v1/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=COMPLETION_LIMIT) as answer:
+            content: dict[str, Any] = json.load(answer)
+        return content
 
     def official(self, script: Path, *arguments: str, timeout: float = 60.0) -> Any:
         """Runs a program in the server's environment, where the official client is; blocks until it ends.
@@ -255,23 +176,3 @@ class RealServer:
                 f"{done.stderr.decode(errors='replace')[-LOG_TAIL:]}\nserver: {self.output()}"
             )
         return json.loads(lines[-1])
-
-    def close(self) -> None:
-        """Ends the server; blocks until it has ended, for ``SHUTDOWN_LIMIT`` at most before it is killed."""
-        process = self._process
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.close()
-        try:
-            process.wait(SHUTDOWN_LIMIT)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        process.stdout.close()
-        shutil.rmtree(self._home, ignore_errors=True)
-
-    def __enter__(self) -> RealServer:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()

@@ -224,3 +224,10 @@ def test_progress_counts_what_is_there(client, runs, path):
 def test_a_full_disk(client, runs):
     with pytest.raises(OSError, match="/dev/full"):
         list(client.map("square", numbers(3), results="/dev/full"))
+
+
+def test_another_time_limit(client, runs, path):
+    list(client.map("square", numbers(3), results=path, timeout=60))
+    with pytest.raises(ValueError, match="has results of timeout 60, and this batch has timeout None"):
+        client.map("square", numbers(3), results=path)
+    assert messages(client.map("square", numbers(3), results=path, timeout=60)) == squares(3)

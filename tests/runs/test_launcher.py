@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pie_sync import LaunchError, PieClient, PieConnectionError
+from pie_sync import LaunchError, PieClient, PieConnectionError, PieValueError
 from pie_sync._runs.launch import Launch
 from pie_sync._runs.launcher import Launcher
 from pie_sync._runs.program_reference import ProgramReference
@@ -36,6 +36,15 @@ def test_all_are_sent_and_end(client):
     assert len({one.id for one in completed}) == 50
 
 
+def test_what_the_server_says_then_is_acknowledged_at_once_if_it_writes_with_delay(client):
+    launcher = launcher_of(client)
+    websocket = client._manager.connection.session._websocket
+    assert not websocket.acknowledges_at_once
+    launches = [Launch(launcher, TimeLimit(20)) for _ in range(2)]
+    assert launcher.send(launches, [[], []], TimeLimit(20)) == {}
+    assert websocket.acknowledges_at_once == (client.protocol == "instance")
+
+
 def test_one_that_can_not_be_encoded_is_given_up_alone(client):
     done: SignalSafeQueue[Launch] = SignalSafeQueue()
     launcher = launcher_of(client)
@@ -44,6 +53,19 @@ def test_one_that_can_not_be_encoded_is_given_up_alone(client):
     assert [*failed] == [launches[1]]
     assert isinstance(failed[launches[1]], TypeError)
     assert {done.get(20), done.get(20)} == {launches[0], launches[2]}
+    assert client.stats().pending_requests == 0
+
+
+def test_long_ones_among_others_are_sent_in_fragments_and_one_that_is_too_long_fails_alone(client):
+    done: SignalSafeQueue[Launch] = SignalSafeQueue()
+    launcher = launcher_of(client)
+    launches = [Launch(launcher, TimeLimit(20), done) for _ in range(5)]
+    args = [["0"], ["x" * 3_000_000], ["2"], ["x" * (64 * 1024 * 1024)], ["4"]]
+    failed = launcher.send(launches, args, TimeLimit(60))
+    assert [*failed] == [launches[3]]
+    assert isinstance(failed[launches[3]], PieValueError)
+    assert {done.get(20) for _ in range(4)} == {*launches} - {launches[3]}
+    assert {launch.completed([]).message for launch in launches if launch not in failed} == {"done"}
     assert client.stats().pending_requests == 0
 
 

@@ -21,6 +21,7 @@ from pie_sync import (
     PieClient,
     PieConnectionError,
     PieTimeoutError,
+    PieValueError,
     ProtocolError,
 )
 from pie_sync._runs.launch import Launch
@@ -700,6 +701,16 @@ def test_mistakes_are_told_at_once(client, options, error):
     arguments = {"program": "square", "inputs": [], **options}
     with pytest.raises(error):
         client.map(**arguments)
+
+
+@pytest.mark.parametrize("bad", [{"a-b": 1}, ["\ud800"]], ids=["can't be encoded", "can't be sent"])
+def test_a_mistake_in_an_input_is_no_outcome_of_its_instance(server, client, bad):
+    """``return_exceptions`` is for what becomes of instances; a mistake is a PieError, and raised all the same."""
+    server.program("square")(lambda context: context.args[0])
+    results = client.map("square", [["1"], bad, ["2"]], return_exceptions=True, retries=3, concurrency=1)
+    assert next(results).message == "1"
+    with pytest.raises(PieValueError):
+        next(results)
 
 
 def test_not_authenticated(server):

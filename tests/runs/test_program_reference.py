@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 
-from pie_sync import LaunchError, UploadError
+from pie_sync import LaunchError, UploadError, inferlet
 from pie_sync._connection.programs import Programs
-from pie_sync._runs.program_reference import is_program_file
+from pie_sync._runs.program_reference import identity_of, is_program_file
 from tests.programs import HELLO
 
 
@@ -112,3 +113,23 @@ def test_what_is_no_program_at_all():
         is_program_file(b"bytes")
     with pytest.raises(ValueError, match="empty"):
         is_program_file("")
+
+
+def test_what_tells_programs_apart_is_known_without_a_server(tmp_path, wasm):
+    script = tmp_path / "script.py"
+    script.write_text("def one(): return 1\ndef two(): return 2\n")
+    assert identity_of(wasm) == identity_of(blake3(HELLO).hexdigest().upper()) == blake3(HELLO).hexdigest()
+    assert identity_of("std/talk") == "std/talk"
+    one, two = identity_of(f"{script}:one"), identity_of(f"{script}:two")
+    assert one.startswith("one@")
+    assert two.startswith("two@")
+    script.write_text("def one(): return 11\n")
+    assert identity_of(script) not in (one, two)
+
+
+def test_a_function_with_a_version_of_its_own_is_told_apart_by_its_source():
+    @inferlet(version="1.0.0")
+    def answer() -> int:
+        return 42
+
+    assert identity_of(answer) == blake3(answer.source.encode()).hexdigest()

@@ -15,6 +15,7 @@ from pie_sync import (
     ProtocolError,
 )
 from pie_sync._runs.records import normalised, record, restore
+from pie_sync.events import ResultForm
 
 FULL = CompletedInstance(
     Event.Completed, "r\n\udc80", "out\N{PIE}", "err", ("a", "b"), (Blob(b"\0\xff", "x.bin"), Blob(b""))
@@ -75,3 +76,11 @@ def test_a_folder_that_can_not_be_made(tmp_path):
 )
 def test_normalised(args, kept):
     assert normalised(args) == kept
+
+
+def test_what_comes_back_has_its_input_and_its_form():
+    back = restore(record(["a"], CompletedInstance(Event.Completed, "7")), ResultForm.TEXT)
+    assert (back.input, back.value, back.elapsed) == (["a"], "7", None)
+    failed = restore(record(["a"], InstanceFailed("i-1", CompletedInstance(Event.Exception, "no"))))
+    assert (failed.input, failed.completed.id) == (["a"], "i-1")
+    assert restore(record({"n": 1}, PieTimeoutError("late"))).input == {"n": 1}

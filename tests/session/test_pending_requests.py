@@ -292,7 +292,7 @@ def test_what_was_sent_in_part_is_expected():
                 client.ping(timeout=0.05)
         pending = client._manager.connection.session.router.pending
         with pytest.raises(PieTimeoutError, match="was not sent in time"):
-            client.launch_instance_from_registry("x", ["y" * 64 * 1024 * 1024], timeout=0.5)
+            client.launch_instance_from_registry("x", ["y" * 63 * 1024 * 1024], timeout=0.5)
         assert len(pending) == 0
         assert len(pending._expecting) == len(pending._abandoned) == 1
         stop.set()

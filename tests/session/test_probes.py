@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from queue import Empty
 from typing import Any
@@ -296,7 +297,7 @@ def wait_for_end(script: Any, *, reconnect: bool = False) -> Any:
     """Launch an instance on a scripted server, and wait for its end."""
     with scripted_server(script) as uri, connect(uri, reconnect=reconnect) as client:
         client.authenticate("alice")
-        instance = client.launch_instance("0" * 64)
+        instance = client.launch_instance_from_registry("x")
         return instance.wait(LONG)
 
 
@@ -383,7 +384,7 @@ class TestCrossing:
 
         with scripted_server(script) as uri, connect(uri) as client:
             client.authenticate("alice")
-            instance = client.launch_instance("0" * 64)
+            instance = client.launch_instance_from_registry("x")
             begin = time.monotonic()
             with pytest.raises(PieTimeoutError):
                 instance.recv(0.1)
@@ -441,8 +442,8 @@ class TestCrossing:
 
         with scripted_server(script) as uri, connect(uri) as client:
             client.authenticate("alice")
-            assert client.launch_instance("0" * 64).wait(LONG).event is Event.ServerError
-            assert client.launch_instance("0" * 64).wait(LONG).message == "another one"
+            assert client.launch_instance_from_registry("x").wait(LONG).event is Event.ServerError
+            assert client.launch_instance_from_registry("x").wait(LONG).message == "another one"
 
 
 @pytest.mark.parametrize("result", ["no JSON", "{}", '[{"id": 1}]', "[" * 100_000])
@@ -466,6 +467,31 @@ def test_a_list_that_makes_no_sense_says_nothing(result, monkeypatch):
         client.authenticate("alice")
         assert client.launch_instance_from_registry("a@1.0.0").wait(LONG).message == "the end"
     assert lists == ["list_processes"] * 3
+
+
+@pytest.mark.parametrize("shown", [False, True])
+def test_what_a_user_of_the_internal_token_is_listed_counts_once_it_has_shown_something(shown, monkeypatch):
+    """Nobody has seen whether a server of 0.3 or 0.4 lists such a user's own instances."""
+    probe_soon(monkeypatch)
+    info = {"id": "process-1", "username": "internal", "program": "a@1.0.0", "input": "{}", "elapsed_secs": 1}
+
+    def script(peer: Peer) -> None:
+        request = receive_process(peer)
+        peer.send(type="response", corr_id=request["corr_id"], ok=True, result=AUTHENTICATED)
+        request = receive_process(peer)
+        peer.send(type="response", corr_id=request["corr_id"], ok=True, result="process-1")
+        for number in range(4):
+            request = receive_process(peer)
+            listed = json.dumps([info] if shown and number == 0 else [])
+            peer.send(type="response", corr_id=request["corr_id"], ok=True, result=listed)
+        if not shown:
+            peer.send(type="process_event", process_id="process-1", event="return", value="the end")
+        wait_for_close(peer)
+
+    with scripted_server(script) as uri, connect(uri, protocol="process") as client:
+        client.internal_authenticate("token")
+        done = client.launch_instance_from_registry("a@1.0.0").wait(LONG)
+    assert done.event is (Event.ServerError if shown else Event.Completed)
 
 
 def receive_process(peer: Peer) -> dict[str, Any]:

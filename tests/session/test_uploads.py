@@ -138,6 +138,46 @@ class TestUploads:
 
         self.run(script, use, timeout=1)
 
+    @pytest.mark.parametrize("timeout", [{}, {"timeout": 600}, {"timeout": None}])
+    def test_a_server_that_locks_up_in_a_blob(self, timeout):
+        """Every real server up to 0.2: WebSocket pings are answered, requests never again."""
+
+        def script(peer):
+            peer.launch()
+            while True:  # the blob and the pings: nothing is answered
+                peer.receive()
+
+        def use(client):
+            instance = client.launch_instance_from_registry("blobs")
+            begin = time.monotonic()
+            with pytest.raises(
+                PieTimeoutError, match="no progress for 1 s: all bytes sent, but not conf"
+            ) as expired:
+                instance.upload_blob(bytes(3 * 256 * 1024), **timeout)
+            assert 0.9 < time.monotonic() - begin < 20
+            for part in ("servers up to Pie 0.2 lock up", "the program has the blob", "open a new connection"):
+                assert part in str(expired.value)
+            with pytest.raises(PieTimeoutError, match="upload_blob has locked up this connection"):
+                client.ping(timeout=0.1)
+
+        self.run(script, use, timeout=1)
+
+    def test_the_limit_for_the_confirmation_counts_from_the_last_chunk(self):
+        """A blob whose chunks take longer than the limit in all is no lock-up."""
+        chunks = 5
+
+        def script(peer):
+            peer.launch()
+            for _ in range(chunks):
+                request = peer.receive()
+            peer.respond(request, "Blob sent to instance")
+
+        def use(client):
+            instance = client.launch_instance_from_registry("blobs")
+            instance.upload_blob(bytes(chunks * 256 * 1024), progress=lambda sent, total: time.sleep(0.5))
+
+        self.run(script, use, timeout=2)
+
     def test_a_server_that_does_not_read(self):
         """The time limit holds also while the TCP window is full."""
         stop = threading.Event()

@@ -7,12 +7,13 @@ from time import monotonic
 
 import pytest
 
-from pie_sync import PieTimeoutError
+from pie_sync import PieTimeoutError, PieValueError
 from pie_sync._support.time_limits import (
     DEFAULT,
     LONGEST,
     TimeLimit,
     acquire,
+    check_polling_timeout,
     check_timeout,
     deadline_after,
     remaining,
@@ -25,7 +26,16 @@ from pie_sync._support.time_limits import (
     [(None, None), (0, 0), (0.5, 0.5), (LONGEST, LONGEST), (LONGEST + 1, None), (float("inf"), None)],
 )
 def test_timeouts_that_make_sense(timeout, checked):
-    assert check_timeout(timeout) == checked
+    assert check_polling_timeout(timeout) == checked
+    if timeout != 0:
+        assert check_timeout(timeout) == checked
+
+
+@pytest.mark.parametrize("timeout", [0, 0.0, -0.0])
+def test_no_time_at_all(timeout):
+    with pytest.raises(PieValueError, match="^patience must be more than 0 seconds") as caught:
+        check_timeout(timeout, "patience", zero="have some")
+    assert caught.value.hint == "have some"
 
 
 @pytest.mark.parametrize(
@@ -35,6 +45,8 @@ def test_timeouts_that_make_sense(timeout, checked):
 def test_timeouts_that_make_none(timeout, error):
     with pytest.raises(error, match="^patience must"):
         check_timeout(timeout, "patience")
+    with pytest.raises(error, match="^patience must"):
+        check_polling_timeout(timeout, "patience")
 
 
 def test_a_deadline_and_what_is_left():
@@ -123,3 +135,12 @@ def test_acquiring_waits_until_the_lock_is_free():
 
 def test_the_default_has_a_name():
     assert repr(DEFAULT) == "DEFAULT"
+
+
+@pytest.mark.parametrize(
+    ("mine", "other", "is_mine"),
+    [(1, 2, True), (2, 1, False), (None, 1, False), (1, None, True), (None, None, True)],
+)
+def test_the_earlier_of_two_limits(mine, other, is_mine):
+    limits = TimeLimit(mine), TimeLimit(other, stall=True)
+    assert limits[0].earlier(limits[1]) is limits[0 if is_mine else 1]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pie_sync.testing import LocalServer, ProgramContext
+from tests.fake_pie_server import make_python
 
 from .raw import RawClient
 from .raw_process import ProcessClient
@@ -24,7 +26,7 @@ def protocol() -> str:
 @pytest.fixture
 def gateway(protocol: str) -> bool:
     """Whether the server is one of Pie 0.5."""
-    return protocol == "process-0.5"
+    return protocol in ("process-0.5", "0.5")
 
 
 @pytest.fixture
@@ -41,7 +43,7 @@ def connect(server: LocalServer, protocol: str, gateway: bool) -> Iterator[Conne
     def connect(
         username: str | None = "alice", to: LocalServer = server, **options: Any
     ) -> RawClient | ProcessClient:
-        if protocol == "instance":
+        if protocol in ("instance", "0.2", "0.2-names"):
             clients.append(RawClient(to.uri, username, **options))
         else:
             clients.append(ProcessClient(to.uri, gateway=gateway, username=username, **options))
@@ -49,7 +51,10 @@ def connect(server: LocalServer, protocol: str, gateway: bool) -> Iterator[Conne
 
     yield connect
     for client in clients:
-        client.close()
+        if protocol in ("0.3", "0.4"):
+            client.vanish()  # these servers do not answer a close frame
+        else:
+            client.close()
 
 
 @pytest.fixture
@@ -75,3 +80,9 @@ def repeat(server: LocalServer, protocol: str) -> str:
             ctx.send(message)
 
     return "repeat"
+
+
+@pytest.fixture
+def python(tmp_path: Path) -> Path:
+    """An interpreter of an environment that has pie-server, as it seems."""
+    return make_python(tmp_path)

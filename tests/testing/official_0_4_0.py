@@ -41,7 +41,7 @@ async def talk(process: Process, message: str) -> list[tuple[str, str]]:
 
 
 async def find_detached(client: PieClient, text: str) -> str:
-    (entry,) = (entry for entry in await client.list_processes() if entry["arguments"] == text)
+    (entry,) = (entry for entry in await client.list_processes() if entry["input"] == text)
     return entry["id"]
 
 
@@ -70,7 +70,7 @@ async def drive(uri: str, key: ParsedPrivateKey, wasm: str, manifest: str) -> di
         seen["detached"] = (await client.launch_process("talk@0.2.0", {"n": 2}, capture_outputs=False)).process_id
         left_behind = await client.launch_process("talk@0.2.0", {"n": 3})
         seen["list"] = sorted(
-            (entry["username"], entry["program"], entry["arguments"]) for entry in await client.list_processes()
+            (entry["username"], entry["program"], entry["input"]) for entry in await client.list_processes()
         )
     async with PieClient(uri) as client:
         await client.authenticate("alice", key)

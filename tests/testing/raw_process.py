@@ -140,7 +140,7 @@ class ProcessClient(Wire):
                 return
 
     def receive_file(self, process_id: str) -> tuple[bytes, str | None]:
-        """Return a file with its name, assembled from its chunks and checked against its hash."""
+        """Return a file with its name (None before 0.5), assembled and checked against its hash."""
         payload = b""
         index, total = 0, 1
         while index < total:
@@ -153,13 +153,13 @@ class ProcessClient(Wire):
                 "chunk_index": index,
                 "total_chunks": total,
                 "chunk_data": message["chunk_data"],
-                "name": message["name"],
+                **({"name": message["name"]} if self.gateway else {}),
             }
             assert 0 < len(message["chunk_data"]) <= CHUNK_SIZE
             payload += message["chunk_data"]
             index += 1
         assert blake3(payload).hexdigest() == message["file_hash"]
-        return payload, message["name"]
+        return payload, message.get("name")
 
 
 def manifest_of(name: str, version: str = "1.0.0") -> str:

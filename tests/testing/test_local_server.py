@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import socket
 import threading
 import time
+from typing import Any, cast
 
 import pytest
 
+from pie_sync import PieClient
 from pie_sync.testing import LocalServer, ProgramContext
+from pie_sync.testing.local_server import _peer
 from tests.testing import programs
 from tests.testing.conftest import Connect
 from tests.testing.raw import CLOSE_LIMIT, PATIENCE, ClosedError, RawClient
@@ -142,3 +146,27 @@ def test_it_can_be_set_before_the_start_and_after_the_end() -> None:
         client.assert_unanswered()
         assert time.monotonic() - started >= 0.05
     server.delay(1)
+
+
+def test_activity_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "pie_sync.testing.activity")
+    with LocalServer() as server, PieClient(server.uri) as client:
+        server.program("hi")(lambda context: "hi")
+        client.authenticate("alice")
+        client.run("hi")
+        (record,) = server.instances
+    assert [entry.getMessage() for entry in caplog.records if entry.name == "pie_sync.testing.activity"] == [
+        "connection 1 from 127.0.0.1",
+        f"launched hi as {record.id} for alice",
+        f"ended {record.id} (hi): Completed",
+        "connection 1 has ended",
+    ]
+
+
+def test_a_client_that_is_gone_before_it_is_named() -> None:
+    class Gone:
+        @property
+        def remote_address(self) -> object:
+            raise OSError("Transport endpoint is not connected")
+
+    assert _peer(cast(Any, Gone())) == "a client that is gone already"

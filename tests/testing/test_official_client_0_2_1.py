@@ -49,7 +49,7 @@ def test_official_client_0_2_1(tmp_path: Path) -> None:
         "stranger": "Username 'mallory' rejected by server: User 'mallory' is not authorized",
         "before upload": False,
         "after upload": True,
-        "unknown program": f"Failed to launch instance: Program not found: {'0' * 64}",
+        "unknown program": f"Failed to launch instance: No such program with hash={'0' * 64}",
         "talk": ["['x'] a message", *after_the_message, ["Completed", "a blob of 700000 bytes"]],
         "doomed": [["Aborted", "Signal termination"]],
         "malformed": "Failed to terminate instance: Malformed instance ID",

@@ -59,7 +59,6 @@ def check_common(seen: dict[str, object], zeros: str) -> None:
         "after install": True,
         "no identifier": "CheckProgram failed: Invalid program identifier 'hello@1':"
         " expected 'name@major.minor.patch'",
-        "unknown program": "Failed to launch process: program hello@2.0.0 is not installed",
         "doomed": [["Error", "Signal"]],
         "malformed": "Failed to terminate process: Invalid process ID",
         "query": True,
@@ -86,10 +85,13 @@ def test_official_client_0_4_0(tmp_path: Path, files: tuple[str, str]) -> None:
     check_common(seen, zeros="300000 bytes")
     assert left_behind[0] == ["Message", "{'n': 3} hi"]
     assert left_behind[-2:] == [["Stdout", "printed"], ["Return", '{"size": 700000}']]
+    url = "http://127.0.0.1:9/api/v1/inferlets/hello/2.0.0/manifest"
+    unknown = f"Failed to download manifest from {url}: error sending request for url ({url})"
     assert seen == {
+        "unknown program": f"Failed to launch process: {unknown}",
         "stranger": "Username 'mallory' rejected by server: User 'mallory' is not authorized",
         "list": [["alice", "talk@0.2.0", '{"n": 2}'], ["alice", "talk@0.2.0", '{"n": 3}']],
-        "left behind twice": "Failed to attach to process: Cannot attach: already attached",
+        "left behind twice": "Failed to attach to process: Process not found",
     }
 
 
@@ -100,6 +102,7 @@ def test_official_client_0_5_3(files: tuple[str, str]) -> None:
         seen = run_official("0.5.3", HERE / "official_0_5_3.py", server.uri, *files)
     check_common(seen, zeros="300000 bytes: zeros.bin")
     assert seen == {
+        "unknown program": "Failed to launch process: program hello@2.0.0 is not installed",
         "unauthenticated": [],
         "result": [[5], ["computing"]],
         "failure": "KeyError: 'b'",

@@ -114,7 +114,7 @@ def test_mistakes_are_reported_with_a_hint(pytester: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(
         [
             "pie_server: LocalServer has no option protocl; it has users, *protocol, *",
-            "pie_server: protocol must be one of instance, process, process-0.5, not 'grpc'",
+            "pie_server: protocol must be one of 0.2, 0.2-names, *, process-0.5, not 'grpc'",
             "@pytest.mark.pie_server takes options by their names (protocol=...), not ('process',)",
             "pie_server: a parameter must be a dict of options of LocalServer, not 'process'",
             "pie_client: the server doesn't let 'tester' in (*); make a PieClient(pie_server.uri, ...) *",
@@ -200,3 +200,64 @@ def test_pie_sync_may_have_been_imported_before(pytester: pytest.Pytester) -> No
 def test_it_works_in_this_run_too(pie_server: LocalServer, pie_client: PieClient) -> None:
     assert pie_client.server_uri == pie_server.uri
     assert pie_client.protocol == "process"
+
+
+def with_options(pytester: pytest.Pytester, options: dict[str, object]) -> None:
+    pytester.makeconftest(
+        f"""
+        import pytest
+
+        @pytest.fixture(scope="session")
+        def pie_engine_options():
+            return {options!r}
+        """
+    )
+
+
+TWO_TESTS_OF_THE_ENGINE = """
+    seen = []
+
+    def test_one(pie_engine):
+        assert pie_engine.running
+        seen.append(pie_engine)
+
+    def test_two(pie_engine):
+        assert pie_engine is seen[0]
+"""
+
+
+class TestEngine:
+    """With a fake of pie-server; tests/real_server has the real one."""
+
+    def test_one_server_for_all_tests(self, pytester: pytest.Pytester, python: Path) -> None:
+        cache = str(pytester.path / "cache")
+        with_options(pytester, {"engine": "cuda", "port": 7, "python": str(python), "cache_folder": cache})
+        pytester.makepyfile(TWO_TESTS_OF_THE_ENGINE)
+        run(pytester).assert_outcomes(passed=2)
+        (log,) = (pytester.path / "cache/logs").iterdir()
+        assert "shut down" in log.read_text()
+
+    def test_where_it_can_not_run_the_tests_are_skipped(self, pytester: pytest.Pytester, python: Path) -> None:
+        for path in (python.parent / "packages/pie").iterdir():
+            path.unlink()
+        (python.parent / "packages/pie").rmdir()
+        with_options(pytester, {"engine": "cuda", "python": str(python), "cache_folder": "cache"})
+        pytester.makepyfile(TWO_TESTS_OF_THE_ENGINE)
+        result = run(pytester, "-rs")
+        result.assert_outcomes(skipped=2)
+        result.stdout.fnmatch_lines(["*the engine needs pie-server, which is not installed*"])
+
+    def test_one_that_does_not_start_is_an_error(self, pytester: pytest.Pytester, python: Path) -> None:
+        with_options(pytester, {"engine": "cuda", "port": 1, "python": str(python), "cache_folder": "cache"})
+        pytester.makepyfile(TWO_TESTS_OF_THE_ENGINE)
+        result = run(pytester)
+        result.assert_outcomes(errors=2)
+        result.stdout.fnmatch_lines(["*EngineError: the engine did not start: no device*"])
+
+    @pytest.mark.parametrize("options", [{"colour": "blue"}, {"memory": "much"}])
+    def test_options_that_can_not_be_used(self, pytester: pytest.Pytester, options: dict[str, object]) -> None:
+        with_options(pytester, options)
+        pytester.makepyfile(TWO_TESTS_OF_THE_ENGINE)
+        result = run(pytester)
+        result.assert_outcomes(errors=2)
+        result.stdout.fnmatch_lines([f"pie_engine_options: *{next(iter(options))}*"])

@@ -127,3 +127,12 @@ def test_spins_before_it_waits_where_that_leaves_a_processor_to_others(processor
         far.send(b"abc")
         assert stream.recv_waiting(buffer, None, spin=60) == 3
         assert asked.waiting == [len(processors) == 1]
+
+
+def test_acknowledging_at_once_is_no_error_where_it_can_t_be(ends):
+    stream, far = ends
+    stream.acknowledge_at_once()  # not TCP
+    far.send(b"abc")
+    assert stream.recv_waiting(memoryview(bytearray(10)), 10) == 3
+    far.close()
+    stream.acknowledge_at_once()

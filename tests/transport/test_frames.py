@@ -5,14 +5,18 @@ import struct
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from websockets.protocol import State
+from websockets.server import ServerProtocol
 
 from pie_sync._transport import frames as _frames
 from pie_sync._transport.frames import (
     BINARY,
     BUFFER_SIZE,
     CLOSE,
+    CONTINUATION,
     FIRST_BUFFER_SIZE,
     FIRST_READ_SIZE,
+    FRAGMENT_SIZE,
     PING,
     PONG,
     READ_SIZE,
@@ -22,6 +26,7 @@ from pie_sync._transport.frames import (
     encode_close,
     encode_frame,
     encode_frames,
+    encode_message,
     opcode_and_payload,
     parse_close,
 )
@@ -285,3 +290,22 @@ def test_many_frames_are_those_of_each_message(sizes):
         position += 4 + size
     assert received == payloads
     assert len(set(keys)) == len(keys)
+
+
+@pytest.mark.parametrize(
+    "size", [0, 1, 125, FRAGMENT_SIZE - 1, FRAGMENT_SIZE, FRAGMENT_SIZE + 1, 3 * FRAGMENT_SIZE + 7]
+)
+def test_a_long_message_is_fragmented(size):
+    """Another implementation puts the fragments together again, each of them masked by a key of its own."""
+    payload = bytes(range(256)) * (size // 256 + 1)
+    payload = payload[:size]
+    frames = encode_message(payload)
+    assert len(frames) == max(1, -(-size // FRAGMENT_SIZE))
+    assert all(len(frame) <= FRAGMENT_SIZE + 14 for frame in frames)
+    server = ServerProtocol(state=State.OPEN, max_size=None)
+    for frame in frames:
+        server.receive_data(bytes(frame))
+    received = server.events_received()
+    assert [part.opcode for part in received] == [BINARY] + [CONTINUATION] * (len(frames) - 1)
+    assert [part.fin for part in received] == [False] * (len(frames) - 1) + [True]
+    assert b"".join(part.data for part in received) == payload

@@ -46,7 +46,9 @@ def test_a_time_limit_that_is_over():
     with raw_server(lambda peer: peer.stopped.wait(20)) as uri:
         error = error_of(connector(uri, timeout=0.2))
     assert isinstance(error, PieConnectTimeoutError)
-    assert str(error) == f"no connection to {uri} within 0.2 s (connect_timeout)"
+    assert error.text == f"no connection to {uri} within 0.2 s (connect_timeout)"
+    assert error.hint is not None
+    assert "connect_timeout" in error.hint
 
 
 @pytest.mark.parametrize(

@@ -26,11 +26,13 @@ from pie_sync._transport.frames import (
     BINARY,
     CLOSE,
     CONTINUATION,
+    FRAGMENT_SIZE,
     PING,
     PONG,
     TEXT,
     encode_close,
     encode_frame,
+    encode_message,
     opcode_and_payload,
 )
 from pie_sync._transport.websocket import WebSocket
@@ -718,3 +720,126 @@ def test_pongs_that_nobody_reads_are_bounded(client, server):
     assert message == (BINARY, b"x" * BIG)
     assert pongs == [(PONG, b"%d" % number) for number in range(4900, 5000)]
     sender.done()
+
+
+# --- long messages (section 5.4) and the farewell ---------------------------------------------------------------
+
+#: A message of four fragments, the last of them short.
+LONG = bytes(range(256)) * (3 * FRAGMENT_SIZE // 256) + b"end"
+
+
+def fragments(message: bytes) -> list[tuple[int, bytes]]:
+    pieces = [message[start : start + FRAGMENT_SIZE] for start in range(0, len(message), FRAGMENT_SIZE)]
+    return [(CONTINUATION if index else BINARY, piece) for index, piece in enumerate(pieces)]
+
+
+def test_control_frames_of_other_threads_go_between_fragments(client, server):
+    sender = threading.Thread(
+        target=client.send, args=(encode_message(LONG), monotonic() + LIMIT), name="fragments sender"
+    )
+    sender.start()
+    server.receive(1)  # so the first fragment is being written, and finds no room
+    server.protocol.send_ping(b"are you there?")
+    server.flush()
+    reader = threading.Thread(target=read_end, args=(client,), name="reader")
+    reader.start()
+    wait_until(lambda: bool(client._pongs))
+    posted = threading.Thread(target=client.post, args=(encode_frame(BINARY, b"posted"),))
+    posted.start()
+    posted.join(LIMIT)
+    expected = fragments(LONG)
+    received = server.receive_frames(len(expected) + 2)
+    pong = received.index((PONG, b"are you there?"))
+    assert 0 < pong < len(expected), "not between two fragments"
+    assert received[:pong] + received[pong + 1 :] == [*expected, (BINARY, b"posted")]  # never a message in between
+    sender.join(LIMIT)
+    client.abort()
+    reader.join(LIMIT)
+    assert not reader.is_alive()
+
+
+def test_what_is_left_of_a_fragmented_message_goes_first(client, server):
+    with pytest.raises(PieTimeoutError, match="not sent in time"):
+        client.send(encode_message(LONG), deadline=0)
+    with pytest.raises(PieTimeoutError, match="nothing was sent"):
+        client.send(encode_frame(BINARY, b"too early"), deadline=0)
+    sender = Sender(client, b"behind")
+    expected = [*fragments(LONG), (BINARY, b"behind")]
+    assert server.receive_frames(len(expected)) == expected
+    sender.done()
+
+
+def test_a_close_waits_for_the_end_of_a_fragmented_message(client, server):
+    with pytest.raises(PieTimeoutError, match="not sent in time"):
+        client.send(encode_message(LONG), deadline=0)
+    client.send_close()
+    reading = threading.Thread(target=read_end, args=(client,), name="reader")
+    reading.start()
+    expected = [*fragments(LONG), (CLOSE, encode_close(1000))]
+    assert server.receive_frames(len(expected)) == expected
+    client.abort()
+    reading.join(LIMIT)
+
+
+def test_a_handler_that_raises_between_fragments_ends_the_connection(client, server, monkeypatch):
+    written = []
+
+    def send_all(data: memoryview, deadline: float | None) -> memoryview:
+        written.append(len(data))
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        return memoryview(b"")
+
+    monkeypatch.setattr(client._stream, "send_all", send_all)
+    with pytest.raises(KeyboardInterrupt):
+        client.send(encode_message(LONG), monotonic() + LIMIT)
+    assert server.receive_all() == []
+    assert "ended the connection" in read_end(client)
+
+
+def test_the_counters_count_a_fragmented_message_once(client, server):
+    sender = threading.Thread(target=server.receive_frames, args=(len(fragments(LONG)),))
+    sender.start()
+    client.send(encode_message(LONG), monotonic() + LIMIT)
+    sender.join(LIMIT)
+    assert client._counters.messages_sent == 1
+    assert client._counters.bytes_sent == sum(map(len, encode_message(LONG)))
+
+
+def test_the_farewell_goes_right_before_the_close_frame_in_one_write(sockets, monkeypatch):
+    client = WebSocket(sockets[0], max_message_size=10_000, farewell=lambda: b"good-bye")
+    server = Server(sockets[1])
+    writes = []
+
+    def send_all(data: memoryview, deadline: float | None) -> memoryview:
+        writes.append(bytes(data))
+        return original(data, deadline)
+
+    original = client._stream.send_all
+    monkeypatch.setattr(client._stream, "send_all", send_all)
+    client.send_close()
+    client.send_close()
+    assert len(writes) == 1
+    assert server.receive_frames(2) == [(BINARY, b"good-bye"), (CLOSE, encode_close(1000))]
+    server.flush()
+    read_end(client)
+    client.finish()
+
+
+def test_a_close_that_is_an_answer_has_no_farewell(sockets):
+    client = WebSocket(sockets[0], max_message_size=10_000, farewell=lambda: b"good-bye")
+    server = Server(sockets[1])
+    server.protocol.send_close(1001)
+    server.flush()
+    read_end(client)
+    client.finish()
+    assert server.receive_all() == [(CLOSE, encode_close(1001))]
+
+
+def test_a_violation_is_told_with_the_farewell(sockets):
+    client = WebSocket(sockets[0], max_message_size=10, farewell=lambda: b"good-bye")
+    server = Server(sockets[1])
+    server.send(bytes(11))
+    problem = read_end(client)
+    client.finish()
+    assert server.receive_all() == [(BINARY, b"good-bye"), (CLOSE, encode_close(1009, problem))]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Callable, NamedTuple
+
+from blake3 import blake3
 
 from ...events import Event
 from .._programs.component import ComponentProgram
@@ -12,25 +15,51 @@ from .._programs.instance import Instance, Program
 from .._programs.uncompiled import NOT_COMPILED, Uncompiled
 from .._server.catalog import DEFAULT_NAMESPACE, LATEST, ProgramName
 from .._server.core import Core
-from .chunks import ChunkAssembler
+from .chunks import ChunkAssembler, OldChunkAssembler
 from .manifest import language_of, package_of
+from .programs import NoRunInterface
+from .registry import manifest_failure
 
-__all__ = ["InstalledPrograms", "installed_name"]
+__all__ = ["PROGRAM_RULES", "InstalledPrograms", "ProgramRules", "installed_name"]
 
 DEFAULT_VERSION = "0.1.0"
-INSTALLED = "Program installed successfully"
+
 #: What 0.5.2 says without a language component, but for the path; then what helps here.
 NO_LANGUAGE = (
     "no {0} language component at languages/{0}.wasm: No such file or directory (os error 2);"
     " LocalServer runs no functions or scripts: pie_sync.testing.EngineServer does"
 )
 
-NO_RUN = "No 'run' interface found"
-
 _IDENTIFIER = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9_-]*)@(?P<version>[0-9]+\.[0-9]+\.[0-9]+)")
 
-#: What NAME is in the run export of components for Pie 0.5, ``pie:NAME/run``.
-_NAME_FOR_ALL = "inferlet"
+
+class ProgramRules(NamedTuple):
+    """How servers of one generation name, install and find programs."""
+
+    installed: str
+    """The answer to an upload that succeeded."""
+    compiles_uploads: bool
+    """Whether an upload is compiled at once, and refused if it can't be. Else its first launch compiles it, and
+    from then on nothing replaces it."""
+    compares_hashes: bool
+    """Whether the bytes of an upload must have the hash that the client declares."""
+    answers_every_bad_chunk: bool
+    """Whether a bad chunk is answered at once, and each later one of its upload; else a last one only."""
+    checks_names: bool
+    """Whether an upload is refused whose name could not be launched."""
+    knows_bare_names: bool
+    """Whether a name without a version stands for its highest version."""
+    knows_scripts: bool
+    """Whether a manifest may tell the language of a script, in place of a component."""
+    run_name: str | None
+    """NAME in the export ``pie:NAME/run`` under which a component runs; None for the program's own name."""
+
+
+PROGRAM_RULES = {
+    "0.3": ProgramRules("Program added successfully", False, False, True, True, False, False, None),
+    "0.4": ProgramRules("Program installed successfully", True, False, True, True, False, False, None),
+    "0.5": ProgramRules("Program installed successfully", True, True, False, False, True, True, "inferlet"),
+}
 
 
 class InstalledPrograms:
@@ -41,17 +70,16 @@ class InstalledPrograms:
 
     A component runs if it exports the interface that the server looks for. Without it, the launch is granted all
     the same, and the process ends with an error. Core modules, which no real server of this protocol runs, are
-    free of that rule.
+    free of that rule, and so are Python functions.
 
     Args:
         core: the state of the server.
-        is_gateway: whether this is Pie 0.5, which knows bare names, and runs components that export
-            ``pie:inferlet/run``. Older servers run one that exports ``pie:NAME/run`` as NAME.
+        rules: what differs between generations.
     """
 
-    def __init__(self, core: Core, *, is_gateway: bool) -> None:
+    def __init__(self, core: Core, rules: ProgramRules) -> None:
         self._core = core
-        self._is_gateway = is_gateway
+        self._rules = rules
         # The uploads in progress, by the correlation id of their chunks.
         self._uploads: dict[int, ChunkAssembler] = {}
 
@@ -72,28 +100,25 @@ class InstalledPrograms:
         Raises:
             ValueError: there is no such program, or it could not be compiled.
         """
-        if "@" in inferlet or not self._is_gateway:
-            name = _parse(inferlet)
-        else:
-            versions = self._core.catalog.versions(DEFAULT_NAMESPACE, inferlet)
-            if not versions:
-                raise ValueError(f"no program named '{inferlet}' is installed")
-            name = ProgramName(DEFAULT_NAMESPACE, inferlet, max(versions, key=_rank))
+        name = self._full_name(inferlet)
         program = self._core.catalog.registered(name)
         if program is None:
-            raise ValueError(f"program {inferlet} is not installed")
+            if self._rules.knows_bare_names:
+                raise ValueError(f"program {inferlet} is not installed")
+            raise ValueError(manifest_failure(name.name, name.version))
+        if isinstance(program, _Lazy):
+            program = program.compiled(self._compile)
         if isinstance(program, Uncompiled):
             raise ValueError(NOT_COMPILED)
-        run_name = _NAME_FOR_ALL if self._is_gateway else name.name
         if isinstance(program, ComponentProgram):
-            program = program.exporting(f"pie:{run_name}/run") or _NoRunInterface()
+            run_name = self._rules.run_name or name.name
+            program = program.exporting(f"pie:{run_name}/run") or NoRunInterface()
         return f"{name.name}@{name.version}", program
 
     def add(self, message: Mapping[str, Any]) -> tuple[bool, str] | None:
         """Append a chunk of a program, and install the program after the last chunk.
 
-        A bad chunk ends its upload, so that the next chunk counts as the first of a new one. As with a real
-        server, only a last chunk is answered.
+        A bad chunk ends its upload, so that the next chunk counts as the first of a new one.
 
         Args:
             message: an ``add_program``.
@@ -102,7 +127,8 @@ class InstalledPrograms:
             The answer: whether the program is installed, and the text. None for a chunk that is not answered.
         """
         corr_id, index, total = message["corr_id"], message["chunk_index"], message["total_chunks"]
-        upload = self._uploads.setdefault(corr_id, ChunkAssembler(message["program_hash"], "Program"))
+        upload = self._uploads.get(corr_id) or self._new_upload(message["program_hash"])
+        self._uploads[corr_id] = upload
         try:
             artifact = upload.add(index, total, message["chunk_data"])
             if artifact is None:
@@ -110,28 +136,51 @@ class InstalledPrograms:
             self._install(message, artifact)
         except ValueError as error:
             del self._uploads[corr_id]
-            return (False, str(error)) if index + 1 >= total else None
+            answers = self._rules.answers_every_bad_chunk or index + 1 >= total
+            return (False, str(error)) if answers else None
         del self._uploads[corr_id]
-        return True, INSTALLED
+        return True, self._rules.installed
+
+    def _new_upload(self, program_hash: str) -> ChunkAssembler:
+        if self._rules.compares_hashes:
+            return ChunkAssembler(program_hash, "Program")
+        return OldChunkAssembler(None, "Program")
+
+    def _full_name(self, inferlet: str) -> ProgramName:
+        if "@" in inferlet or not self._rules.knows_bare_names:
+            return _parse(inferlet)
+        versions = self._core.catalog.versions(DEFAULT_NAMESPACE, inferlet)
+        if not versions:
+            raise ValueError(f"no program named '{inferlet}' is installed")
+        return ProgramName(DEFAULT_NAMESPACE, inferlet, max(versions, key=_rank))
 
     def _install(self, message: Mapping[str, Any], artifact: bytes) -> None:
         try:
             package, version = package_of(message["manifest"])
-            language = language_of(message["manifest"]) if self._is_gateway else None
+            language = language_of(message["manifest"]) if self._rules.knows_scripts else None
         except ValueError as error:
             raise ValueError(f"Invalid manifest: Failed to parse manifest TOML: {error}") from error
-        if not package or "/" in package:
+        if self._rules.checks_names:
+            _parse(f"{package}@{version}")
+        elif not package or "/" in package:
             raise ValueError(f"program {package}@{version} is not installed")
-        # Every other name is installed, but only a name that _parse() accepts can be launched.
+        # Where names are not checked, every other one is installed, but only one that _parse() accepts can be
+        # launched.
         name = ProgramName(DEFAULT_NAMESPACE, package, version)
+        catalog, replace = self._core.catalog, message["force_overwrite"]
+        there = catalog.registered(name)
+        if not self._rules.compiles_uploads:
+            if there is None or (replace and not (isinstance(there, _Lazy) and there.is_compiled)):
+                catalog.register(name, _Lazy(artifact))
+            return
         # A real server does not look at the bytes if the name is taken. It also keeps a program that it can't
         # compile, and then refuses that name until the program is overwritten.
-        catalog, replace = self._core.catalog, message["force_overwrite"]
-        if replace or catalog.registered(name) is None:
+        if replace or there is None:
             if language is not None:
                 raise ValueError(NO_LANGUAGE.format(language))  # and the name stays free, unlike below
-            program = catalog.by_hash(message["program_hash"]) or self._compile(artifact)
-            catalog.add_upload(message["program_hash"], program)
+            program_hash = blake3(artifact).hexdigest()
+            program = catalog.by_hash(program_hash) or self._compile(artifact)
+            catalog.add_upload(program_hash, program)
             catalog.register(name, program, replace=replace)
         if isinstance(catalog.registered(name), Uncompiled):
             raise ValueError(NOT_COMPILED)
@@ -143,11 +192,30 @@ class InstalledPrograms:
             return Uncompiled()
 
 
-class _NoRunInterface:
-    """Stands for a component without the export that the server looks for."""
+class _Lazy:
+    """The bytes of an upload that are compiled at their first launch."""
+
+    def __init__(self, artifact: bytes) -> None:
+        self._artifact = artifact
+        self._program: Program | None = None
+        # Guards _program.
+        self._lock = threading.Lock()
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether the program was launched, or could not be."""
+        return self._program is not None
+
+    def compiled(self, compile_program: Callable[[bytes], Program]) -> Program:
+        """Return the program in the bytes."""
+        with self._lock:
+            if self._program is None:
+                self._program = compile_program(self._artifact)
+            return self._program
 
     def run(self, _instance: Instance) -> tuple[Event, str]:
-        return Event.Exception, NO_RUN
+        """Must not be called."""
+        raise AssertionError("find() never returns it")
 
 
 def installed_name(name: ProgramName) -> ProgramName:

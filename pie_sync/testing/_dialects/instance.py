@@ -16,10 +16,11 @@ from .._server.catalog import ProgramName
 from .._server.channel import Channel
 from .._server.client import CloseConnection
 from .._server.core import Core
-from .._server.users import Login, LoginAnswer
-from .chunks import BadChunkError, ChunkAssembler, split
+from .._server.users import INTERNAL_USERNAME, Login, LoginAnswer
+from .chunks import BadChunkError, ChunkAssembler, OldChunkAssembler, split
 from .encoding import bool_text, normalized_uuid, pack
 from .manifest import program_name
+from .registry import download_failure
 from .schema import Schema, decode, is_bool, is_bytes, is_str, is_str_list, is_uint32
 
 __all__ = ["VARIANTS", "InstanceDialect", "encode_output"]
@@ -29,6 +30,11 @@ requests = logging.getLogger("pie_sync.testing.requests")
 VARIANTS = ("hash", "name")
 TOKEN_REFUSAL_DELAY = 1.0  # seconds
 AUTHENTICATION = ("identification", "signature", "internal_authenticate")
+TERMINATED = "Instance terminated"
+RUNTIME_ERROR = "Runtime error: "
+
+#: How many instances servers by name list: the youngest.
+LISTED_BY_NAME = 50
 
 Message = Mapping[str, Any]
 
@@ -69,14 +75,20 @@ class InstanceDialect:
         channel: takes the answers, and the output of attached instances.
         variant: ``"hash"`` or ``"name"``: how a launch names its program.
         challenge_message: whether the challenge is sent in a message of its own type.
+        blobs_lock_up: whether a blob for an instance locks up the connection: nothing is answered any more, and
+            no event is sent.
     """
 
-    def __init__(self, core: Core, channel: Channel, *, variant: str, challenge_message: bool) -> None:
+    def __init__(
+        self, core: Core, channel: Channel, *, variant: str, challenge_message: bool, blobs_lock_up: bool
+    ) -> None:
         self._core = core
         self._channel = channel
         self._by_name = variant == "name"
         self._schema = SCHEMAS[variant]
         self._challenge_message = challenge_message
+        self._blobs_lock_up = blobs_lock_up
+        self._is_locked_up = False
         self._login = Login(core.users)
         self._program_upload: ChunkAssembler | None = None
         self._blob_uploads: dict[str, ChunkAssembler] = {}
@@ -88,17 +100,20 @@ class InstanceDialect:
             return
         kind = decoded["type"]
         requests.debug("received %s", kind)
-        if kind in AUTHENTICATION:
-            if self._login.username is not None:
-                self._respond(decoded, True, "Already authenticated")
-                return
-        elif self._login.username is None:
-            raise CloseConnection
+        if self._is_locked_up and kind != "upload_blob":
+            return
+        if self._login.username is None:
+            if kind not in AUTHENTICATION or (kind == "signature") != self._login.is_challenged:
+                raise CloseConnection
+        elif kind in AUTHENTICATION:
+            self._respond(decoded, True, "Already authenticated")
+            return
         getattr(self, f"_on_{kind}")(decoded)
 
     def lost(self, unsent: list[Output]) -> None:
-        """Detach the instances of the connection. None of them ends."""
-        self._core.detach(self._channel, unsent)
+        """Detach the instances of the connection. None of them ends. If it is locked up, they stay attached."""
+        if not self._is_locked_up:
+            self._core.detach(self._channel, unsent)
 
     # Authentication
 
@@ -117,11 +132,11 @@ class InstanceDialect:
         if not answer.successful:
             self._core.closing.wait(TOKEN_REFUSAL_DELAY)
         self._respond_login(message, answer)
-        if not answer.successful:
-            raise CloseConnection
 
     def _respond_login(self, message: Message, answer: LoginAnswer) -> None:
         self._respond(message, answer.successful, answer.text)
+        if not answer.successful:
+            raise CloseConnection
 
     # Queries
 
@@ -144,18 +159,14 @@ class InstanceDialect:
         if not self._by_name:
             self._respond(message, True, bool_text(catalog.by_hash(record) is not None))
             return
-        text, _, program_hash = record.partition("#")
-        try:
-            if "/" not in text or "@" not in text:
-                raise ValueError(f"not of the form namespace/name@version: {text!r}")
-            found = catalog.by_name(ProgramName.parse(text))
-        except ValueError as error:
-            self._respond(message, False, f"Invalid program name: {error}")
-            return
-        same = not program_hash or found is catalog.by_hash(program_hash)
+        name, has_hash, program_hash = record.partition("#")
+        found = catalog.by_name(ProgramName.split(name))
+        same = not has_hash or found is catalog.by_hash(program_hash)
         self._respond(message, True, bool_text(found is not None and same))
 
     def _on_list_instances(self, message: Message) -> None:
+        sees_all = self._login.username == INTERNAL_USERNAME
+        instances = self._core.instances(None if sees_all else self._login.username)
         entries = [
             {
                 "id": instance.id,
@@ -165,7 +176,7 @@ class InstanceDialect:
                 "elapsed_secs": instance.elapsed_secs,
                 "kv_pages_used": 0,
             }
-            for instance in self._core.instances(self._login.username)
+            for instance in instances[-LISTED_BY_NAME if self._by_name else 0 :]
         ]
         self._answer("live_instances", message, instances=entries)
 
@@ -174,7 +185,7 @@ class InstanceDialect:
     def _on_upload_program(self, message: Message) -> None:
         program_hash = message["program_hash"]
         if self._program_upload is None:
-            self._program_upload = ChunkAssembler(program_hash, "Program")
+            self._program_upload = OldChunkAssembler(program_hash, "Program")
         try:
             wasm = self._program_upload.add(*_chunk(message))
             if wasm is None:
@@ -198,9 +209,9 @@ class InstanceDialect:
         try:
             return self._core.compile(wasm)
         except ValueError as error:
-            if self._by_name:
-                return Uncompiled()
-            raise CloseConnection(abort=True) from error
+            if not self._by_name:
+                raise CloseConnection from error
+            return Uncompiled()
 
     def _on_launch_instance(self, message: Message) -> None:
         if self._by_name:
@@ -209,7 +220,7 @@ class InstanceDialect:
         program_hash = message["program_hash"]
         program = self._core.catalog.by_hash(program_hash)
         if program is None:
-            self._answer_launch(message, False, f"Program not found: {program_hash}")
+            self._answer_launch(message, False, f"No such program with hash={program_hash}")
         else:
             self._launch(message, program, program_hash, program_hash)
 
@@ -217,14 +228,10 @@ class InstanceDialect:
         self._launch_by_name(message, self._core.catalog.registered)
 
     def _launch_by_name(self, message: Message, find: Callable[[ProgramName], Program | None]) -> None:
-        try:
-            name = ProgramName.parse(message["inferlet"])
-        except ValueError as error:
-            self._answer_launch(message, False, f"Invalid program name: {error}")
-            return
+        name = ProgramName.split(message["inferlet"])
         program = find(name)
         if program is None:
-            self._answer_launch(message, False, f"Program not found: {name}")
+            self._answer_launch(message, False, download_failure(*name))
         elif isinstance(program, Uncompiled):
             self._answer_launch(message, False, NOT_COMPILED)
         else:
@@ -246,7 +253,7 @@ class InstanceDialect:
         if instance_id is None:
             answer(False, "Invalid instance_id")
             return
-        instance = self._core.find(instance_id, self._username)
+        instance = self._core.find(instance_id)
         if instance is None:
             answer(False, "Instance not found")
         elif not instance.attach(self._channel, lambda: answer(True, "Instance attached")):
@@ -257,10 +264,11 @@ class InstanceDialect:
         if instance_id is None:
             self._respond(message, False, "Malformed instance ID")
             return
-        instance = self._core.find(instance_id, self._username)
-        if instance is not None:
-            self._core.terminate(instance)
-        self._respond(message, True, "Instance terminated")
+        instance = self._core.find(instance_id)
+        if instance is None:
+            self._respond(message, True, TERMINATED)
+        else:
+            self._core.terminate(instance, lambda: self._respond(message, True, TERMINATED))
 
     def _on_signal_instance(self, message: Message) -> None:
         instance = self._core.find_attached(normalized_uuid(message["instance_id"]) or "", self._channel)
@@ -268,12 +276,19 @@ class InstanceDialect:
             instance.mailbox.put_message(message["message"])
 
     def _on_upload_blob(self, message: Message) -> None:
-        instance = self._core.find_attached(normalized_uuid(message["instance_id"]) or "", self._channel)
+        instance_id = normalized_uuid(message["instance_id"])
+        if instance_id is None:
+            self._respond(message, False, f"Invalid instance_id: {message['instance_id']}")
+            return
+        instance = self._core.find_attached(instance_id, self._channel)
         if instance is None:
             self._respond(message, False, f"Instance not owned by client: {message['instance_id']}")
             return
+        if self._blobs_lock_up:
+            self._is_locked_up = True
+            self._channel.mute()
         blob_hash = message["blob_hash"]
-        assembly = self._blob_uploads.get(blob_hash) or ChunkAssembler(blob_hash, "Blob")
+        assembly = self._blob_uploads.get(blob_hash) or OldChunkAssembler(blob_hash, "Blob")
         self._blob_uploads[blob_hash] = assembly
         try:
             blob = assembly.add(*_chunk(message))
@@ -284,7 +299,7 @@ class InstanceDialect:
         if blob is not None:
             del self._blob_uploads[blob_hash]
             instance.mailbox.put_blob(blob)
-            self._respond(message, True, "Blob received")
+            self._respond(message, True, "Blob sent to instance")
 
     # Answers
 
@@ -321,7 +336,8 @@ def encode_output(output: Output) -> Iterator[bytes]:
     elif event in (Event.Stdout, Event.Stderr):
         yield pack({"type": "streaming_output", "instance_id": instance_id, "output": {event.name: data}})
     else:
-        yield pack({"type": "instance_event", "instance_id": instance_id, "event": event.value, "message": data})
+        text = RUNTIME_ERROR + data if event is Event.Exception else data
+        yield pack({"type": "instance_event", "instance_id": instance_id, "event": event.value, "message": text})
 
 
 def _chunk(message: Message) -> tuple[int, int, bytes]:

@@ -51,9 +51,20 @@ def program_name(manifest: str) -> ProgramName:
     """Return the full name of a program whose manifest has ``name = "namespace/name"``.
 
     Raises:
-        ValueError: as for :func:`package_of`, or the name does not have that form.
+        ValueError: the manifest is not TOML, has no ``name`` and ``version`` in ``[package]``, or the name has not
+            that form. The text is that of Pie 0.2.0.
     """
-    name, version = package_of(manifest)
-    if name.count("/") != 1 or "@" in name:
-        raise ValueError(f"the manifest's name must be of the form namespace/name: {name!r}")
-    return ProgramName.parse(f"{name}@{version}")
+    failed = "Failed to parse manifest: "
+    try:
+        package = tomllib.loads(manifest).get("package")
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{failed}Failed to parse manifest TOML: {error}") from error
+    if not isinstance(package, dict):
+        raise ValueError(f"{failed}Manifest missing [package] section")
+    for field in ("name", "version"):
+        if not isinstance(package.get(field), str):
+            raise ValueError(f"{failed}Manifest missing package.{field} field")
+    namespace, slash, name = package["name"].partition("/")
+    if not slash:
+        raise ValueError(f"{failed}Invalid package.name format '{package['name']}': expected 'namespace/name'")
+    return ProgramName(namespace, name, package["version"])

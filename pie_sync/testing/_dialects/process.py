@@ -19,10 +19,10 @@ from .._server.channel import Channel
 from .._server.core import Core
 from .chunks import BadChunkError, ChunkAssembler, split
 from .encoding import bool_text, normalized_uuid, pack
-from .installed import InstalledPrograms
+from .installed import InstalledPrograms, ProgramRules
 from .schema import Schema, is_bool, is_bytes, is_str, is_uint32
 
-__all__ = ["REQUESTS", "Message", "ProcessDialect", "encode_output"]
+__all__ = ["ATTACHED", "NOT_FOUND", "REQUESTS", "TERMINATED", "Message", "ProcessDialect", "encode_output"]
 
 requests = logging.getLogger("pie_sync.testing.requests")
 
@@ -69,6 +69,10 @@ _EVENTS = {
 }
 _ABORTED = "Signal"
 
+NOT_FOUND = "Process not found"
+ATTACHED = "Process attached"
+TERMINATED = "Process terminated"
+
 
 class ProcessDialect(ABC):
     """The process protocol on one connection. Used by the connection's thread only.
@@ -76,20 +80,22 @@ class ProcessDialect(ABC):
     Args:
         core: the state of the server.
         channel: takes the answers, and the output of attached processes.
+        rules: how programs are named and installed.
         early_events: whether the answer to a launch is delayed, so that events come before it.
     """
 
-    #: The field of the list of processes that has a process's argument.
-    input_field = "input"
-
-    #: Whether this is Pie 0.5, a gateway that authenticates its clients.
-    is_gateway = False
-
-    def __init__(self, core: Core, channel: Channel, *, early_events: bool) -> None:
+    def __init__(
+        self,
+        core: Core,
+        channel: Channel,
+        *,
+        rules: ProgramRules,
+        early_events: bool,
+    ) -> None:
         self._core = core
         self._channel = channel
         self._early_events = early_events
-        self._programs = InstalledPrograms(core, is_gateway=self.is_gateway)
+        self._programs = InstalledPrograms(core, rules)
         self._file_uploads: dict[str, ChunkAssembler] = {}
 
     @abstractmethod
@@ -133,12 +139,12 @@ class ProcessDialect(ABC):
                 "id": process.id,
                 "username": process.username,
                 "program": process.program_name,
-                self.input_field: process.arguments[0],
+                "input": process.arguments[0],
                 "elapsed_secs": process.elapsed_secs,
             }
             for process in self._core.instances(self._username)
         ]
-        self._respond(message, True, json.dumps(entries))
+        self._respond(message, True, json.dumps(entries, separators=(",", ":"), ensure_ascii=False))
 
     # Programs
 
@@ -187,28 +193,31 @@ class ProcessDialect(ABC):
 
     def _on_attach_process(self, message: Message) -> None:
         process_id = normalized_uuid(message["process_id"])
-        process = self._core.find(process_id or "", self._username)
+        process = self._core.find(process_id or "")
         if process_id is None:
             self._respond(message, False, "Invalid process_id")
         elif process is None:
-            self._respond(message, False, "Process not found")
+            self._respond(message, False, NOT_FOUND)
         else:
             self._attach(message, process)
 
+    @abstractmethod
     def _attach(self, message: Message, process: Instance) -> None:
-        if not process.attach(self._channel, lambda: self._respond(message, True, "Process attached")):
-            self._respond(message, False, "Cannot attach: already attached")
+        """Attach to a process, or refuse to."""
 
     def _on_terminate_process(self, message: Message) -> None:
         process_id = normalized_uuid(message["process_id"])
-        process = self._core.find(process_id or "", self._username)
+        process = self._core.find(process_id or "")
         if process_id is None:
             self._respond(message, False, "Invalid process ID")
         elif process is None:
-            self._respond(message, False, "Process not found")
+            self._respond(message, False, NOT_FOUND)
         else:
-            self._core.terminate(process)
-            self._respond(message, True, "Process terminated")
+            self._terminate(message, process)
+
+    @abstractmethod
+    def _terminate(self, message: Message, process: Instance) -> None:
+        """End a process, or refuse to."""
 
     def _on_signal_process(self, message: Message) -> None:
         process = self._find_attached(message)
@@ -239,23 +248,24 @@ class ProcessDialect(ABC):
         self._channel.answer(pack({"type": "response", "corr_id": request["corr_id"], "ok": ok, "result": result}))
 
 
-def encode_output(output: Output) -> Iterator[bytes]:
-    """Yield the messages for an output."""
+def encode_output(output: Output, *, names_files: bool) -> Iterator[bytes]:
+    """Yield the messages for an output.
+
+    Args:
+        output: the output.
+        names_files: whether the messages of a file have a field for its name.
+    """
     process_id, event, data = output.instance.id, output.event, output.data
     if isinstance(data, bytes):
-        file_hash, name = blake3(data).hexdigest(), getattr(data, "name", None)
+        message: dict[str, Any] = {
+            "type": "file",
+            "process_id": process_id,
+            "file_hash": blake3(data).hexdigest(),
+        }
+        if names_files:
+            message["name"] = getattr(data, "name", None)
         for index, total, chunk in split(data):
-            yield pack(
-                {
-                    "type": "file",
-                    "process_id": process_id,
-                    "file_hash": file_hash,
-                    "chunk_index": index,
-                    "total_chunks": total,
-                    "chunk_data": chunk,
-                    "name": name,
-                }
-            )
+            yield pack({**message, "chunk_index": index, "total_chunks": total, "chunk_data": chunk})
         return
     value = _ABORTED if event is Event.Aborted else data
     kind = _EVENTS.get(event, "error")

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from .._programs.instance import Output
+from .._programs.instance import Instance, Output
 from .._server.channel import Channel
-from .._server.client import CloseConnection
 from .._server.core import Core
 from .._server.users import Login, LoginAnswer
-from .process import REQUESTS, Message, ProcessDialect
+from .installed import ProgramRules
+from .process import ATTACHED, NOT_FOUND, REQUESTS, TERMINATED, Message, ProcessDialect
 from .schema import Schema, decode, is_str, is_uint32
 
 __all__ = ["Process04Dialect"]
 
 TOKEN_REFUSAL_DELAY = 1.0  # seconds
+NOT_PERMITTED = "Permission denied"
 
 AUTHENTICATION: Schema = {
     "auth_identify": {"corr_id": is_uint32, "username": is_str},
@@ -25,14 +26,17 @@ SCHEMA: Schema = {**AUTHENTICATION, **REQUESTS}
 class Process04Dialect(ProcessDialect):
     """See :class:`ProcessDialect`.
 
-    As on the instance protocol, a client has to authenticate before any other request, and the server does not
-    answer what it does not understand.
+    A client has to authenticate before any other request. Otherwise the server ignores it, as it ignores what it
+    does not understand; it never hangs up.
+
+    Args:
+        core: the state of the server.
+        channel: takes the answers, and the output of attached processes.
+        rules: how programs are named and installed.
     """
 
-    input_field = "arguments"
-
-    def __init__(self, core: Core, channel: Channel, *, early_events: bool) -> None:
-        super().__init__(core, channel, early_events=early_events)
+    def __init__(self, core: Core, channel: Channel, *, rules: ProgramRules) -> None:
+        super().__init__(core, channel, rules=rules, early_events=False)
         self._login = Login(core.users)
 
     def receive(self, message: bytes | str) -> None:
@@ -42,16 +46,15 @@ class Process04Dialect(ProcessDialect):
             return
         is_authenticated = self._login.username is not None
         if decoded["type"] not in AUTHENTICATION:
-            if not is_authenticated:
-                raise CloseConnection
+            if is_authenticated:
+                self._handle(decoded)
         elif is_authenticated:
-            self._respond(decoded, True, "Already authenticated")
-            return
-        self._handle(decoded)
+            self._respond(decoded, decoded["type"] != "auth_prove", "Already authenticated")
+        else:
+            self._handle(decoded)
 
     def lost(self, unsent: list[Output]) -> None:
-        """Detach the processes of the connection. None of them ends."""
-        self._core.detach(self._channel, unsent)
+        """Leave the processes bound to this connection: listed, but nobody can attach to them any more."""
 
     @property
     def _username(self) -> str:
@@ -70,11 +73,21 @@ class Process04Dialect(ProcessDialect):
         if not answer.successful:
             self._core.closing.wait(TOKEN_REFUSAL_DELAY)
         self._respond_login(message, answer)
-        if not answer.successful:
-            raise CloseConnection
 
     def _respond_login(self, message: Message, answer: LoginAnswer) -> None:
         self._respond(message, answer.successful, answer.text)
 
     def _on_unknown_subject(self, message: Message, subject: str) -> None:
         """Do not answer."""
+
+    def _attach(self, message: Message, process: Instance) -> None:
+        if process.username != self._username:
+            self._respond(message, False, NOT_PERMITTED)
+        elif not process.attach(self._channel, lambda: self._respond(message, True, ATTACHED)):
+            self._respond(message, False, NOT_FOUND)
+
+    def _terminate(self, message: Message, process: Instance) -> None:
+        if process.username != self._username:
+            self._respond(message, False, NOT_PERMITTED)
+        else:
+            self._core.terminate(process, lambda: self._respond(message, True, TERMINATED))

@@ -12,7 +12,8 @@ from .._programs.instance import Instance, Output
 from .._server.channel import Channel
 from .._server.core import Core
 from .._server.users import INTERNAL_USERNAME
-from .process import REQUESTS, Message, ProcessDialect, encode_output
+from .installed import PROGRAM_RULES
+from .process import ATTACHED, REQUESTS, TERMINATED, Message, ProcessDialect, encode_output
 from .schema import BadFrameError, Schema, is_str, is_uint32, parse
 
 __all__ = ["Process05Dialect", "check_upgrade", "encode_output_with_turn_done"]
@@ -47,7 +48,7 @@ def check_upgrade(path: str, headers: Mapping[str, str]) -> tuple[int, str] | No
 
 def encode_output_with_turn_done(output: Output) -> Iterator[bytes | str]:
     """Yield the messages for an output, and after a terminal event the end of the turn."""
-    yield from encode_output(output)
+    yield from encode_output(output, names_files=True)
     if output.event.terminal:
         yield TURN_DONE
 
@@ -59,10 +60,9 @@ class Process05Dialect(ProcessDialect):
     """
 
     _username = INTERNAL_USERNAME
-    is_gateway = True
 
     def __init__(self, core: Core, channel: Channel, *, early_events: bool) -> None:
-        super().__init__(core, channel, early_events=early_events)
+        super().__init__(core, channel, rules=PROGRAM_RULES["0.5"], early_events=early_events)
         # Processes that this connection tried to attach. As with 0.5.2, they end with it even if it was refused.
         self._claimed: list[Instance] = []
 
@@ -85,7 +85,12 @@ class Process05Dialect(ProcessDialect):
 
     def _attach(self, message: Message, process: Instance) -> None:
         self._claimed.append(process)
-        super()._attach(message, process)
+        if not process.attach(self._channel, lambda: self._respond(message, True, ATTACHED)):
+            self._respond(message, False, "Cannot attach: already attached")
+
+    def _terminate(self, message: Message, process: Instance) -> None:
+        self._core.terminate(process)
+        self._respond(message, True, TERMINATED)
 
     def _on_auth_identify(self, message: Message) -> None:
         self._respond(message, True, ALREADY_AUTHENTICATED)

@@ -62,7 +62,7 @@ class ComponentProgram:
 
     def run(self, instance: Instance) -> tuple[Event, str]:
         """Run the component as a server of the instance protocol does."""
-        program = self.exporting(CORE_RUN) or _CanNotRun(Event.Exception, "Runtime error: No 'run' function found")
+        program = self.exporting(CORE_RUN) or _CanNotRun(Event.Exception, "No 'run' function found")
         return program.run(instance)
 
 

@@ -92,10 +92,7 @@ class ComponentRun:
             self._linker.add_wasip2()
             with _callback_table_lock:
                 self._imports.define(self._linker, self._session)
-            event, text = self._call()
-            if event is Event.Exception and not self._instance.is_json:
-                text = f"Runtime error: {text}"
-            return event, text
+            return self._call()
         finally:
             self._instance.on_terminate(None)
             with _callback_table_lock:

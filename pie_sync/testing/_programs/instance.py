@@ -13,10 +13,11 @@ from functools import partial
 from typing import Callable, NamedTuple, Protocol, Union
 
 from ...events import Event
+from .kept_output import KeptOutput
 from .mailbox import Mailbox
 from .records import Records
 
-__all__ = ["Instance", "Launch", "Output", "Program", "Receiver"]
+__all__ = ["Instance", "Launch", "Loss", "Output", "Program", "Receiver"]
 
 SIGNAL_TERMINATION = "Signal termination"
 
@@ -78,6 +79,18 @@ class Launch(NamedTuple):
     captures_output: bool = True
 
 
+class Loss(NamedTuple):
+    """What the server loses of an instance's output, since the program ran before the server knew the instance."""
+
+    end: bool = False
+    """The end. A server that keeps output (:class:`Instance`) forgets the instance; others go on listing it."""
+    first_output: bool = False
+    """The first output before the end; if the server keeps output, the first message or blob."""
+
+
+NO_LOSS = Loss()
+
+
 class Instance:
     """A launched program. All methods may be called from any thread.
 
@@ -86,7 +99,8 @@ class Instance:
         receiver: takes its output; None for a detached instance.
         records: the server's records, to which the instance adds its own.
         on_drained: called when the instance becomes :attr:`drained`, and can be forgotten.
-        keeps_output: whether output without a receiver is kept (in memory, without a limit) or dropped.
+        keeps_output: whether output without a receiver is kept, as :class:`KeptOutput` says, or dropped.
+        loss: what is lost of its output.
 
     Attributes:
         id: its UUID, as a str.
@@ -105,6 +119,7 @@ class Instance:
         on_drained: Callable[[Instance], None],
         *,
         keeps_output: bool = True,
+        loss: Loss = NO_LOSS,
     ) -> None:
         self.id = str(uuid.uuid4())
         self.program_name = launch.program_name
@@ -119,6 +134,7 @@ class Instance:
         self._program = launch.program
         self._captures_output = launch.captures_output
         self._keeps_output = keeps_output
+        self._loss = loss
         self._on_drained = on_drained
         self._launched_at = time.monotonic()
         self._end_delivered = threading.Event()
@@ -126,7 +142,7 @@ class Instance:
         # a receiver must not block. _on_drained is called without it.
         self._lock = threading.Lock()
         self._receiver = receiver
-        self._buffer: list[tuple[Event, Data]] = []
+        self._kept = KeptOutput()
         self._ended = False
         self._terminated = False
         self._interrupt: Callable[[], None] | None = None
@@ -152,7 +168,7 @@ class Instance:
     @property
     def drained(self) -> bool:
         """Whether the instance has ended and a receiver has taken all its output, so that it can be forgotten."""
-        return self._ended and not self._buffer
+        return self._ended and not self._kept
 
     def is_attached_to(self, receiver: Receiver) -> bool:
         """Whether ``receiver`` takes the output."""
@@ -186,8 +202,11 @@ class Instance:
                 return
             self.mailbox.has_sent_output = True
             if event.terminal:
-                self._end(event, str(data))
-            self._put(event, data)
+                self._records.finish(self._record, event, str(data))
+                # Only a server that knows of the end takes the instance off its list.
+                self._ended = self._keeps_output or not self._loss.end
+            if not self._loses(event):
+                self._put(event, data)
         if self.drained:
             self._on_drained(self)
 
@@ -205,9 +224,8 @@ class Instance:
             if self._receiver is not None:
                 return False
             acknowledge()
-            buffered, self._buffer = self._buffer, []
             self._receiver = receiver
-            for event, data in buffered:
+            for event, data in self._kept.take():
                 self._put(event, data)
             if self.drained:
                 self._receiver = None
@@ -219,23 +237,29 @@ class Instance:
         """Remove ``receiver``; ``unsent`` is the output that it had taken but could not send."""
         with self._lock:
             if self._keeps_output:
-                self._buffer[:0] = [(output.event, output.data) for output in unsent]
+                self._kept.prepend((output.event, output.data) for output in unsent)
             if self._receiver is receiver:
                 self._receiver = None
 
-    def terminate(self) -> None:
+    def terminate(self, acknowledge: Callable[[], None] | None = None) -> None:
         """End the instance, and send the receiver the event ``Aborted``. Never blocks.
 
         The program's thread ends at the program's next call into the server; a call that waits ends at once.
+
+        Args:
+            acknowledge: called before the event is handed over, to queue the answer; must not block.
         """
         with self._lock:
+            if acknowledge is not None:
+                acknowledge()
             if self._ended:
                 return
             self._terminated = True
             # Close the mailbox before the event is sent: a client that knows of the end can rely on the program's
             # receiving nothing more.
             self.mailbox.close()
-            self._end(Event.Aborted, SIGNAL_TERMINATION)
+            self._ended = True
+            self._records.finish(self._record, Event.Aborted, SIGNAL_TERMINATION)
             if self._receiver is not None:
                 self._put(Event.Aborted, SIGNAL_TERMINATION)
                 self._receiver.wake()
@@ -252,13 +276,18 @@ class Instance:
             if interrupt is not None and self._terminated:
                 interrupt()
 
-    def _end(self, event: Event, text: str) -> None:
-        """Mark the instance as ended. The record is complete before any client learns of the end."""
-        self._ended = True
-        self._records.finish(self._record, event, text)
+    def _loses(self, event: Event) -> bool:
+        """Whether this output is lost."""
+        if event.terminal:
+            return self._loss.end
+        waits_for_launch = self._keeps_output and event in (Event.Stdout, Event.Stderr)
+        if not self._loss.first_output or waits_for_launch:
+            return False
+        self._loss = self._loss._replace(first_output=False)
+        return True
 
     def _put(self, event: Event, data: Data) -> None:
         if self._receiver is not None and self._receiver.deliver(Output(self, event, data)):
             return
         if self._keeps_output:
-            self._buffer.append((event, data))
+            self._kept.add(event, data)

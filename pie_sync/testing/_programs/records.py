@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -12,6 +13,9 @@ from ...events import Event
 from .arguments import parse_input
 
 __all__ = ["InstanceRecord", "Record", "Records"]
+
+#: A line for each launch and each end; :mod:`pie_sync.testing.local_server` adds the connections.
+activity = logging.getLogger("pie_sync.testing.activity")
 
 MAX_INSTANCES = 1000
 MAX_SIZE = 64 * 1024 * 1024
@@ -95,6 +99,7 @@ class Records:
             args: its arguments; must not change.
             is_json: whether ``args`` is one JSON text.
         """
+        activity.info("launched %s as %s for %s", program, instance_id, username)
         record = Record((instance_id, program, username, args, is_json), sum(map(_size, args)))
         with self._lock:
             self._records.append(record)
@@ -111,9 +116,10 @@ class Records:
                 self._make_room(size)
 
     def finish(self, record: Record, event: Event, message: str) -> None:
-        """Record the terminal event of an instance."""
+        """Record the terminal event of an instance. The first one counts."""
+        activity.info("ended %s (%s): %s", record.launch[0], record.launch[1], event.name)
         with self._lock:
-            if record.is_kept:
+            if record.is_kept and record.event is None:
                 size = _size(message)
                 record.event, record.message = event, message
                 record.size += size

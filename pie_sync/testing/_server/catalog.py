@@ -24,6 +24,15 @@ class ProgramName(NamedTuple):
     version: str
 
     @classmethod
+    def split(cls, text: str) -> ProgramName:
+        """Split any text at its first ``@`` and at the first ``/`` before that; the defaults are as in parse()."""
+        full_name, at, version = text.partition("@")
+        namespace, slash, name = full_name.partition("/")
+        return cls(
+            namespace if slash else DEFAULT_NAMESPACE, name if slash else namespace, version if at else LATEST
+        )
+
+    @classmethod
     def parse(cls, text: str) -> ProgramName:
         """Parse ``[namespace/]name[@version]``; the defaults are ``std`` and ``latest``.
 
@@ -50,8 +59,10 @@ class _VersionedPrograms:
         versions.pop(name.version, None)  # a replaced version becomes the newest
         versions[name.version] = program
 
-    def get(self, name: ProgramName) -> Program | None:
+    def get(self, name: ProgramName, *, resolve_latest: bool = True) -> Program | None:
         versions = self._versions.get(f"{name.namespace}/{name.name}", {})
+        if not resolve_latest:
+            return versions.get(name.version)
         if name.version == LATEST and LATEST not in versions:
             return list(versions.values())[-1] if versions else None
         return versions.get(name.version)
@@ -63,8 +74,8 @@ class _VersionedPrograms:
 class Catalog:
     """The programs of a server: uploaded ones, which all users share, and those of the registry.
 
-    ``latest`` means the version with that name or, if there is none, the version that was added last. Safe to use
-    from any thread.
+    In the registry, ``latest`` means the version with that name or, if there is none, the version that was added
+    last. Among the uploaded programs, ``latest`` is a version like any other. Safe to use from any thread.
     """
 
     def __init__(self) -> None:
@@ -105,7 +116,7 @@ class Catalog:
     def by_name(self, name: ProgramName) -> Program | None:
         """Return the uploaded program with this name or, if there is none, that of the registry."""
         with self._lock:
-            return self._uploaded.get(name) or self._registry.get(name)
+            return self._uploaded.get(name, resolve_latest=False) or self._registry.get(name)
 
     def __len__(self) -> int:
         with self._lock:

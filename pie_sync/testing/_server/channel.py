@@ -47,9 +47,10 @@ class Channel:
         self._delayed: deque[tuple[float, Item]] = deque()
         self._queued_bytes = 0  # in _queue and _delayed
         self._closed = False
+        self._muted = False
         self._sending = False
         self._lost = False
-        # Guards the seven above.
+        # Guards the eight above.
         self._lock = threading.Lock()
         self._filled = threading.Condition(self._lock)  # notified when items are added, and by close()
         self._emptied = threading.Condition(self._lock)  # notified when items are sent, and by wake() and close()
@@ -98,6 +99,15 @@ class Channel:
             self._filled.notify_all()
             self._emptied.notify_all()
 
+    def mute(self) -> None:
+        """Drop what is queued, and everything from now on, as if it was sent."""
+        with self._lock:
+            self._muted = True
+            self._queue.clear()
+            self._delayed.clear()
+            self._queued_bytes = 0
+            self._emptied.notify_all()
+
     def unsent(self) -> list[Output]:
         """Return the outputs that were not sent. Call this after :meth:`run` has returned."""
         with self._lock:
@@ -136,6 +146,8 @@ class Channel:
     def _put(self, item: Item) -> bool:
         if self._closed:
             return False
+        if self._muted:
+            return True
         if self._delay or self._delayed:
             self._delayed.append((time.monotonic(), item))
         else:

@@ -21,15 +21,7 @@ FLUSH_TIMEOUT = 1.0  # seconds
 
 
 class CloseConnection(Exception):  # noqa: N818 - a command, not an error
-    """Raised by a dialect to end the connection.
-
-    Attributes:
-        abort: close the TCP connection at once, without sending what is queued and a close frame.
-    """
-
-    def __init__(self, *, abort: bool = False) -> None:
-        super().__init__()
-        self.abort = abort
+    """Raised by a dialect to end the connection, by a close frame without a status after what is queued."""
 
 
 class Dialect(Protocol):
@@ -78,22 +70,22 @@ class Client:
 
     def serve(self) -> None:
         """Handle messages until the connection ends. Called in the connection's thread."""
-        abort = True
+        hangs_up = False
         try:
             while True:
                 self._dialect.receive(self._connection.recv())
         except ConnectionClosed:
             pass
-        except CloseConnection as command:
-            abort = command.abort
-            if not abort:
-                self._channel.drain(FLUSH_TIMEOUT)
+        except CloseConnection:
+            hangs_up = True
+            self._channel.drain(FLUSH_TIMEOUT)
         finally:
-            self._end(0.0 if abort else FLUSH_TIMEOUT)
+            self._end(FLUSH_TIMEOUT if hangs_up else 0.0)
             # A launch or an attach may have been in progress when another thread called drop().
             self._dialect.lost([])
-            if abort:
-                self._connection.abort()
+            if hangs_up:
+                self._connection.close_without_status()
+            self._connection.abort()
 
     def drop(self) -> None:
         """Abort the connection. Called from other threads; blocks until the dialect has handled the loss."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Sequence
 from typing import Callable
@@ -9,12 +10,14 @@ from typing import Callable
 from ...events import Event
 from .._network.thread_pool import ThreadPool
 from .._programs.component import ComponentProgram, is_component
-from .._programs.instance import Instance, Launch, Output, Program, Receiver
+from .._programs.instance import Instance, Launch, Loss, Output, Program, Receiver
 from .._programs.records import Records
 from .catalog import Catalog
 from .users import Users
 
 __all__ = ["Core"]
+
+logger = logging.getLogger("pie_sync.testing")
 
 
 class Core:
@@ -24,7 +27,7 @@ class Core:
         users: the users, and how they log in.
         memory_limit: bytes of linear memory that one WebAssembly instance may have.
         keeps_output: whether the output of a detached instance, terminal event included, is kept until a client
-            attaches.
+            attaches (see :class:`KeptOutput`).
         core_modules: whether core modules can be compiled, which no real server does.
 
     Attributes:
@@ -46,7 +49,10 @@ class Core:
         self._core_modules = core_modules
         self._instances: dict[str, Instance] = {}
         self._thread_pool = ThreadPool()
-        # Guards _instances. Not held while calling a method that takes an instance's lock.
+        # How many of the next instances lose their ends, and their first outputs.
+        self._losing_ends = 0
+        self._losing_first_outputs = 0
+        # Guards _instances and the two above. Not held while calling a method that takes an instance's lock.
         self._lock = threading.Lock()
 
     def compile(self, wasm: bytes) -> Program:
@@ -60,8 +66,12 @@ class Core:
         if not self._core_modules:
             raise ValueError("no component")
         # Imported here, since wasmtime is slow to load and many servers run Python programs only.
-        from .._programs.wasm_program import WasmProgram  # noqa: PLC0415
-
+        try:
+            from .._programs.wasm_program import WasmProgram  # noqa: PLC0415
+        except ModuleNotFoundError as error:
+            text = f"WebAssembly needs {error.name}, which is not installed: pip install 'pie-sync[testing]'"
+            logger.error(text)  # a server of some generations ends the connection without a word
+            raise ValueError(text) from error
         return WasmProgram(wasm, self._memory_limit)
 
     def launch(
@@ -75,7 +85,13 @@ class Core:
             acknowledge: called with the instance's id before the program runs, to queue the answer; must not
                 block.
         """
-        instance = Instance(launch, receiver, self.records, self._forget, keeps_output=self._keeps_output)
+        with self._lock:
+            loss = Loss(self._losing_ends > 0, self._losing_first_outputs > 0)
+            self._losing_ends -= loss.end
+            self._losing_first_outputs -= loss.first_output
+        instance = Instance(
+            launch, receiver, self.records, self._forget, keeps_output=self._keeps_output, loss=loss
+        )
         with self._lock:
             self._instances[instance.id] = instance
         if acknowledge is not None:
@@ -89,11 +105,16 @@ class Core:
             instance.terminate()
         return instance
 
-    def find(self, instance_id: str, username: str) -> Instance | None:
-        """Return the user's instance with this id, None if there is none."""
+    def lose(self, ends: int, first_outputs: int) -> None:
+        """Lose the ends of so many of the next instances, and the first outputs of so many."""
         with self._lock:
-            instance = self._instances.get(instance_id)
-        return instance if instance is not None and instance.username == username else None
+            self._losing_ends = ends
+            self._losing_first_outputs = first_outputs
+
+    def find(self, instance_id: str) -> Instance | None:
+        """Return the instance with this id, whoever launched it, None if there is none."""
+        with self._lock:
+            return self._instances.get(instance_id)
 
     def find_attached(self, instance_id: str, receiver: Receiver) -> Instance | None:
         """Return the instance with this id if ``receiver`` takes its output, None otherwise."""
@@ -110,11 +131,11 @@ class Core:
         """Return the instances whose output ``receiver`` takes."""
         return [instance for instance in self.instances() if instance.is_attached_to(receiver)]
 
-    def terminate(self, instance: Instance) -> None:
-        """End an instance, whatever its status, and remove it from the list."""
+    def terminate(self, instance: Instance, acknowledge: Callable[[], None] | None = None) -> None:
+        """End an instance, whatever its status, and remove it from the list; see :meth:`Instance.terminate`."""
         with self._lock:
             self._instances.pop(instance.id, None)
-        instance.terminate()
+        instance.terminate(acknowledge)
 
     def detach(self, receiver: Receiver, unsent: Sequence[Output] = ()) -> None:
         """Detach all instances of ``receiver``; ``unsent`` is the output that it had taken but could not send."""

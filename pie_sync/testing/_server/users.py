@@ -38,15 +38,21 @@ class Users:
     Args:
         keys: OpenSSH public key lines by user name, as one str or several; None disables authentication.
         internal_token: the token that :meth:`Login.by_token` accepts; None accepts none.
+        largest_rsa: the most bits that an RSA key may have.
 
     Raises:
         ValueError: a line is not a public key of a supported type.
     """
 
-    def __init__(self, keys: Mapping[str, str | Iterable[str]] | None, internal_token: str | None) -> None:
+    def __init__(
+        self,
+        keys: Mapping[str, str | Iterable[str]] | None,
+        internal_token: str | None,
+        largest_rsa: int = 8192,
+    ) -> None:
         self._keys: dict[str, list[PublicKey]] | None = None
         if keys is not None:
-            self._keys = {name: _load_lines(name, lines) for name, lines in keys.items()}
+            self._keys = {name: _load_lines(name, lines, largest_rsa) for name, lines in keys.items()}
         self._internal_token = internal_token
 
     @property
@@ -81,6 +87,11 @@ class Login:
         self._claimed: str | None = None
         self._challenge = b""
 
+    @property
+    def is_challenged(self) -> bool:
+        """Whether a challenge waits for its signature."""
+        return self._claimed is not None
+
     def identify(self, username: str) -> LoginAnswer:
         """Accept the user name if authentication is disabled; otherwise answer with a challenge."""
         if self._users.authentication_disabled:
@@ -96,7 +107,7 @@ class Login:
         """Check the signature (base64) of the last challenge. Each challenge can be used once."""
         username, self._claimed = self._claimed, None
         if username is None:
-            return LoginAnswer(False, "No challenge to sign: identify first")
+            return LoginAnswer(False, "No pending authentication")
         try:
             decoded = base64.b64decode(signature, validate=True)
         except (binascii.Error, ValueError):
@@ -114,25 +125,25 @@ class Login:
         return LoginAnswer(True, "Authenticated")
 
 
-def _load_lines(username: str, lines: str | Iterable[str]) -> list[PublicKey]:
+def _load_lines(username: str, lines: str | Iterable[str], largest_rsa: int) -> list[PublicKey]:
     texts = [lines] if isinstance(lines, str) else lines
     stripped = [line.strip() for text in texts for line in text.splitlines()]
-    return [_load_line(username, line) for line in stripped if line and not line.startswith("#")]
+    return [_load_line(username, line, largest_rsa) for line in stripped if line and not line.startswith("#")]
 
 
-def _load_line(username: str, line: str) -> PublicKey:
+def _load_line(username: str, line: str, largest_rsa: int) -> PublicKey:
     try:
         key = load_ssh_public_key(line.encode())
     except Exception as error:  # cryptography raises several types, also its own
         raise ValueError(f"user {username!r}: not an OpenSSH public key line ({error})") from error
-    if isinstance(key, rsa.RSAPublicKey) and 2048 <= key.key_size <= 8192:
+    if isinstance(key, rsa.RSAPublicKey) and 2048 <= key.key_size <= largest_rsa:
         return key
     if isinstance(key, ed25519.Ed25519PublicKey):
         return key
     if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in ("secp256r1", "secp384r1"):
         return key
     raise ValueError(
-        f"user {username!r}: a key must be RSA of 2048 to 8192 bits, Ed25519, or ECDSA P-256 or P-384"
+        f"user {username!r}: a key must be RSA of 2048 to {largest_rsa} bits, Ed25519, or ECDSA P-256 or P-384"
     )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import time
 
+import msgpack
 import pytest
 
 from pie_sync import (
@@ -15,6 +17,7 @@ from tests.connection.process import (
     PATIENCE,
     only_0_5,
 )
+from tests.scripted import Peer, connect, scripted_server, wait_for_close
 
 
 class TestAuthentication:
@@ -35,6 +38,23 @@ class TestAuthentication:
             ):
                 with PieClient(server.uri) as client, pytest.raises(AuthenticationError, match=reason):
                     client.authenticate(username, key)
+
+    @pytest.mark.parametrize(("bits", "is_hinted"), [(4096, False), (8192, True)])
+    def test_a_key_that_0_3_and_0_4_do_not_take(self, bits, is_hinted):
+        class Key:
+            def sign(self, challenge):
+                return bytes(bits // 8)
+
+        def script(peer: Peer) -> None:
+            for said in ((True, base64.b64encode(bytes(48)).decode()), (False, "Signature verification failed")):
+                request = msgpack.unpackb(peer.connection.recv(20))
+                peer.send(type="response", corr_id=request["corr_id"], ok=said[0], result=said[1])
+            wait_for_close(peer)
+
+        with scripted_server(script) as uri, connect(uri, protocol="process") as client:
+            with pytest.raises(AuthenticationError, match="Signature verification failed") as refusal:
+                client.authenticate("alice", Key())
+        assert ("2048 to 4096 bits" in str(refusal.value)) is is_hinted
 
     def test_before_it_only_0_5_can_be_used(self, server, is_0_5):
         with PieClient(server.uri) as client:

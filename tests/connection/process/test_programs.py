@@ -176,7 +176,7 @@ class TestPrograms:
 
     @pytest.mark.parametrize("name", ["nope", "nope@0.1.0", "echo@9.9.9", "echo@latest", "mine/echo"])
     def test_an_unknown_name_can_not_be_launched(self, client, name):
-        with pytest.raises(LaunchError, match=r"installed|Invalid program identifier"):
+        with pytest.raises(LaunchError, match=r"installed|Failed to download manifest|Invalid program identifier"):
             client.launch_instance_from_registry(name)
 
     def test_an_unknown_hash_can_not_be_launched(self, client):

@@ -22,11 +22,10 @@ def bad_chunk(client: RawClient, kind: str, corr_id: int, chunk: dict[str, Any],
     "fields",
     [
         {"chunk_index": 1},
-        {"total_chunks": 0},
         {"chunk_data": bytes(CHUNK_SIZE + 1)},
         {"program_hash": "0" * 64},
     ],
-    ids=["not the first", "of none", "too large", "wrong hash"],
+    ids=["not the first", "too large", "wrong hash"],
 )
 def test_a_bad_chunk_is_answered_at_once_and_the_next_upload_works(
     client: RawClient, fields: dict[str, Any]

@@ -143,6 +143,7 @@ def test_a_bare_name_may_mean_what_could_not_be_compiled(client: ProcessClient) 
     assert run(client, "tool@1.0.0") == ("", ("return", ""))
 
 
+@only_0_5
 def test_other_refusals_leave_the_name_free(client: ProcessClient) -> None:
     assert not client.add(programs.SUCCESS, manifest_of("tool"), program_hash="0" * 64)[0]
     assert client.check("tool", "1.0.0") == (True, "false")
@@ -198,6 +199,7 @@ def test_only_the_last_chunk_is_answered(client: ProcessClient) -> None:
     assert run(client, "large")[1] == ("return", "")
 
 
+@only_0_5
 def test_errors_on_other_chunks_are_silent(client: ProcessClient) -> None:
     for index, total in ((1, 3), (5, 9)):
         add_chunk(client, 50, index, total, b"")
@@ -210,6 +212,7 @@ def test_errors_on_other_chunks_are_silent(client: ProcessClient) -> None:
         assert refused(client, corr_id, 2, 3) == "First chunk index must be 0"
 
 
+@only_0_5
 def test_the_errors_of_last_chunks(client: ProcessClient) -> None:
     assert refused(client, 50, 2, 3) == "First chunk index must be 0"
     assert refused(client, 50, 3, 3) == "First chunk index must be 0"
@@ -225,6 +228,7 @@ def test_the_errors_of_last_chunks(client: ProcessClient) -> None:
     assert client.add(programs.LARGE, manifest_of("large")) == INSTALLED
 
 
+@only_0_5
 def test_a_wrong_hash_is_refused_for_a_taken_name_too(client: ProcessClient) -> None:
     client.add(programs.HELLO, manifest_of("tool"))
     ok, result = client.add(programs.HELLO, manifest_of("tool"), program_hash="0" * 64)
@@ -268,16 +272,18 @@ def invalid(identifier: str) -> tuple[bool, str]:
         ("", "1.0.0"),
     ],
 )
-def test_odd_names_and_versions_can_be_installed_but_not_asked_for(
-    client: ProcessClient, name: str, version: str
+def test_odd_names_and_versions_can_not_be_asked_for_and_on_0_5_installed(
+    client: ProcessClient, gateway: bool, name: str, version: str
 ) -> None:
     if name:
-        assert client.add(programs.SUCCESS, manifest_of(name, version)) == INSTALLED
+        answer = INSTALLED if gateway else invalid(f"{name}@{version}")
+        assert client.add(programs.SUCCESS, manifest_of(name, version)) == answer
     assert client.check(name, version) == invalid(f"{name}@{version}")
     inferlet = f"{name}@{version}"
     assert client.ask("launch_process", inferlet=inferlet, input="{}", capture_outputs=True) == invalid(inferlet)
 
 
+@only_0_5
 @pytest.mark.parametrize("name", ["a/b", "../b", ""])
 def test_some_names_can_not_be_installed(client: ProcessClient, name: str) -> None:
     assert client.add(programs.SUCCESS, manifest_of(name)) == (False, f"program {name}@1.0.0 is not installed")
@@ -308,17 +314,16 @@ def test_a_bare_name_means_the_highest_version(server: LocalServer, client: Proc
     assert run(client, "tool@0.2.11")[1] == ("return", "0.2.11")
 
 
-@pytest.mark.parametrize(
-    ("inferlet", "text"),
-    [
-        ("nope@0.1.0", "program nope@0.1.0 is not installed"),
-        ("tool@0.2.0", "program tool@0.2.0 is not installed"),
-        ("tool@", invalid("tool@")[1]),
-        ("tool@0.1.0@x", invalid("tool@0.1.0@x")[1]),
-    ],
-)
-def test_names_that_find_nothing(server: LocalServer, client: ProcessClient, inferlet: str, text: str) -> None:
+@pytest.mark.parametrize("inferlet", ["nope@0.1.0", "tool@0.2.0", "tool@", "tool@0.1.0@x"])
+def test_names_that_find_nothing(server: LocalServer, client: ProcessClient, gateway: bool, inferlet: str) -> None:
     server.program("tool")(lambda ctx: "found")
+    url = f"http://127.0.0.1:9/api/v1/inferlets/{inferlet.replace('@', '/')}/manifest"
+    if not inferlet.endswith(".0"):
+        text = invalid(inferlet)[1]
+    elif gateway:
+        text = f"program {inferlet} is not installed"
+    else:
+        text = f"Failed to download manifest from {url}: error sending request for url ({url})"
     for capture in (True, False):
         answer = client.ask("launch_process", inferlet=inferlet, input="{}", capture_outputs=capture)
         assert answer == (False, text)
@@ -349,15 +354,6 @@ def test_names_that_python_programs_can_not_have(server: LocalServer, name: str)
         server.program(name)
 
 
-def test_core_modules_are_refused_where_they_are_told_to_be(protocol: str, gateway: bool) -> None:
-    with LocalServer(protocol=protocol, core_modules=False) as server:
-        client = ProcessClient(server.uri, gateway=gateway, username="alice")
-        assert client.add(programs.SUCCESS, manifest_of("tool")) == NO_WASM
-        assert client.check("tool", "1.0.0") == (True, "true")
-        assert client.ask("launch_process", inferlet="tool@1.0.0", input="{}", capture_outputs=True) == NO_WASM
-        client.close()
-
-
 @only_0_5
 @pytest.mark.parametrize("language", ["python", "javascript"])
 def test_a_script_is_refused_without_a_language_component(client: ProcessClient, language: str) -> None:
@@ -376,3 +372,12 @@ def test_an_unknown_language(client: ProcessClient) -> None:
     ok, text = client.add(b"x", manifest_of("tool") + '[runtime]\nlanguage = "cobol"\n')
     assert not ok
     assert text.startswith("Invalid manifest: Failed to parse manifest TOML: unknown variant `cobol`")
+
+
+def test_core_modules_are_refused_where_they_are_told_to_be(protocol: str, gateway: bool) -> None:
+    with LocalServer(protocol=protocol, core_modules=False) as server:
+        client = ProcessClient(server.uri, gateway=gateway, username="alice")
+        assert client.add(programs.SUCCESS, manifest_of("tool")) == NO_WASM
+        assert client.check("tool", "1.0.0") == (True, "true")
+        assert client.ask("launch_process", inferlet="tool@1.0.0", input="{}", capture_outputs=True) == NO_WASM
+        client.close()

@@ -25,31 +25,39 @@ def test_name_and_version() -> None:
     assert package_of('package = {name = "a b", version = ""}') == ("a b", "")
 
 
+NO_TOML = "Failed to parse manifest TOML"
+
+
 @pytest.mark.parametrize(
-    ("text", "reason"),
+    ("text", "reason", "reason_0_2"),
     [
-        ("", "`package`"),
-        ("package = 5", "`package`"),
-        ("[package]", "`name`"),
-        ('[package]\nname = "a"', "`version`"),
-        ('[package]\nname = "a"\nversion = 1', "`version`"),
-        ('[package]\nname = ["a"]\nversion = "1"', "`name`"),
-        ("no toml", "."),
-        ('[package]\nname = "a"\nname = "b"', "."),
+        ("", "`package`", r"missing \[package\] section"),
+        ("package = 5", "`package`", r"missing \[package\] section"),
+        ("[package]", "`name`", r"missing package\.name field"),
+        ('[package]\nname = "a"', "`version`", r"missing package\.version field"),
+        ('[package]\nname = "a"\nversion = 1', "`version`", r"missing package\.version field"),
+        ('[package]\nname = ["a"]\nversion = "1"', "`name`", r"missing package\.name field"),
+        ("no toml", ".", NO_TOML),
+        ('[package]\nname = "a"\nname = "b"', ".", NO_TOML),
     ],
 )
-def test_a_manifest_without_them(text: str, reason: str) -> None:
-    for read in (package_of, program_name):
-        with pytest.raises(ValueError, match=reason):
-            read(text)
-
-
-@pytest.mark.parametrize("name", ["a", "a/b/c", "a/b@1", "/a", "a b/c"])
-def test_names_that_are_none_on_the_instance_protocol(name: str) -> None:
-    text = f'[package]\nname = "{name}"\nversion = "1"'
-    assert package_of(text) == (name, "1")
-    with pytest.raises(ValueError, match=name):
+def test_a_manifest_without_them(text: str, reason: str, reason_0_2: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        package_of(text)
+    with pytest.raises(ValueError, match=f"Failed to parse manifest: .*{reason_0_2}"):
         program_name(text)
+
+
+def test_a_name_without_a_namespace_is_none_on_the_instance_protocol() -> None:
+    text = '[package]\nname = "a"\nversion = "1"'
+    assert package_of(text) == ("a", "1")
+    with pytest.raises(ValueError, match="Invalid package.name format 'a': expected 'namespace/name'"):
+        program_name(text)
+
+
+@pytest.mark.parametrize("name", ["a/b/c", "a/b@1", "/a", "a b/c", "../x"])
+def test_any_other_name_will_do_there(name: str) -> None:
+    assert str(program_name(f'[package]\nname = "{name}"\nversion = "1"')) == f"{name}@1"
 
 
 def test_the_language_of_a_script() -> None:

@@ -55,6 +55,8 @@ def test_the_answer_to_a_launch_comes_before_the_first_event(server: LocalServer
 
 @pytest.fixture
 def early_server(protocol: str) -> Iterator[LocalServer]:
+    if protocol == "process":
+        pytest.skip("servers before Pie 0.5 keep the order")
     with LocalServer(protocol=protocol, early_events=True) as server:
         yield server
 
@@ -95,7 +97,7 @@ def test_a_running_process_is_listed(client: ProcessClient, repeat: str) -> None
         "id": process_id,
         "username": "internal" if client.gateway else "alice",
         "program": "repeat@0.1.0",
-        "input" if client.gateway else "arguments": text,
+        "input": text,
     }
     client.signal(process_id, "done")
     assert list(client.events(process_id)) == [("return", "bye")]
@@ -149,8 +151,9 @@ def test_detached_processes_do_not_depend_on_a_connection(connect: Connect, repe
 def test_one_attachment_at_a_time(connect: Connect, repeat: str) -> None:
     first, second = connect(), connect()
     process_id = first.launch(repeat)
-    assert second.attach(process_id) == first.attach(process_id) == TAKEN
-    assert first.attach(process_id.upper().replace("-", "")) == TAKEN
+    refusal = TAKEN if first.gateway else NOT_FOUND
+    assert second.attach(process_id) == first.attach(process_id) == refusal
+    assert first.attach(process_id.upper().replace("-", "")) == refusal
     first.signal(process_id, "done")
     assert list(first.events(process_id)) == [("return", "bye")]
 
@@ -190,7 +193,7 @@ def test_whose_processes_one_sees(connect: Connect, repeat: str, gateway: bool) 
         assert bob.attach(process_id) == ATTACHED
     else:
         assert bob.ids() == set()
-        assert bob.attach(process_id) == bob.terminate(process_id) == NOT_FOUND
+        assert bob.attach(process_id) == bob.terminate(process_id) == (False, "Permission denied")
         assert alice.ids() == {process_id}
 
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import base64
-import threading
 import time
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from pie_sync.testing import LocalServer, ProgramContext
+from pie_sync.testing import LocalServer
 from tests.testing.conftest import Connect
-from tests.testing.raw import PATIENCE
 from tests.testing.raw_process import ProcessClient, upgrade
 
 
@@ -55,9 +53,7 @@ def test_an_unknown_user_is_refused(connect: Connect) -> None:
     with LocalServer(USERS, protocol="process") as server:
         client = connect(None, to=server)
         assert not client.ask("auth_identify", username="mallory")[0]
-        assert not prove(client, KEY.sign(b"anything"))[0]
-        client.send("list_processes", corr_id=9)
-        client.assert_closed()
+        assert prove(client, KEY.sign(b"anything")) == (False, "No pending authentication")
 
 
 def test_the_internal_token(connect: Connect) -> None:
@@ -69,7 +65,8 @@ def test_the_internal_token(connect: Connect) -> None:
         started = time.monotonic()
         assert not stranger.ask("auth_by_token", token="guess")[0]
         assert time.monotonic() - started >= 1
-        stranger.assert_closed()
+        assert stranger.ask("auth_by_token", token="secret")[0]
+        assert stranger.list() == []
 
 
 @pytest.mark.parametrize(
@@ -83,10 +80,11 @@ def test_the_internal_token(connect: Connect) -> None:
     ],
     ids=lambda message: message["kind"],
 )
-def test_the_server_hangs_up_on_the_unauthenticated(connect: Connect, message: dict[str, object]) -> None:
+def test_the_server_ignores_the_unauthenticated(connect: Connect, message: dict[str, object]) -> None:
     client = connect(None)
     client.send(corr_id=1, **message)
-    client.assert_closed()
+    assert client.request("auth_identify", corr_id=2, username="alice")["corr_id"] == 2
+    assert not client._kept
 
 
 def test_the_other_generations_messages_are_ignored(connect: Connect) -> None:
@@ -110,7 +108,7 @@ def test_the_other_generations_messages_are_ignored(connect: Connect) -> None:
     ids=lambda message: message["kind"],
 )
 def test_once_is_enough(client: ProcessClient, message: dict[str, str]) -> None:
-    assert client.ask(**message) == (True, ALREADY)
+    assert client.ask(**message) == (message["kind"] != "auth_prove", ALREADY)
     client.assert_unanswered()
 
 
@@ -119,38 +117,14 @@ def test_before_0_5_every_path_will_do(server: LocalServer, path: str) -> None:
     assert upgrade(server, path, {}) == (101, b"")
 
 
-ATTACHED = (True, "Process attached")
-
-
 @pytest.mark.parametrize("vanish", [False, True], ids=["closed", "lost"])
-def test_losing_the_connection_detaches(connect: Connect, repeat: str, vanish: bool) -> None:
+def test_losing_the_connection_leaves_processes_bound_to_it(connect: Connect, repeat: str, vanish: bool) -> None:
     first, second = connect(), connect()
     process_id = first.launch(repeat)
     first.signal(process_id, "one")
     assert [first.event(), first.event()] == [("stdout", "one"), ("message", "one")]
     first.vanish() if vanish else first.close()
-    while second.attach(process_id) != ATTACHED:
-        pass
-    second.signal(process_id, "two")
-    second.signal(process_id, "done")
-    assert list(second.events(process_id)) == [("stdout", "two"), ("message", "two"), ("return", "bye")]
-
-
-def test_what_a_process_sends_without_a_connection_is_lost(server: LocalServer, connect: Connect) -> None:
-    go, sent, again = threading.Event(), threading.Event(), threading.Event()
-
-    @server.program("patient")
-    def patient(ctx: ProgramContext) -> None:
-        for wait in (go, again):
-            assert wait.wait(PATIENCE)
-            ctx.send("sent")
-            sent.set()
-
-    process_id = connect().launch("patient")
-    server.drop_connections()
-    go.set()
-    assert sent.wait(PATIENCE)
-    client = connect()
-    assert client.attach(process_id) == ATTACHED
-    again.set()
-    assert list(client.events(process_id)) == [("message", "sent"), ("return", "")]
+    assert second.attach(process_id) == (False, "Process not found")
+    assert [info["id"] for info in second.list()] == [process_id]
+    assert second.terminate(process_id) == (True, "Process terminated")
+    assert second.list() == []

@@ -12,7 +12,12 @@ from pie_sync.testing import LocalServer
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"protocol": "process-0.4"}, "instance, process, process-0.5"),
+        ({"protocol": "process-0.4"}, "0.2, 0.2-names, 0.3, 0.4, 0.5, instance, process, process-0.5"),
+        ({"protocol": "0.2", "variant": "name"}, "names its variant itself"),
+        ({"protocol": "0.5", "variant": "name"}, "for the instance protocol"),
+        ({"protocol": "0.4", "blobs_lock_up": True}, "for the instance protocol"),
+        ({"protocol": "0.2-names", "early_events": True}, "for the process protocol"),
+        ({"protocol": "0.4", "early_events": True}, "for Pie 0.5"),
         ({"protocol": "process", "variant": "name"}, "for the instance protocol"),
         ({"protocol": "process-0.5", "challenge_message": True}, "for the instance protocol"),
         ({"protocol": "instance", "early_events": True}, "for the process protocol"),
@@ -32,4 +37,4 @@ def test_an_unknown_variant_is_refused() -> None:
 @pytest.mark.parametrize("options", [{"users": {}}, {"internal_token": "secret"}], ids=["users", "token"])
 def test_0_5_can_not_be_told_whom_to_let_in(options: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="authenticates nobody"):
-        LocalServer(protocol="process-0.5", **options)
+        LocalServer(protocol="0.5", **options)

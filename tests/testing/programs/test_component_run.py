@@ -86,9 +86,8 @@ def test_an_endless_loop_ends_with_its_thread_when_it_is_terminated(
     instance_id = client.start(KIT, "o:up", "L")
     assert next(client.events(instance_id)) == ("Stdout", "up")
     started = time.monotonic()
-    client.send("terminate_instance", corr_id=1000, instance_id=instance_id)
+    assert client.terminate(instance_id)[0]
     assert list(client.events(instance_id)) == [(ABORTED, "Signal termination")]
-    assert client.answer(1000)["successful"]
     # Were it still running, the server would wait for it for three seconds.
     server.close()
     assert time.monotonic() - started < 2.5
@@ -99,17 +98,15 @@ def test_two_at_once_do_not_disturb_each_other(client: RawClient) -> None:
     doomed = client.start(KIT, "o:up", "L")
     assert next(client.events(doomed)) == ("Stdout", "up")
     assert play(client, "o:other", "R:done") == [("Stdout", "other"), (COMPLETED, "done")]
-    client.send("terminate_instance", corr_id=1000, instance_id=doomed)
+    assert client.terminate(doomed)[0]
     assert list(client.events(doomed)) == [(ABORTED, "Signal termination")]
-    assert client.answer(1000)["successful"]
 
 
 def test_who_sleeps_is_terminated_at_once_for_its_client(client: RawClient) -> None:
     instance_id = client.start(KIT, "o:asleep", "s:1500", "o:awake")
     assert next(client.events(instance_id)) == ("Stdout", "asleep")
-    client.send("terminate_instance", corr_id=1000, instance_id=instance_id)
+    assert client.terminate(instance_id)[0]
     assert list(client.events(instance_id)) == [(ABORTED, "Signal termination")]
-    assert client.answer(1000)["successful"]
     client.assert_unanswered()
 
 

@@ -73,8 +73,7 @@ def test_a_detached_launch_keeps_its_output_for_the_first_who_attaches(
     other = connect("alice")
     assert other.attach(instance_id) == ATTACHED
     events = other.events(instance_id)
-    assert [next(events), next(events)] == [("Stdout", "one"), (0, "two")]
-    assert other.receive_blob(instance_id) == b"three"
+    assert next(events) == ("Stdout", "one")  # messages and blobs are not kept
     assert client.statuses() == {instance_id: "Attached"}
     go.set()
     assert list(other.events(instance_id)) == [(0, "four"), (COMPLETED, "five")]
@@ -82,12 +81,12 @@ def test_a_detached_launch_keeps_its_output_for_the_first_who_attaches(
 
 
 def test_a_finished_instance_stays_until_somebody_attaches(server: LocalServer, client: RawClient) -> None:
-    server.program("short")(lambda ctx: ctx.send("result"))
+    server.program("short")(lambda ctx: ctx.stdout("result"))
     instance_id = client.launch("short", detached=True)
     while client.statuses()[instance_id] != "Finished":
         pass
     assert client.attach(instance_id) == ATTACHED
-    assert list(client.events(instance_id)) == [(0, "result"), (COMPLETED, "")]
+    assert list(client.events(instance_id)) == [("Stdout", "result"), (COMPLETED, "")]
     assert client.statuses() == {}
     assert client.attach(instance_id) == (False, "Instance not found")
 
@@ -117,7 +116,7 @@ def test_losing_the_connection_detaches(connect: Connect, repeat: str, vanish: b
     assert list(second.events(instance_id)) == [(0, "two"), (COMPLETED, "bye")]
 
 
-def test_what_a_program_sends_without_a_connection_is_kept(server: LocalServer, connect: Connect) -> None:
+def test_what_a_program_prints_without_a_connection_is_kept(server: LocalServer, connect: Connect) -> None:
     go, finished = threading.Event(), threading.Event()
 
     @server.program("patient")
@@ -125,7 +124,9 @@ def test_what_a_program_sends_without_a_connection_is_kept(server: LocalServer, 
         ctx.send("before")
         assert go.wait(PATIENCE)
         for number in range(1000):
-            ctx.send(str(number))
+            ctx.stderr(f"{number} ")
+            ctx.stdout(f"{number}\n")
+            ctx.send("dropped")
         finished.set()
         return "end"
 
@@ -138,13 +139,17 @@ def test_what_a_program_sends_without_a_connection_is_kept(server: LocalServer, 
     go.set()
     assert finished.wait(PATIENCE)
     assert second.attach(instance_id) == ATTACHED
-    assert list(second.events(instance_id)) == [*((0, str(n)) for n in range(1000)), (COMPLETED, "end")]
+    assert list(second.events(instance_id)) == [
+        ("Stdout", "".join(f"{number}\n" for number in range(1000))),
+        ("Stderr", "".join(f"{number} " for number in range(1000))),
+        (COMPLETED, "end"),
+    ]
 
 
 def test_output_that_was_attached_but_not_sent_is_kept(
     server: LocalServer, client: RawClient, connect: Connect
 ) -> None:
-    server.program("short")(lambda ctx: ctx.send("result"))
+    server.program("short")(lambda ctx: ctx.stdout("result"))
     instance_id = client.launch("short", detached=True)
     while client.statuses()[instance_id] != "Finished":
         pass
@@ -157,7 +162,7 @@ def test_output_that_was_attached_but_not_sent_is_kept(
     client.assert_closed()
     other = connect()
     assert other.attach(instance_id) == ATTACHED
-    assert list(other.events(instance_id)) == [(0, "result"), (COMPLETED, "")]
+    assert list(other.events(instance_id)) == [("Stdout", "result"), (COMPLETED, "")]
 
 
 def test_a_fault_of_the_server_ends_the_instance(

@@ -52,7 +52,7 @@ def test_raising_is_an_exception_with_the_tracebacks_last_line(
     def faulty(ctx: ProgramContext) -> None:
         raise fault
 
-    assert list(client.events(client.launch("faulty"))) == [(EXCEPTION, text)]
+    assert list(client.events(client.launch("faulty"))) == [(EXCEPTION, f"Runtime error: {text}")]
 
 
 @pytest.mark.parametrize("misuse", [lambda ctx: 5, lambda ctx: ctx.send(b""), lambda ctx: ctx.send_blob("")])
@@ -60,7 +60,7 @@ def test_wrong_types_are_the_programs_exception(server: LocalServer, client: Raw
     server.program("misuse")(misuse)
     ((event, text),) = client.events(client.launch("misuse"))
     assert event == EXCEPTION
-    assert text.startswith("TypeError: ")
+    assert text.startswith("Runtime error: TypeError: ")
 
 
 def test_receiving_has_a_time_limit(server: LocalServer, client: RawClient) -> None:
@@ -99,7 +99,7 @@ def test_terminate_wakes_a_waiting_program(server: LocalServer, client: RawClien
 
     instance_id = client.launch("waiting")
     assert next(client.events(instance_id)) == (0, "waiting")
-    client.send("terminate_instance", corr_id=1000, instance_id=instance_id)
+    assert client.terminate(instance_id)[0]
     assert list(client.events(instance_id)) == [(ABORTED, "Signal termination")]
     assert ended.wait(PATIENCE)
     assert reached == []
@@ -133,10 +133,9 @@ def test_after_terminate_the_next_call_ends_the_program(server: LocalServer, cli
 
     instance_id = client.launch("busy")
     assert next(client.events(instance_id)) == (0, "busy")
-    client.send("terminate_instance", corr_id=1000, instance_id=instance_id)
+    assert client.terminate(instance_id)[0]
     # Told at once, while the program has not noticed yet.
     assert list(client.events(instance_id)) == [(ABORTED, "Signal termination")]
-    client.answer(1000)
     go.set()
     assert ended.wait(PATIENCE)
     assert reached == []

@@ -119,7 +119,7 @@ def test_what_no_program_took_was_not_received(pie_server: LocalServer, pie_clie
 
 
 def test_a_refused_launch_has_no_record(pie_server: LocalServer, pie_client: PieClient) -> None:
-    with pytest.raises(Exception, match="not found"):
+    with pytest.raises(Exception, match="Failed to download inferlet"):
         pie_client.launch_instance_from_registry("unknown")
     assert pie_server.instances == []
 

@@ -64,8 +64,8 @@ def test_no_files_and_no_environment(run: Run, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_bad_address_or_descriptor_is_the_programs_own_error(run: Run) -> None:
-    assert run(programs.BAD_ADDRESS)[2] == (EXCEPTION, "exit code 21")
-    assert run(programs.BAD_DESCRIPTOR)[2] == (EXCEPTION, "exit code 8")
+    assert run(programs.BAD_ADDRESS)[2] == (EXCEPTION, "Runtime error: exit code 21")
+    assert run(programs.BAD_DESCRIPTOR)[2] == (EXCEPTION, "Runtime error: exit code 8")
 
 
 def test_a_program_without_a_memory_has_only_bad_addresses(run: Run) -> None:
@@ -73,7 +73,7 @@ def test_a_program_without_a_memory_has_only_bad_addresses(run: Run) -> None:
 
 
 def test_only_the_input_can_be_read(run: Run) -> None:
-    assert run(programs.READ_OUTPUT)[2] == (EXCEPTION, f"exit code {EBADF}")
+    assert run(programs.READ_OUTPUT)[2] == (EXCEPTION, f"Runtime error: exit code {EBADF}")
 
 
 def test_reading_nothing_does_not_wait_for_input(run: Run) -> None:
@@ -82,13 +82,13 @@ def test_reading_nothing_does_not_wait_for_input(run: Run) -> None:
 
 @pytest.mark.parametrize(("clock", "error"), [(0, 0), (1, 0), (2, EINVAL), (-1, EINVAL)])
 def test_there_are_two_clocks(run: Run, clock: int, error: int) -> None:
-    end = (EXCEPTION, f"exit code {error}") if error else (COMPLETED, "")
+    end = (EXCEPTION, f"Runtime error: exit code {error}") if error else (COMPLETED, "")
     assert run(programs.read_clock(clock))[2] == end
 
 
 @pytest.mark.parametrize(("count", "error"), [(0, EINVAL), (1, 0), (1024, 0), (1025, EINVAL)])
 def test_a_poll_has_1_to_1024_subscriptions(run: Run, count: int, error: int) -> None:
-    end = (EXCEPTION, f"exit code {error}") if error else (COMPLETED, "")
+    end = (EXCEPTION, f"Runtime error: exit code {error}") if error else (COMPLETED, "")
     assert run(programs.poll_many(count))[2] == end
 
 
@@ -106,7 +106,7 @@ def test_a_poll_has_1_to_1024_subscriptions(run: Run, count: int, error: int) ->
     ],
 )
 def test_a_poll_reports_the_error_of_a_subscription(run: Run, kind: int, argument: int, error: int) -> None:
-    end = (EXCEPTION, f"exit code {error}") if error else (COMPLETED, "")
+    end = (EXCEPTION, f"Runtime error: exit code {error}") if error else (COMPLETED, "")
     assert run(programs.poll_event(kind, argument))[2] == end
 
 
@@ -117,6 +117,6 @@ def test_a_fault_of_the_server_is_an_error_number(
         raise RuntimeError("broken")
 
     monkeypatch.setattr(Mailbox, "get_message", get_message)
-    assert run(programs.READ_INPUT)[2] == (EXCEPTION, f"exit code {EINVAL}")
+    assert run(programs.READ_INPUT)[2] == (EXCEPTION, f"Runtime error: exit code {EINVAL}")
     (record,) = (record for record in caplog.records if record.name == "pie_sync.testing")
     assert record.getMessage() == "host call fd_read"

@@ -28,7 +28,7 @@ def test_exit_code_0_completes(run: Run) -> None:
 
 
 def test_another_exit_code_is_an_exception(run: Run) -> None:
-    assert run(programs.FAILURE) == ("out\n", "err\n", (EXCEPTION, "exit code 3"))
+    assert run(programs.FAILURE) == ("out\n", "err\n", (EXCEPTION, "Runtime error: exit code 3"))
 
 
 @pytest.mark.parametrize(
@@ -78,9 +78,8 @@ def test_terminate_ends_the_instance_and_its_thread_within_a_second(
     if wasm is not programs.ECHO:
         assert next(client.events(instance_id))[0] == "Stdout"
     started = time.monotonic()
-    client.send("terminate_instance", corr_id=1000, instance_id=instance_id)
+    assert client.terminate(instance_id)[0]
     assert list(client.events(instance_id)) == [(ABORTED, "Signal termination")]
-    assert client.answer(1000)["successful"]
     assert time.monotonic() - started < 1
     # Were it still running, the server would wait for it three times as long.
     server.close()
@@ -108,8 +107,7 @@ def test_terminating_one_instance_leaves_the_others_alone(client: RawClient) -> 
     doomed = client.start(programs.ENDLESS_LOOP)
     assert next(client.events(doomed)) == ("Stdout", "up")
     other = client.start(programs.POLL_INPUT)
-    client.send("terminate_instance", corr_id=1000, instance_id=doomed)
+    assert client.terminate(doomed)[0]
     assert list(client.events(doomed)) == [(ABORTED, "Signal termination")]
-    client.answer(1000)
     client.signal(other, "alive")
     assert client.output(other) == ("alive\n", "", (COMPLETED, ""))

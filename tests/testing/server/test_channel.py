@@ -124,7 +124,7 @@ def test_what_is_held_back_is_kept_when_the_connection_drops(server: LocalServer
     @server.program("program")
     def program(ctx: ProgramContext) -> str:
         ctx.receive(PATIENCE)
-        ctx.send("held back")
+        ctx.stdout("held back")
         sent.set()
         return "done"
 

@@ -12,7 +12,7 @@ from pie_sync.testing._programs.python_program import PythonProgram
 from pie_sync.testing._server.core import Core
 from pie_sync.testing._server.users import Users
 from tests.testing.conftest import Connect
-from tests.testing.raw import COMPLETED, RawClient
+from tests.testing.raw import ABORTED, COMPLETED, RawClient
 
 UNKNOWN_ID = str(uuid.UUID(int=5))
 ATTACHED = (True, "Instance attached")
@@ -25,13 +25,19 @@ def test_terminating_a_detached_instance_forgets_it(client: RawClient, repeat: s
     assert client.attach(instance_id) == (False, "Instance not found")
 
 
-def test_users_do_not_see_each_others_instances(connect: Connect, repeat: str) -> None:
+def test_users_do_not_see_each_others_instances_but_may_attach_and_terminate(
+    connect: Connect, repeat: str
+) -> None:
     alice, bob = connect("alice"), connect("bob")
     instance_id = alice.launch(repeat, detached=True)
     assert bob.statuses() == {}
-    assert bob.attach(instance_id) == (False, "Instance not found")
-    assert bob.terminate(instance_id)[0]
-    assert alice.statuses() == {instance_id: "Detached"}
+    assert bob.attach(instance_id) == (True, "Instance attached")
+    assert alice.statuses() == {instance_id: "Attached"}
+    assert alice.terminate(instance_id)[0]
+    assert list(bob.events(instance_id)) == [(ABORTED, "Signal termination")]
+    other = alice.launch(repeat)
+    assert bob.terminate(other)[0]
+    assert list(alice.events(other)) == [(ABORTED, "Signal termination")]
 
 
 def test_signals_of_others_are_ignored(connect: Connect, repeat: str) -> None:

@@ -1,0 +1,114 @@
+"""``serve --engine`` with a fake of pie-server; tests/real_server has the real one."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.fake_pie_server import make_python
+
+from .conftest import LIMIT, CommandLine, RunHere, finish, lines
+
+
+@pytest.fixture
+def engine(lonely_pie: CommandLine, tmp_path: Path) -> CommandLine:
+    """The command, in an environment that has pie-server, as it seems."""
+    make_python(tmp_path)
+    driver = tmp_path / "vulkan/icd.d/lvp_icd.json"
+    driver.parent.mkdir(parents=True)
+    driver.touch()
+    # The fake needs no Vulkan; the loader may be missing here.
+    (tmp_path / "packages/sitecustomize.py").write_text("import ctypes; ctypes.CDLL = str\n")
+    lonely_pie.environment.update(PYTHONPATH=str(tmp_path / "packages"), XDG_DATA_DIRS=str(tmp_path))
+    lonely_pie.environment.pop("XDG_CACHE_HOME", None)
+    return lonely_pie
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM], ids=["INT", "TERM"])
+def test_from_start_to_end(engine: CommandLine, signum: signal.Signals) -> None:
+    process = engine.start("serve", "--engine", "--port", "7")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ws://127.0.0.1:7\n"
+    process.send_signal(signum)
+    returncode, stdout, stderr = finish(process)
+    assert (returncode, stdout) == (0, "")
+    loading, serving, ended = stderr.splitlines()
+    assert loading == "[loading a tiny model with random weights]"
+    assert serving.startswith("[OpenAI-compatible routes: http://here:7/v1; log: ")
+    assert str(engine.home / ".cache/pie-sync/logs") in serving or sys.platform != "linux"
+    assert ended == "[ended]"
+
+
+def test_ctrl_c_while_it_loads(engine: CommandLine) -> None:
+    process = engine.start("serve", "--engine", "--port", "3")
+    assert process.stderr is not None
+    assert process.stderr.readline().startswith("[loading")
+    logs = engine.home / ".cache/pie-sync/logs"
+    deadline = time.monotonic() + LIMIT
+    while not any("on stderr" in log.read_text() for log in logs.glob("*")):  # until its process is there
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    returncode, stdout, stderr = finish(process)
+    assert (returncode, stdout, stderr) == (0, "", "")
+
+
+def test_one_that_does_not_start(engine: CommandLine) -> None:
+    done = engine("serve", "--engine", "--port", "1")
+    assert (done.returncode, done.stdout) == (1, "")
+    _, error, hint = done.stderr.splitlines()
+    assert error.startswith("error: the engine did not start: no device")
+    assert "\x1b" not in error
+    assert hint.startswith("hint: its log is ")
+    assert "on stderr" in Path(hint[len("hint: its log is ") :]).read_text()
+
+
+def test_one_that_ends_by_itself(engine: CommandLine) -> None:
+    process = engine.start("serve", "--engine", "--port", "7")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    process.stderr.readline()
+    log = re.findall(r"log: (.*?);", process.stderr.readline())[0]
+    pid = int(Path(log).read_text().split("pid: ")[1].split()[0])
+    os.kill(pid, signal.SIGKILL)
+    returncode, _, stderr = finish(process)
+    assert returncode == 1
+    assert stderr == f"error: the server's process has ended\nhint: its log is {log}\n"
+
+
+def test_without_its_extra_it_says_what_to_install(engine: CommandLine, tmp_path: Path) -> None:
+    for path in (tmp_path / "packages/pie").iterdir():
+        path.unlink()
+    (tmp_path / "packages/pie").rmdir()
+    engine.environment["XDG_DATA_DIRS"] = str(tmp_path)
+    done = engine("serve", "--engine")
+    assert done.returncode == 1
+    _, error, hint = done.stderr.splitlines()
+    assert error.startswith("error: the engine needs pie-server, which is not installed")
+    assert hint.startswith("hint: ")
+
+
+@pytest.mark.parametrize("options", [["folder"], ["--user", "alice=file"], ["--protocol", "process"]])
+def test_what_does_not_go_with_the_engine(run_here: RunHere, options: list[str]) -> None:
+    error, hint = lines(run_here("serve", "--engine", *options))
+    assert error == "--engine takes no folder, no --user and no --protocol"
+    assert "lets everybody in" in hint
+
+
+@pytest.mark.parametrize("options", [["--model", "a"], ["--memory", "4GiB"]])
+def test_what_is_for_the_engine_only(run_here: RunHere, options: list[str]) -> None:
+    error, hint = lines(run_here("serve", *options))
+    assert error == "--model and --memory are for --engine"
+    assert hint == "pie-sync serve --engine --model NAME"
+
+
+def test_an_option_that_can_not_be_used(run_here: RunHere) -> None:
+    error, _ = lines(run_here("serve", "--engine", "--memory", "much"))
+    assert error == "memory must be a number with its unit, such as '4GiB', not 'much'"
