@@ -6,7 +6,17 @@ import argparse
 import sys
 from time import monotonic
 
-from benchmarks import batches, chart, goals, many_servers, page, real_server, scaling
+from benchmarks import (
+    batches,
+    chart,
+    goals,
+    many_servers,
+    page,
+    real_server,
+    report,
+    scaling,
+    short_instances,
+)
 from benchmarks.measure import ROOT, Bench, load_source
 from tests.testing.official import official_python
 
@@ -38,9 +48,16 @@ def main() -> None:
         if options.only in "scaling":
             progress("scaling")
             scales = scaling.measure(bench, quick=options.quick)
+        short = []
+        if options.only in "short instances":
+            progress("short instances")
+            count, runs = (2000, 400) if options.quick else (short_instances.COUNT, short_instances.RUNS)
+            short = short_instances.measure(bench, count, runs)
         progress("")
         for text in page.tables(rows, scales):
             print(f"{text}\n")
+        if short:
+            print(f"{report.goals(short)}\n")
         if not options.quick and not options.only:
             progress("real server")
             real = real_server.compare(real_server.EVENTS, real_server.PINGS, rounds)
@@ -52,7 +69,7 @@ def main() -> None:
             print(f"{real}\n\n{together}\n\n{servers}\n")
             where = ROOT / "docs"
             (where / "performance.svg").write_text(chart.draw(rows))
-            text = page.write(bench, rows, scales, real=real, batches=together, servers=servers)
+            text = page.write(bench, rows, scales, short, real=real, batches=together, servers=servers)
             (where / "performance.md").write_text(text)
             print("Written: docs/performance.md, docs/performance.svg")
     print(f"{monotonic() - begin:.0f} s")

@@ -49,7 +49,19 @@ itself, and its Python program takes most of the time, so no client can be much 
 
 {real}
 
-## Many short instances
+## Short instances
+
+Each instance of this table ends with one event right behind the answer to its launch, so what counts is what a
+launch and an end cost the client. `client.map` with a list of inputs is compared with `asyncio.gather`, a
+semaphore and the official client; the last row compares `client.run` with a launch and a `recv()`. The load source
+answers all that one read brings in one write. The medians are of {more} rounds.
+
+{short}
+
+`map` sends several launches in one write where no input can be waited for, as in a list. Inputs of a generator are
+launched one by one, since the next one may be long in coming.
+
+## Many short instances on a server that runs them
 
 This table compares `client.map` with `asyncio.gather` and the official client, with a semaphore for 16 instances
 at a time or without one. Unlike the rest of this page, these figures include the server: a `LocalServer` that runs
@@ -123,7 +135,9 @@ def tables(rows: list[Row], scales: list[Scale]) -> list[str]:
     return [*texts, *([report.scaling(scales)] if scales else []), *report.doubts(rows)]
 
 
-def write(bench: Bench, rows: list[Row], scales: list[Scale], *, real: str, batches: str, servers: str) -> str:
+def write(
+    bench: Bench, rows: list[Row], scales: list[Scale], short: list[Row], *, real: str, batches: str, servers: str
+) -> str:
     """Return the page. ``real``, ``batches`` and ``servers`` are tables that were made elsewhere."""
     return PAGE.format(
         rounds=bench.rounds,
@@ -132,6 +146,7 @@ def write(bench: Bench, rows: list[Row], scales: list[Scale], *, real: str, batc
         everybody=report.everybody(rows),
         events=f"{EVENTS:,}",
         scaling=report.scaling(scales),
+        short=report.goals(short),
         real=real,
         batches=batches,
         servers=servers,

@@ -61,6 +61,10 @@ class Inbox:
             self._start, self._end = 0, self._receive(self._view)
         self._start += size
 
+    def has_frame(self) -> bool:
+        """Whether the beginning of a frame has been read. Never blocks."""
+        return self._end > self._start
+
     def take_http_head(self) -> list[bytes]:
         """Return the lines of a request or a response, up to the empty one."""
         head = b""

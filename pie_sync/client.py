@@ -920,6 +920,8 @@ class PieClient:
         A function or a file is uploaded at once, if need be; everything else happens in the thread that takes the
         results, while it waits for one. There is no further thread, and no launch waits for another one's answer.
         Take results without long pauses: places that become free are filled again when the next one is asked for.
+        Short instances are launched several in one write if ``inputs`` is a list or a tuple. From another iterable
+        each is launched as soon as it comes, since the next one may be long in coming.
 
         Only one thread at a time may take results. Any number of ``map`` may run at once on one client.
 

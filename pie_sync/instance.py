@@ -374,25 +374,10 @@ class Instance(Generic[R_co]):
         """Whether the instance is attached, and its end has not arrived."""
         return self._events is not None and self._events.terminal is None
 
-    def _call_at_end(self, callback: Callable[[], None]) -> None:
-        """Call ``callback`` at the instance's end, or at an error before it; see :class:`EventQueue`."""
-        assert self._events is not None
-        self._events.call_at_end(callback)
-
     def _completed(self, received: Iterable[tuple[Event, Data]], launch: LaunchRecord) -> CompletedInstance[Any]:
         """Return the result of the instance, of all that was received from it."""
         assert self._events is not None
         return CompletedInstance.from_events(received, self._id, launch, self._events.ended)
-
-    def _drain(self, launch: LaunchRecord) -> CompletedInstance[Any]:
-        """Return everything that the instance sent. Only when its end has arrived; raises what recv() raises."""
-        assert self._events is not None
-        items = []
-        try:
-            while True:
-                items.append(self._events.get(block=False))
-        except InstanceEnded:
-            return self._completed(items, launch)
 
     # ------------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from time import perf_counter
 from typing import Any
 
 from pie_client import Event, Instance, PieClient
-from task import Clock, blocking, check, payload, run
+from task import Clock, blocking, check, payload, peak_memory, run
 
 
 async def events(uri: str, instances: int, count: int, size: int) -> dict[str, Any]:
@@ -71,6 +71,46 @@ async def connect(uri: str, times: int) -> dict[str, Any]:
     return {"times": taken}
 
 
+async def batch(uri: str, count: int, concurrency: int) -> dict[str, Any]:
+    places = asyncio.Semaphore(concurrency)
+
+    async def one(client: PieClient, number: int) -> int:
+        async with places:
+            return await _run(client, number)
+
+    async with PieClient(uri) as client:
+        await client.authenticate("alice")
+        await asyncio.gather(*(one(client, 0) for _ in range(concurrency)))
+        before = peak_memory()
+        clock = Clock()
+        clock.start()
+        results = await asyncio.gather(*(one(client, number) for number in range(count)))
+        result = clock.stop()
+    for number, message in enumerate(results):
+        check(message, number)
+    return {**result, "growth": peak_memory() - before}
+
+
+async def one_by_one(uri: str, times: int) -> dict[str, Any]:
+    taken = []
+    async with PieClient(uri) as client:
+        await client.authenticate("alice")
+        for number in range(times):
+            begin = perf_counter()
+            message = await _run(client, number)
+            taken.append(perf_counter() - begin)
+            check(message, number)
+    return {"times": taken}
+
+
+async def _run(client: PieClient, number: int) -> int:
+    instance = await client.launch_instance_from_registry("ends-at-once", [str(number)])
+    while True:
+        event, message = await instance.recv()
+        if event is Event.Completed:
+            return int(message)
+
+
 async def short(uri: str, times: int) -> dict[str, Any]:
     taken = []
     async with PieClient(uri) as client:
@@ -85,4 +125,5 @@ async def short(uri: str, times: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run(blocking({"events": events, "upload": upload, "ping": ping, "connect": connect, "short": short}))
+    kinds = {"events": events, "upload": upload, "ping": ping, "connect": connect}
+    run(blocking({**kinds, "batch": batch, "one_by_one": one_by_one, "short": short}))

@@ -10,7 +10,7 @@ from itertools import islice
 from time import perf_counter
 from typing import Any
 
-from task import Clock, check, payload, run
+from task import Clock, check, payload, peak_memory, run
 
 from pie_sync import Event, Instance, PieClient
 
@@ -129,6 +129,34 @@ def connect(uri: str, times: int) -> dict[str, Any]:
     return {"times": taken}
 
 
+def batch(uri: str, count: int, concurrency: int) -> dict[str, Any]:
+    with connected(uri) as client:
+        for _ in client.map("ends-at-once", [["0"]] * concurrency, concurrency=concurrency):
+            pass
+        inputs = [[str(number)] for number in range(count)]
+        before = peak_memory()
+        clock = Clock()
+        clock.start()
+        number = 0
+        for completed in client.map("ends-at-once", inputs, concurrency=concurrency):
+            check(int(completed.message), number)
+            number += 1
+        result = clock.stop()
+    check(number, count)
+    return {**result, "growth": peak_memory() - before}
+
+
+def one_by_one(uri: str, times: int) -> dict[str, Any]:
+    taken = []
+    with connected(uri) as client:
+        for number in range(times):
+            begin = perf_counter()
+            completed = client.run("ends-at-once", [str(number)])
+            taken.append(perf_counter() - begin)
+            check(int(completed.message), number)
+    return {"times": taken}
+
+
 def short(uri: str, times: int) -> dict[str, Any]:
     with connected(uri) as client:
         taken = []
@@ -154,6 +182,8 @@ if __name__ == "__main__":
             "download": download,
             "upload": upload,
             "ping": ping,
+            "batch": batch,
+            "one_by_one": one_by_one,
             "connect": connect,
             "short": short,
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
 import sys
 from time import perf_counter, process_time
 from typing import Any, Callable
@@ -19,6 +20,12 @@ class Clock:
     def stop(self) -> dict[str, float]:
         end = perf_counter()
         return {"seconds": end - self._begin, "cpu_seconds": process_time() - self._cpu}
+
+
+def peak_memory() -> float:
+    """Return the most memory that this process has had, in MiB."""
+    unit = 1024 * 1024 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
 def payload(size: int) -> bytes:

@@ -108,7 +108,7 @@ class Programs:
         Raises:
             LaunchError: pie-sync alone makes such names, so no registry has it, and the server doesn't either.
         """
-        program_hash = self._hash_of(name)
+        program_hash = self.hash_of(name)
         if program_hash is not None:
             return program_hash, self.name_of(program_hash, method, limit)
         program = parse_name(name)
@@ -121,7 +121,7 @@ class Programs:
             return None  # a launch is the same request for all
         return ("", program) if is_content_addressed or self._is_uploaded(program, method, limit) else None
 
-    def _hash_of(self, name: str) -> str | None:
+    def hash_of(self, name: str) -> str | None:
         """Return the hash by which to launch a program that this client uploaded with a manifest; None for others.
 
         The instance protocol knows it by that name on this session only. On the process protocol somebody else may
@@ -299,7 +299,7 @@ class Programs:
             RequestError: the server can't tell.
         """
         if not isinstance(self._session.protocol, ProcessProtocol):
-            program_hash = self._hash_of(name)  # some of these servers know no names
+            program_hash = self.hash_of(name)  # some of these servers know no names
             if program_hash is not None:
                 return self.exists(program_hash, limit)
         return self.is_installed(parse_name(name), "program_exists", limit)

@@ -118,6 +118,12 @@ def check_name(name: str) -> str:
 
 def check_args(args: Sequence[str] | Mapping[str, Any]) -> list[str] | dict[str, Any]:
     """Return a program's arguments: a list of strings, or a mapping."""
+    if type(args) is list:  # a batch has nothing else, as a rule; isinstance(args, Mapping) takes 0.5 us
+        for argument in args:
+            if type(argument) is not str:
+                break
+        else:
+            return args.copy()
     if isinstance(args, Mapping):
         return dict(args)
     if isinstance(args, (str, bytes)):

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Union
 
 from .detection import ProtocolDetector
+from .generation import LaunchEncoder
 from .instance import InstanceProtocol
 from .prefix_cache import Addressed, PrefixCache
 from .process import ProcessProtocol
@@ -20,6 +21,7 @@ __all__ = [
     "PROTOCOLS",
     "Addressed",
     "InstanceProtocol",
+    "LaunchEncoder",
     "PrefixCache",
     "ProcessProtocol",
     "Protocol",

@@ -85,6 +85,8 @@ def as_strings(args: Sequence[str] | Mapping[str, Any]) -> list[str]:
     Raises:
         TypeError, PieValueError: a mapping contains something that command-line arguments can't express.
     """
+    if type(args) is list:
+        return args
     if not isinstance(args, Mapping):
         return list(args)
     strings: list[str] = []

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Union
 
-from .messages import BlobChunk, Decoder, decode, optional, pack, pack_chunk_head, typed
+from ..events import Event
+from .messages import BlobChunk, Decoder, decode, optional, pack, pack_chunk_head, pack_id, typed
 
 if TYPE_CHECKING:
-    from ..events import Event
     from .messages import Decoded
 
-__all__ = ["AUTHENTICATION_DISABLED", "Generation", "Names", "chunk_decoder"]
+__all__ = ["AUTHENTICATION_DISABLED", "Generation", "LaunchEncoder", "Names", "chunk_decoder"]
 
 #: The result of identification when the server takes everybody at their word.
 AUTHENTICATION_DISABLED = "Authenticated (Engine disabled authentication)"
 
+#: Looked up once.
+_MESSAGE = Event.Message
+
 #: The digits of a BLAKE3 hash. The hash of a blob is kept while the blob comes in, so its length counts.
 _HASH_LENGTH = 64
+
+
+#: Encodes a launch, from its correlation id and its arguments. For one thread. Raises TypeError and PieValueError
+#: for arguments that can't be sent to this server.
+LaunchEncoder = Callable[[int, Union[Sequence[str], Mapping[str, Any]]], bytes]
 
 
 class Names(NamedTuple):
@@ -71,6 +80,9 @@ class Generation:
     #: terminal ones: there is only one of them.
     prefixes: dict[Event, tuple[bytes, bytes]]
 
+    #: That of messages: the hash of an event takes longer than all the rest of :meth:`before_text`.
+    message_prefix: tuple[bytes, bytes]
+
     # --- requests ---------------------------------------------------------------------------------------
 
     def identify(self, corr_id: int, username: str) -> bytes:
@@ -96,6 +108,15 @@ class Generation:
     def query(self, corr_id: int, subject: str, record: str) -> bytes:
         """Encode a named query."""
         return pack({"type": "query", "corr_id": corr_id, "subject": subject, "record": record})
+
+    def launch_encoder(self, program_hash: str | None, name: str) -> LaunchEncoder:
+        """Return what encodes many attached launches of one program, as ``launch`` and its sibling do.
+
+        Args:
+            program_hash: of an uploaded program; None for one of the registry.
+            name: of the program.
+        """
+        raise NotImplementedError
 
     def attach(self, corr_id: int, instance_id: str) -> bytes:
         """Encode a request to attach to an instance."""
@@ -137,8 +158,8 @@ class Generation:
 
     def before_text(self, instance_id: str, event: Event) -> bytes | None:
         """Return how servers begin the message of an event; see :class:`PrefixCache`."""
-        around = self.prefixes.get(event)
-        return None if around is None else pack(instance_id).join(around)
+        around = self.message_prefix if event is _MESSAGE else self.prefixes.get(event)
+        return None if around is None else pack_id(instance_id).join(around)
 
 
 def chunk_decoder(names: Names) -> Decoder:

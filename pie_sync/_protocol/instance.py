@@ -11,12 +11,13 @@ from typing import Any
 
 from ..events import Event, InstanceInfo
 from . import arguments
-from .generation import Generation, Names, chunk_decoder
+from .generation import Generation, LaunchEncoder, Names, chunk_decoder
 from .messages import (
     Answer,
     Decoded,
     Decoder,
     InstanceList,
+    MessageTemplate,
     Notice,
     answer_decoder,
     around_id,
@@ -74,6 +75,7 @@ class InstanceProtocol(Generation):
     refuses_attach_without_harm = True
     writes_with_delay = True
     prefixes = _PREFIXES
+    message_prefix = _PREFIXES[Event.Message]
 
     # --- requests ---------------------------------------------------------------------------------------
 
@@ -123,30 +125,18 @@ class InstanceProtocol(Generation):
         detached: bool,
     ) -> bytes:
         """Launch an uploaded program: by its hash or by its name, whichever the server understands."""
-        return pack(
-            {
-                "type": "launch_instance",
-                "corr_id": corr_id,
-                "program_hash": program_hash,
-                "inferlet": str(program),
-                "arguments": arguments.as_strings(args),
-                "detached": detached,
-            }
-        )
+        return pack(_launch(corr_id, program_hash, str(program), arguments.as_strings(args), detached))
 
     def launch_from_registry(
         self, corr_id: int, name: str, args: Sequence[str] | Mapping[str, Any], detached: bool
     ) -> bytes:
         """Launch a program of the registry."""
-        return pack(
-            {
-                "type": "launch_instance_from_registry",
-                "corr_id": corr_id,
-                "inferlet": name,
-                "arguments": arguments.as_strings(args),
-                "detached": detached,
-            }
-        )
+        return pack(_launch(corr_id, None, name, arguments.as_strings(args), detached))
+
+    def launch_encoder(self, program_hash: str | None, name: str) -> LaunchEncoder:
+        """See :meth:`Generation.launch_encoder`."""
+        encode = MessageTemplate(_launch(0, program_hash, name, [], False), "arguments").encode
+        return lambda corr_id, args: encode(corr_id, arguments.as_strings(args))
 
     # --- what the server says ---------------------------------------------------------------------------
 
@@ -158,6 +148,28 @@ class InstanceProtocol(Generation):
         """Return what a granted request for the list says."""
         assert isinstance(answer, InstanceList)
         return answer.instances
+
+
+def _launch(
+    corr_id: int, program_hash: str | None, name: str, args: Sequence[str], detached: bool
+) -> dict[str, Any]:
+    """Return the message that launches a program: one of the registry if there is no hash."""
+    if program_hash is None:
+        return {
+            "type": "launch_instance_from_registry",
+            "corr_id": corr_id,
+            "inferlet": name,
+            "arguments": args,
+            "detached": detached,
+        }
+    return {
+        "type": "launch_instance",
+        "corr_id": corr_id,
+        "program_hash": program_hash,
+        "inferlet": name,
+        "arguments": args,
+        "detached": detached,
+    }
 
 
 def _event(message: dict[str, Any]) -> Decoded:

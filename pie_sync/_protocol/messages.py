@@ -21,6 +21,7 @@ __all__ = [
     "Decoded",
     "Decoder",
     "InstanceList",
+    "MessageTemplate",
     "Notice",
     "Other",
     "Refusal",
@@ -31,6 +32,7 @@ __all__ = [
     "optional",
     "pack",
     "pack_chunk_head",
+    "pack_id",
     "too_large",
     "typed",
 ]
@@ -257,10 +259,53 @@ def pack(message: dict[str, Any] | str) -> bytes:
     try:
         packed: bytes = msgpack.Packer().pack(message)  # packb() does the same with one more step of Python
     except UnicodeEncodeError as error:
-        raise PieValueError(
-            f"half a surrogate pair can't be sent: {error.object[error.start]!r} at {error.start}"
-        ) from None
+        raise _half_a_pair(error) from None
     return packed
+
+
+def _half_a_pair(error: UnicodeEncodeError) -> PieValueError:
+    return PieValueError(f"half a surrogate pair can't be sent: {error.object[error.start]!r} at {error.start}")
+
+
+def pack_id(instance_id: str) -> bytes:
+    """Encode an id as :func:`pack` does; that of a usual length in a third of the time."""
+    try:
+        data = instance_id.encode()
+    except UnicodeEncodeError as error:
+        raise _half_a_pair(error) from None
+    # MessagePack's "str 8": the byte 0xd9 and the length.
+    return b"\xd9%c%b" % (len(data), data) if 32 <= len(data) < 256 else pack(instance_id)
+
+
+class MessageTemplate:
+    """Encodes messages that differ in two fields, the correlation id and a later one, in a third of the time.
+
+    For one thread.
+
+    Args:
+        message: the fields. What those two are in it has no meaning.
+        field: the name of the other one.
+    """
+
+    def __init__(self, message: dict[str, Any], field: str) -> None:
+        self._pack: Callable[[Any], bytes] = msgpack.Packer().pack
+        pieces = [b""]
+        for name, value in message.items():
+            pieces[-1] += pack(name)
+            if name in ("corr_id", field):
+                pieces.append(b"")
+            else:
+                pieces[-1] += pack(value)
+        # A map of up to 15 fields is a byte 0x80 and their number.
+        self._before, self._between, self._behind = bytes([0x80 | len(message)]) + pieces[0], *pieces[1:]
+
+    def encode(self, corr_id: int, value: Any) -> bytes:
+        """Encode the message with these two values; raises what :func:`pack` does."""
+        pack = self._pack
+        try:
+            return b"%b%b%b%b%b" % (self._before, pack(corr_id), self._between, pack(value), self._behind)
+        except UnicodeEncodeError as error:
+            raise _half_a_pair(error) from None
 
 
 def around_id(message: dict[str, Any], field: str) -> tuple[bytes, bytes]:

@@ -60,8 +60,10 @@ class PrefixCache(Generic[Receiver]):
         self._before_text = generation.before_text
         # What such a beginning means: a message for a receiver, or an event of the instance with this id.
         self._known: dict[bytes, Receiver | tuple[str, Event]] = {}
-        # The kinds of events among them.
-        self._kinds: tuple[Event, ...] = (_MESSAGE,)
+        # How the messages of the expected instances begin, by their ids.
+        self._expected: dict[str, bytes] = {}
+        # The kinds of events that were learned.
+        self._kinds: tuple[Event, ...] = ()
         self._lengths: tuple[int, ...] = ()
         self._strange = 0
 
@@ -80,7 +82,7 @@ class PrefixCache(Generic[Receiver]):
                 if text is not None:
                     return (*known, text) if isinstance(known, tuple) else (known, _MESSAGE, text)
         decoded = self._decode(payload)
-        if isinstance(decoded, tuple) and self._strange < _MAX_STRANGE:
+        if type(decoded) is tuple and not decoded[1].terminal and self._strange < _MAX_STRANGE:
             self._learn(payload, *decoded)
         return decoded
 
@@ -94,9 +96,13 @@ class PrefixCache(Generic[Receiver]):
         begin = self._begin(instance_id, _MESSAGE)
         if begin is not None and self._strange < _MAX_STRANGE:
             self._remember(begin, receiver)
+            self._expected[instance_id] = begin  # behind that, which may clear all
 
     def forget(self, instance_id: str) -> None:
         """Let the receiver of an instance go: from here on its messages have its id. From any thread; no lock."""
+        begin = self._expected.pop(instance_id, None)
+        if begin is not None:
+            self._known.pop(begin, None)
         for event in self._kinds:
             begin = self._begin(instance_id, event)
             if begin is not None:
@@ -105,6 +111,7 @@ class PrefixCache(Generic[Receiver]):
     def clear(self) -> None:
         """Let all receivers go."""
         self._known.clear()
+        self._expected.clear()
 
     def _begin(self, instance_id: Any, event: Event) -> bytes | None:
         """Return how an event begins, if that can be remembered. The id may be anything that a server can send."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..events import Event, InstanceInfo
 from . import arguments
-from .generation import Generation, Names, chunk_decoder
+from .generation import Generation, LaunchEncoder, Names, chunk_decoder
 from .messages import (
     Abort,
     Answer,
@@ -16,6 +16,7 @@ from .messages import (
     Decoded,
     Decoder,
     InstanceList,
+    MessageTemplate,
     Notice,
     Refusal,
     answer_decoder,
@@ -81,6 +82,7 @@ class ProcessProtocol(Generation):
     refuses_attach_without_harm = False
     writes_with_delay = False
     prefixes = _PREFIXES
+    message_prefix = _PREFIXES[Event.Message]
 
     #: The refusal to terminate, or to attach to, a process that has ended.
     NO_SUCH_PROCESS = not_found
@@ -171,15 +173,14 @@ class ProcessProtocol(Generation):
             tag: white space to add to the JSON of the arguments. It means nothing to JSON, but the server's list
                 of processes repeats the text to the letter: so a launch can be told from all others.
         """
-        return pack(
-            {
-                "type": "launch_process",
-                "corr_id": corr_id,
-                "inferlet": name,
-                "input": arguments.as_json(args) + tag,
-                "capture_outputs": not detached,
-            }
-        )
+        message = _launch(corr_id, name, detached)
+        message["input"] = arguments.as_json(args) + tag
+        return pack(message)
+
+    def launch_encoder(self, program_hash: str | None, name: str) -> LaunchEncoder:
+        """See :meth:`Generation.launch_encoder`."""
+        encode = MessageTemplate(_launch(0, name, False), "input").encode
+        return lambda corr_id, args: encode(corr_id, arguments.as_json(args))
 
     def farewell(self, corr_id: int, *, is_authenticated: bool) -> bytes:
         """Encode a request that makes the server write something after the close frame has come.
@@ -240,6 +241,17 @@ def _process_event(message: dict[str, Any]) -> Decoded:
     if event is Event.Exception and text == _TERMINATED:
         event = Event.Aborted
     return message["process_id"], event, text
+
+
+def _launch(corr_id: int, name: str, detached: bool) -> dict[str, Any]:
+    """Return the message that launches a program."""
+    return {
+        "type": "launch_process",
+        "corr_id": corr_id,
+        "inferlet": name,
+        "input": "",
+        "capture_outputs": not detached,
+    }
 
 
 def _instance_info(fields: Any) -> InstanceInfo:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -10,140 +11,113 @@ from .._session.event_queue import EventQueue
 from .._session.pending_request import PendingRequest
 from .._session.pending_requests import UNATTENDED
 from ..errors import InstanceFailed, LaunchError, PieTimeoutError
-from ..events import Event
+from ..events import CompletedInstance, Event, LaunchRecord
 from ..instance import Instance
 
 if TYPE_CHECKING:
-    from .._connection.manager import ConnectionManager
     from .._protocol.messages import Answer
-    from .._protocol.program_names import ProgramName
     from .._session.probes import Silence
     from .._support.signal_safe_queue import SignalSafeQueue
     from .._support.time_limits import TimeLimit
-    from ..events import CompletedInstance, LaunchRecord
-    from .program_reference import ProgramReference
+    from .launcher import Launcher
 
 __all__ = ["Launch"]
 
 #: The one key of Launch._outcome.
-_INSTANCE = "instance"
+_EVENTS = "events"
 
 
-class Launch:
-    """One launch: its request, and then its instance.
+class Launch(PendingRequest):
+    """One launch: its request, and then its instance. :class:`Instance` is made only where somebody needs one.
+
+    It is the request itself: another object that knows this one would make a cycle of each launch, which only the
+    garbage collector frees.
 
     Args:
-        manager: the client's connection manager.
-        method: the client's method, for error messages.
-        program: what to launch.
-        args: the instance's arguments, as they are sent.
+        launcher: what it has in common with others.
         limit: how long the server's answer may take.
         done: gets this launch when it is refused or fails, and when its instance has ended or has met an error.
 
     Attributes:
         limit: see above.
         is_terminated: whether the server was asked to terminate the instance.
-
-    Raises:
-        AuthenticationError: the client isn't authenticated.
-        LaunchError: the server was asked for the program by its hash, and does not have it.
-        PieTimeoutError: it does not say in time whether it does.
-        PieConnectionError: the connection is lost.
     """
 
-    def __init__(
-        self,
-        manager: ConnectionManager,
-        method: str,
-        program: ProgramReference,
-        args: list[str] | dict[str, Any],
-        limit: TimeLimit,
-        done: SignalSafeQueue[Launch] | None = None,
-    ) -> None:
-        connection = manager.authenticated(method, limit)
-        self._manager = manager
-        self._session = session = connection.session
-        self._request = PendingRequest(
-            method, (session.protocol.launch_answer,), self._make_instance, self._report
-        )
-        self._program = program
-        # What launches an upload: its hash and its name. None if the server is to find the program by its name.
-        self._upload: tuple[str, ProgramName] | None = None
-        if program.hash is not None:
-            self._upload = program.hash, connection.programs.name_of(program.hash, method, limit)
-        elif program.name is not None:
-            self._upload = connection.programs.upload_named(program.name, method, limit)
-        self._args: list[str] | dict[str, Any] = args
+    __slots__ = ("_began", "_done", "_instance", "_instance_id", "_launcher", "_outcome", "is_terminated", "limit")
+
+    def __init__(self, launcher: Launcher, limit: TimeLimit, done: SignalSafeQueue[Launch] | None = None) -> None:
+        # Not super().__init__(), which sets what are methods here.
+        self.name = launcher.method
+        self.kinds = launcher.kinds
+        self.is_probe = False
+        self.corr_ids = ()
+        self.is_sent = False
+        self.answer = None
+        self.error = None
+        self._unsettled = threading.Lock()
+        self._unsettled.acquire()
+        self._launcher = launcher
         self._done = done
-        # The instance, once there is one; None once nobody wants it any more. The reader thread brings the one,
-        # another thread the other, and dict.setdefault() is atomic: whoever comes second finds what the first one
-        # left, and terminates the instance.
-        self._outcome: dict[str, Instance | None] = {}
+        # The instance's events, once there is one; None once nobody wants them any more. The reader thread brings
+        # the one, another thread the other, and dict.setdefault() is atomic: whoever comes second finds what the
+        # first one left, and terminates the instance.
+        self._outcome: dict[str, EventQueue | None] = {}
+        self._instance_id = ""
+        self._instance: Instance[Any] | None = None
         self._began = monotonic()
         self.limit = limit
         self.is_terminated = False
 
     # --- the request --------------------------------------------------------------------------------------
 
-    def send(self) -> None:
-        """Send the request. Blocks only while the server does not read.
+    def send(self, args: list[str] | dict[str, Any]) -> None:
+        """Send the request. Blocks only while the server does not read. :meth:`Launcher.send` sends many.
+
+        Args:
+            args: the instance's arguments, as they are sent.
 
         Raises:
             TypeError, PieValueError: the arguments can't be sent to this server.
             PieTimeoutError: the request could not be sent in time.
             PieConnectionError: the connection is lost.
         """
+        session = self._launcher.session
         try:
-            corr_id = self._session.router.pending.add(self._request)
-            message = self._encode(corr_id)
-            self._args = []  # a request that is never answered is kept for long
-            self._session.request(self._request, message, self.limit.deadline())
+            corr_id = session.router.pending.add(self)
+            session.request(self, self._launcher.encode(corr_id, args), self.limit.deadline())
         except Exception:
             self.give_up()
             raise
 
-    def _encode(self, corr_id: int) -> bytes:
-        protocol = self._session.protocol
-        if self._upload is not None:
-            return protocol.launch(corr_id, *self._upload, self._args, False)
-        assert self._program.name is not None
-        return protocol.launch_from_registry(corr_id, self._program.name, self._args, False)
+    def on_success(self, answer: Answer) -> None:
+        """Give the instance its queue. In the reader thread."""
+        # It may lose the connection the next moment: a reconnection attaches to those instances whose queues
+        # nobody has forgotten.
+        events = EventQueue()
+        self._instance_id = answer.text
+        self._launcher.session.router.add_instance(answer.text, events)
+        if self._outcome.setdefault(_EVENTS, events) is None:
+            self._let_go(events)
 
-    def _make_instance(self, answer: Answer) -> None:
-        # In the reader thread, which may lose the connection the next moment: a reconnection attaches to those
-        # instances that somebody has claimed by then.
-        events = self._session.router.add_instance(answer.text, EventQueue())
-        instance = Instance(self._manager, self._session, answer.text, events)
-        if self._outcome.setdefault(_INSTANCE, instance) is None:
-            self._post_termination(instance)
-
-    def _report(self) -> None:
+    def on_settled(self) -> None:
         """Put the launch into ``done``, now or at the end of its instance. In the reader thread."""
         if self._done is None:
             return
-        instance = self.instance
-        if instance is None:
-            self._done.put(self)
+        report = partial(self._launcher.session.router.put, self._done, self)
+        events = self._outcome.get(_EVENTS)
+        if events is None:
+            report()
         else:
-            instance._call_at_end(partial(self._done.put, self))
-
-    @property
-    def settled(self) -> bool:
-        """Whether the server has answered, or can't any more."""
-        return self._request.settled
-
-    def wait(self, deadline: float | None) -> bool:
-        """Block until the launch is answered, or the deadline. Return whether it is."""
-        return self._request.wait(deadline)
+            events.call_at_end(report)
 
     def give_up(self) -> None:
         """Wait for the answer no more. An instance that it brings after all is terminated; see :meth:`drop`."""
-        self._session.router.pending.remove(self._request)
+        self._launcher.session.router.pending.remove(self)
         self.drop()
 
     def record(self, args: list[str] | dict[str, Any]) -> LaunchRecord:
         """Return what is to be remembered of it; ``args`` are the arguments, as the user gave them."""
-        return self._program.launch_record(args, self._began)
+        return self._launcher.program.launch_record(args, self._began)
 
     def check(self) -> None:
         """Raise if the launch did not succeed. Only when it is settled.
@@ -153,16 +127,22 @@ class Launch:
             PieConnectionError: the connection was lost before the answer came.
             ProtocolError: the answer makes no sense.
         """
-        answer: Any = self._request.result()
+        answer: Any = self.result()
         if not answer.ok:
-            raise LaunchError(self._request.name, answer.text)
+            raise LaunchError(self.name, answer.text)
 
     # --- the instance -------------------------------------------------------------------------------------
 
     @property
-    def instance(self) -> Instance | None:
-        """The instance, once the server has told of it, until :meth:`drop`."""
-        return self._outcome.get(_INSTANCE)
+    def instance(self) -> Instance[Any] | None:
+        """The instance, once the server has told of it, until :meth:`drop`. Only for the thread that launches."""
+        events = self._outcome.get(_EVENTS)
+        if events is None:
+            return None
+        if self._instance is None:
+            launcher = self._launcher
+            self._instance = Instance(launcher.manager, launcher.session, self._instance_id, events)
+        return self._instance
 
     def completed(self, args: list[str] | dict[str, Any] | None = None) -> CompletedInstance[Any]:
         """Return what the instance has sent, once it has ended.
@@ -175,18 +155,19 @@ class Launch:
             PieError, PieConnectionError: there was no launch, or its connection was lost.
         """
         self.check()
-        instance = self.instance
-        assert instance is not None
-        completed = instance._drain(self.record([] if args is None else args))
+        events = self._outcome[_EVENTS]
+        assert events is not None
+        record = self.record([] if args is None else args)
+        completed = CompletedInstance.from_events(events.drain(), self._instance_id, record, events.ended)
         if completed.event is not Event.Completed:
-            raise InstanceFailed(instance.id, completed)
+            raise InstanceFailed(self._instance_id, completed)
         return completed
 
     @property
     def is_running(self) -> bool:
         """Whether there is an instance whose end has not arrived."""
-        instance = self.instance
-        return instance is not None and instance._is_running
+        events = self._outcome.get(_EVENTS)
+        return events is not None and events.terminal is None
 
     def watch(self) -> Silence | None:
         """Return what is known of the instance's silence; None if there is no instance."""
@@ -198,7 +179,7 @@ class Launch:
         instance = self.instance
         if instance is not None:
             return instance._timed_out(f"not ended within {timeout} s")
-        return PieTimeoutError(f"{self._request.name}: no answer to a launch from the server within {timeout} s")
+        return PieTimeoutError(f"{self.name}: no answer to a launch from the server within {timeout} s")
 
     # --- terminating it -----------------------------------------------------------------------------------
 
@@ -208,29 +189,36 @@ class Launch:
         An instance that an answer has yet to bring is terminated when it comes. Neither waits nor takes a lock
         that may be held: finalizers call it.
         """
-        instance = self._outcome.setdefault(_INSTANCE, None)
-        self._outcome[_INSTANCE] = None
-        if instance is not None and instance._is_running and not self.is_terminated:
-            self._post_termination(instance)
+        events = self._outcome.setdefault(_EVENTS, None)
+        self._outcome[_EVENTS] = None
+        if events is not None:
+            self._let_go(events)
 
-    def _post_termination(self, instance: Instance) -> None:
+    def _let_go(self, events: EventQueue) -> None:
+        if events.terminal is None and not self.is_terminated:
+            self._post_termination()
+        instance, self._instance = self._instance, None
+        if instance is None:  # else the instance forgets them, when nobody holds it
+            self._launcher.manager.forget(self._instance_id, events)
+
+    def _post_termination(self) -> None:
         """Have the instance terminated without waiting for anything, or knowing whether it was."""
-        connection = self._manager.connection
-        session = self._session
-        if connection is not None and connection.session.router.has_instance(instance.id):
+        connection = self._launcher.manager.connection
+        session = self._launcher.session
+        if connection is not None and connection.session.router.has_instance(self._instance_id):
             session = connection.session
-        session.post(session.protocol.terminate(UNATTENDED, instance.id))
+        session.post(session.protocol.terminate(UNATTENDED, self._instance_id))
 
     def check_process(self) -> None:
         """Raise ``PieConnectionError`` in a child that was forked."""
-        self._session.check_process()
+        self._launcher.session.check_process()
 
     def may_wait_here(self) -> bool:
         """See :meth:`Session.may_wait_here`."""
-        return self._session.may_wait_here()
+        return self._launcher.session.may_wait_here()
 
-    def wait_for_instance(self, limit: TimeLimit) -> Instance | None:
-        """Return the instance, if it runs. Waits for the launch's answer if need be."""
-        if self._request.corr_ids and not self.wait(limit.deadline()):
+    def wait_for_instance(self, limit: TimeLimit) -> Instance[Any] | None:
+        """Return the instance, if it runs. Waits for the launch's answer if the server may have the request."""
+        if self.corr_ids and not (self.is_sent and self.wait(limit.deadline())):
             self.give_up()
         return self.instance if self.is_running else None

@@ -1,8 +1,9 @@
 """``client.map``: one instance for each input, many at a time, without a thread for each.
 
 The caller's thread does all the work, while it waits for a result. It sends a launch without waiting for the
-answer (:class:`Launch`), so as many launches are on their way as may run at a time. The reader thread puts each
-into one queue when its instance has ended. Until then the events of an instance stay in its event queue.
+answer (:class:`Launch`), so as many launches are on their way as may run at a time; in one write where no
+input can be waited for. The reader thread puts each into one queue when its instance has ended. Until then the
+events of an instance stay in its event queue.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ import logging
 import os
 from collections import deque
 from heapq import heappop, heappush
-from queue import Empty
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Union
 
 from .._connection.validation import check_args, check_count
+from .._session.pending_requests import copy_of_error
 from .._session.probes import look_again
 from .._support.signal_handlers import is_from_signal_handler
 from .._support.signal_safe_queue import SignalSafeQueue
@@ -24,6 +25,7 @@ from ..errors import PieError, PieValueError
 from ..events import CompletedInstance
 from .journal import Journal, recorded
 from .launch import Launch
+from .launcher import Launcher
 from .program_reference import GivenProgram
 from .progress import ProgressMeter, ProgressOption, meter_of
 from .results import OnError, Results, check_on_error
@@ -47,6 +49,13 @@ LOOK_AHEAD = 4
 #: Longest uninterrupted wait in seconds; bounds how long Ctrl-C takes. A signal that arrives just as a thread
 #: begins to wait does not wake it, and on Windows no signal does.
 _NAP = 0.1
+
+#: The iterators of lists, tuples and the like. Any other may wait for what it yields, and a launch must not.
+_NEVER_WAIT = {type(iter([])), type(iter(())), type(iter({})), type(iter({}.values())), type(iter(range(0)))}
+
+#: Between two results more is launched when a fourth of the places is free, or after so many seconds.
+_REFILL = 4
+_REFILL_INTERVAL = 0.001
 
 #: What becomes of an input.
 Outcome = Union[CompletedInstance[Any], Exception]
@@ -113,8 +122,9 @@ class _Job:
 
     __slots__ = ("args", "deadline", "failures", "outcome", "sent_args")
 
-    def __init__(self, args: Any) -> None:
-        self.args = self.sent_args = args  # as the user gave them, and as they are sent
+    def __init__(self, args: Any, sent_args: Any) -> None:
+        self.args = args  # as the user gave them
+        self.sent_args = sent_args
         self.failures = 0
         # Of the instance that runs for it; None is without limit.
         self.deadline: float | None = None
@@ -141,6 +151,7 @@ class _Batch:
         self._manager = manager
         self._reference = reference
         self._inputs: Iterator[Any] | None = inputs
+        self._never_waits = type(inputs) in _NEVER_WAIT
         self._concurrency = concurrency
         self._ordered = ordered
         self._retries = retries
@@ -148,6 +159,8 @@ class _Batch:
         self._timeout = timeout
         self._meter = meter
         self._check = check
+        # Looked up again when it is not current any more.
+        self._launcher: Launcher | None = None
         # The reader thread puts in each launch that was refused, or whose instance has ended.
         self._ended: SignalSafeQueue[Launch] = SignalSafeQueue()
         self._running: dict[Launch, _Job] = {}
@@ -160,27 +173,34 @@ class _Batch:
         self._next_look = 0.0
         # The jobs that are to be yielded next: all in the order of the inputs, or those that are done.
         self._line: deque[_Job] = deque()
-        # How many inputs were taken whose outcomes were not.
+        # How many inputs were taken whose outcomes were not, and how many may be.
         self._taken = 0
+        self._most_taken = LOOK_AHEAD * concurrency
 
     def results(self) -> Generator[Outcome, None, None]:
         """Yield the outcomes. However the iteration ends, terminate the instances that still run."""
+        line = self._line
+        refill = max(1, self._concurrency // _REFILL)
         try:
             while True:
                 self._collect(block=False)
                 self._launch_more()
                 self._meter.tell(len(self._running))
-                if self._line and self._line[0].outcome is not None:
-                    outcome = self._line.popleft().outcome
+                until = monotonic() + _REFILL_INTERVAL
+                is_done = False
+                while line and (outcome := line[0].outcome) is not None:
+                    is_done = True
+                    line.popleft()
                     self._taken -= 1
                     if isinstance(outcome, Exception) and self._is_raised(outcome):
                         raise outcome
-                    assert outcome is not None
                     yield outcome
-                elif self._running or self._again:
+                    if len(self._ended) >= refill or monotonic() >= until:
+                        break
+                if not is_done:
+                    if not self._running and not self._again:
+                        return
                     self._collect(block=True)
-                else:
-                    return
         finally:
             terminate_all(self._running)
             self._running.clear()
@@ -193,74 +213,91 @@ class _Batch:
     # --- from input to launch ---------------------------------------------------------------------------
 
     def _launch_more(self) -> None:
-        while len(self._running) < self._concurrency:
-            if self._again and self._again[0][0] <= monotonic():
-                job: _Job | None = heappop(self._again)[2]
-            else:
-                job = self._next_job()
-            if job is None:
+        """Launch what there are places for. An input may be waited for, but no launch waits for an input."""
+        while True:
+            places = self._concurrency - len(self._running)
+            jobs = self._next_jobs(places) if places > 0 else None
+            if not jobs:
                 return
-            self._launch(job)
+            self._launch(jobs)
+
+    def _next_jobs(self, count: int) -> list[_Job]:
+        """Return up to so many jobs that can be had without waiting for an input; else the next one."""
+        jobs: list[_Job] = []
+        while self._again and len(jobs) < count and self._again[0][0] <= monotonic():
+            jobs.append(heappop(self._again)[2])
+        while len(jobs) < count and (self._never_waits or not jobs):
+            job = self._next_job()
+            if job is None:
+                break
+            jobs.append(job)
+        return jobs
 
     def _next_job(self) -> _Job | None:
-        if self._inputs is None or self._taken >= LOOK_AHEAD * self._concurrency:
+        if self._inputs is None or self._taken >= self._most_taken:
             return None
-        job = _Job(None)
         try:
-            job.args = check_args(next(self._inputs))
-            job.sent_args = self._reference.check_args(job.args)
+            args = sent_args = check_args(next(self._inputs))
+            if self._reference.signature is not None:
+                sent_args = self._reference.check_args(args)
+            job = _Job(args, sent_args)
         except StopIteration:
             self._inputs = None
             return None
         except Exception as error:  # the iterator failed, or gave no arguments: raised where its result would be
             if is_from_signal_handler(error):
                 raise
+            job = _Job(None, None)
             job.outcome = error
+            self._inputs = None
         self._taken += 1
         if self._ordered or job.outcome is not None:
             self._line.append(job)
-        if job.outcome is not None:
-            self._inputs = None
-            return None
-        return job
+        return job if job.outcome is None else None
 
-    def _launch(self, job: _Job) -> None:
-        launch = None
+    def _launch(self, jobs: list[_Job]) -> None:
+        """Launch several in one write."""
         try:
             limit = self._manager.limit(DEFAULT)
-            launch = Launch(self._manager, "map", self._reference, job.sent_args, limit, self._ended)
-            job.deadline = deadline_after(self._timeout)
-            self._running[launch] = job  # before it is sent, so that Ctrl-C leaves no launch behind
-            launch.send()
+            launcher = self._launcher
+            if launcher is None or not launcher.is_current:
+                launcher = self._launcher = Launcher(self._manager, "map", self._reference, limit)
         except Exception as error:
             if is_from_signal_handler(error):
-                raise  # with the launch among those that are to be terminated
-            if launch is not None:
-                self._running.pop(launch, None)
-            self._failed(job, error)
-        else:
-            self._unanswered.append(launch)
+                raise
+            for job in jobs:
+                self._failed(job, copy_of_error(error))
+            return
+        deadline = deadline_after(self._timeout)
+        launches = []
+        for job in jobs:
+            launch = Launch(launcher, limit, self._ended)
+            job.deadline = deadline
+            self._running[launch] = job  # before it is sent, so that Ctrl-C leaves no launch behind
+            launches.append(launch)
+        failed = launcher.send(launches, [job.sent_args for job in jobs], limit)
+        self._unanswered.extend(launch for launch in launches if launch not in failed)
+        for launch, reason in failed.items():
+            self._failed(self._running.pop(launch), reason)
 
     # --- from the end of an instance to its outcome -----------------------------------------------------
 
     def _collect(self, *, block: bool) -> None:
         """Handle all launches that are in the queue. With ``block``, wait up to ``_NAP`` seconds for the first."""
+        nap = 0.0
         if block:
+            nap = self._nap()
             for launch in self._running:
                 launch.check_process()
                 break
             if self._check is not None:
                 self._check()
-        try:
-            launch = self._ended.get(self._nap() if block else 0)
-            while True:
-                self._take(launch)
-                launch = self._ended.get(0)
-        except Empty:
-            now = monotonic()
-            self._give_up_unanswered()
-            self._terminate_late(now)
-            self._probe(now)
+        for launch in self._ended.get_all(nap):
+            self._take(launch)
+        now = monotonic()
+        self._give_up_unanswered()
+        self._terminate_late(now)
+        self._probe(now)
 
     def _nap(self) -> float:
         """Return how long to wait at a time: until the first deadline or the first launch again at the most."""
@@ -284,19 +321,22 @@ class _Batch:
                 raise
             if launch.is_running:
                 terminate_all([launch])  # the server has sent something senseless of it
+            launch.drop()
             self._failed(job, error)
         else:
             self._done(job, completed)
-        launch.drop()
 
     def _give_up_unanswered(self) -> None:
         unanswered = self._unanswered
-        while unanswered and (unanswered[0].settled or unanswered[0].limit.left() == 0):
-            launch = unanswered.popleft()
+        while unanswered:
+            launch = unanswered[0]
             if not launch.settled:
+                if launch.limit.left() != 0:
+                    return
                 launch.give_up()
                 error = launch.limit.expired("map", "no answer to a launch from the server")
                 self._failed(self._running.pop(launch), error)
+            unanswered.popleft()
 
     def _terminate_late(self, now: float) -> None:
         """Terminate the instances whose time is over."""

@@ -92,6 +92,7 @@ class GivenProgram:
         else:
             self.function = function_program(program)
             self.is_file = self.function is None and is_program_file(program)
+            self._reference = self._known()
 
     def check_args(self, args: list[str] | dict[str, Any]) -> list[str] | dict[str, Any]:
         """See :meth:`ProgramReference.check_args`."""
@@ -105,8 +106,10 @@ class GivenProgram:
     @property
     def reference(self) -> ProgramReference:
         """The reference, as far as it is known before :meth:`find`: without the hash of a file."""
-        if self._reference is not None:
-            return self._reference
+        assert self._reference is not None
+        return self._reference
+
+    def _known(self) -> ProgramReference:
         if self.function is not None:
             return ProgramReference(str(self.function.program), None, self.function.signature)
         if self.is_file:

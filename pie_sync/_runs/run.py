@@ -11,6 +11,7 @@ from .._support.time_limits import DEFAULT, TimeLimit, Timeout, check_timeout, t
 from ..errors import InstanceEnded, InstanceFailed, PieConnectionError, PieError, PieTimeoutError
 from ..events import Event
 from .launch import Launch
+from .launcher import Launcher
 from .program_reference import GivenProgram
 from .termination import terminate_all
 
@@ -62,10 +63,11 @@ def run(
     reference = given.find(manager, "run", left)
     if given.function is not None:
         limit = TimeLimit(timeout)  # what its upload takes does not count
-    launch = Launch(manager, "run", reference, arguments, manager.limit(DEFAULT) if timeout is None else limit)
+    answer_limit = manager.limit(DEFAULT) if timeout is None else limit
+    launch = Launch(Launcher(manager, "run", reference, answer_limit), answer_limit)
     conversation = None
     try:
-        launch.send()
+        launch.send(arguments)
         if not launch.wait(launch.limit.deadline()):
             raise launch.limit.expired("run", "no answer to the launch from the server")
         launch.check()
@@ -114,10 +116,11 @@ class _Conversation:
     def receive_all(self) -> CompletedInstance[Any]:
         """Receive events up to the end of the instance."""
         try:
-            while True:
-                self._receive(time_left(self._deadline))
-        except InstanceEnded:
-            return self._instance._completed(self._received, self._record)
+            while not self._receive(time_left(self._deadline)).terminal:
+                pass
+        except InstanceEnded:  # while input was sent
+            pass
+        return self._instance._completed(self._received, self._record)
 
     def drain(self) -> CompletedInstance[Any] | None:
         """Return all events of an instance that was terminated; None if its end does not come within a second."""
@@ -139,7 +142,7 @@ class _Conversation:
             return False
         return True
 
-    def _receive(self, timeout: float | None) -> None:
+    def _receive(self, timeout: float | None) -> Event:
         if timeout == 0 and self._deadline is not None and monotonic() >= self._deadline:
             raise self._expired()  # also while events come faster than they are received
         try:
@@ -149,6 +152,7 @@ class _Conversation:
         self._received.append((event, data))
         if self._on_event is not None:
             self._on_event(event, data)
+        return event
 
     def _expired(self) -> PieTimeoutError:
         error = self._limit.expired("run", f"instance {self._instance.id} has not ended", self._instance._remark())

@@ -69,7 +69,7 @@ class EarlyEvents:
             The kept events, in order, and how many were lost between them and the end. None: nobody knows, since
             too many instances sent events; even the end may be lost.
         """
-        events = self._events.pop(instance_id, None)
+        events = self._events.pop(instance_id, None) if self._events else None
         if events is None:
             return [], None if self._is_unsure else 0
         self._size -= _INSTANCE_SIZE + len(instance_id) + sum(map(_size, events))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Callable, NamedTuple, NoReturn, Union
 
 from .._support.atomic import HAS_INTERPRETER_LOCK
 from .._support.time_limits import acquire
-from ..errors import PieError
+from ..errors import InstanceEnded, PieError
 from ..events import Data, Event
 from .spill_file import ITEM_SIZE, SpillFile, SpillSpace
 from .waiters import Waiters
@@ -84,6 +84,7 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
         fast_path: whether the next event belongs at the end of the deque. Only the thread that puts sets it:
             a consumer that has emptied the overflow does not set it again.
         forgotten: whether nobody can receive from the queue any more.
+        is_whole: whether the end has arrived, and is that of the instance, not of its connection.
         waiting: true while consumers wait for the next event, or have been woken just now. To be looked at only.
     """
 
@@ -98,6 +99,7 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
         "ended",
         "fast_path",
         "forgotten",
+        "is_whole",
         "maxsize",
         "mutex",
         "queue",
@@ -126,6 +128,7 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
         self._overflow: Sequence[_Part] = ()
         self._errors = 0
         self._ending: Callable[[], Exception] | None = None
+        self.is_whole = False
         self._callback: Callable[[], None] | None = None  # see call_at_end()
 
     @property
@@ -262,6 +265,7 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
                     self.queue.append(terminal)
             if self._ending is None:
                 self._ending = ending
+                self.is_whole = terminal is not None
             callback, self._callback = self._callback, None
         if self.waiting:
             self._notify(len(self.waiting))
@@ -279,6 +283,24 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
             self._callback = None if ended else callback
         if ended:
             callback()
+
+    def drain(self) -> list[Item]:
+        """Take all events at once. Only when the instance has ended or has met an error.
+
+        Raises:
+            Exception: an error whose turn it is, or the end, if that is not the instance's.
+        """
+        with self.mutex:
+            if self.is_whole and not self._overflow:
+                items = [entry if isinstance(entry, tuple) else (MESSAGE, entry) for entry in self.queue]
+                self.queue.clear()
+                return items
+        items = []
+        try:
+            while True:
+                items.append(self.get(block=False))
+        except InstanceEnded:
+            return items
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
         """Take the next event.

@@ -16,7 +16,7 @@ import logging
 import threading
 from time import monotonic
 from typing import TYPE_CHECKING
-from weakref import WeakSet
+from weakref import WeakSet, ref
 
 from .._support.freed_memory import give_back_freed_memory
 from .event_queue import memory_size
@@ -33,6 +33,9 @@ logger = logging.getLogger("pie_sync.transfer")
 
 #: How many seconds to look through all events is nothing, also with every event.
 _QUICK = 0.001
+
+#: How many references to queues that are gone stay at the most, besides as many as there are queues.
+_PURGE = 1000
 
 #: For how many seconds freed memory stays with the process, at the least: giving it back takes some milliseconds.
 _TRIM_INTERVAL = 1.0
@@ -57,8 +60,10 @@ class MemoryLimit:
         self._goal = max_bytes - max_bytes // 8
         # Guards everything here but the set of queues. Only reader threads take it.
         self._lock = threading.Lock()
-        # Weak: what belongs to an instance that nobody holds any more takes no memory.
-        self._queues: WeakSet[EventQueue] = WeakSet()
+        # Weak: what belongs to an instance that nobody holds any more takes no memory. A dict, used as a set, and
+        # purged now and then: a WeakSet takes 1 us more for each instance, since it is told of each end.
+        self._references: dict[ref[EventQueue], None] = {}
+        self._next_purge = _PURGE
         # An upper bound: consumption isn't counted until it matters.
         self._bytes = 0
         self._next_look = max_bytes
@@ -73,18 +78,22 @@ class MemoryLimit:
     def watch(self, events: EventQueue) -> None:
         """Count the events of one more instance, or of one that is on another connection now."""
         with self._lock:
-            self._queues.add(events)
+            self._references[ref(events)] = None
+            if len(self._references) > self._next_purge:
+                self._references = {reference: None for reference in self._references if reference() is not None}
+                self._next_purge = 2 * len(self._references) + _PURGE
             if self._full is not None:
                 events.fast_path = False
 
+    def _queues(self) -> list[EventQueue]:
+        """Return the queues that are still there. From any thread."""
+        # A copy is one step: the reader thread may add one meanwhile.
+        queues = [reference() for reference in self._references.copy()]
+        return [events for events in queues if events is not None]
+
     def spilled_bytes(self) -> int:
         """Return how many bytes are on disk. From any thread; never waits."""
-        while True:
-            try:
-                queues = list(self._queues)
-            except RuntimeError:  # the reader thread has added one meanwhile
-                continue
-            return sum(events.spilled_size() for events in queues)
+        return sum(events.spilled_size() for events in self._queues())
 
     def put(self, events: EventQueue, items: Sequence[Item]) -> None:
         """Put events into their queue, and whatever is too much onto the disk.
@@ -129,7 +138,7 @@ class MemoryLimit:
         """Move the events of the fullest queues to the disk, until what stays in memory is little enough."""
         begin = monotonic()
         was_full, self._full = self._full, None
-        sizes = {events: events.memory_size() for events in self._queues}
+        sizes = {events: events.memory_size() for events in self._queues()}
         self._bytes = sum(sizes.values())
         # A queue with a waiting consumer is left alone: a large blob that is about to be taken needs no detour.
         spillable = {events: size for events, size in sizes.items() if size and not events.waiting}
@@ -150,7 +159,7 @@ class MemoryLimit:
             self._next_try = now + 10 * (now - begin) if now - begin > _QUICK else now
             self._set_fullest(sizes)
             self._next_look = max(self._max_bytes, self._bytes)
-            for events in self._queues:
+            for events in self._queues():
                 events.fast_path = False  # so that all further ones come through put()
         else:
             self._fullest.clear()
@@ -162,7 +171,7 @@ class MemoryLimit:
 
     def _make_room(self) -> None:
         """Let the fullest queues lose their newest events, until what stays in memory is little enough."""
-        sizes = {events: events.memory_size() for events in self._queues}
+        sizes = {events: events.memory_size() for events in self._queues()}
         level = self._set_fullest(sizes)
         for events in self._fullest:
             if events.cut(level, self._reason()):

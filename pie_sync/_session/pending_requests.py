@@ -6,14 +6,15 @@ import logging
 import threading
 from collections import OrderedDict
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from copy import copy
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._protocol.messages import Answer
 from ..errors import PieConnectionError, ProtocolError, RequestError
 from .early_events import EarlyEvents
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from .._protocol.messages import InstanceList
     from .pending_request import PendingRequest
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["UNATTENDED", "PendingRequests", "copy_of_error"]
 
 logger = logging.getLogger("pie_sync.protocol")
+
+E = TypeVar("E", bound=Exception)
 
 #: How many abandoned requests are remembered, in case their answers come after all.
 _MAX_ABANDONED = 256
@@ -37,9 +40,13 @@ class PendingRequests:
 
     The reader thread hands in the answers; every other thread adds the requests that it waits for. What becomes of
     a request is logged at DEBUG, under its correlation id.
+
+    Attributes:
+        logs: whether answers are to be logged. The reader thread asks the logger once for all messages of a read.
     """
 
     def __init__(self) -> None:
+        self.logs = False
         # Guards everything below. One thing happens without it: the reader thread takes a request out of _pending,
         # which is one step. So it waits for this lock only for requests that bring an instance.
         self._lock = threading.Lock()
@@ -76,16 +83,25 @@ class PendingRequests:
             PieConnectionError: the connection is lost.
         """
         with self._lock:
-            if self._lost is not None:
-                raise copy_of_error(self._lost)
-            corr_id = self._next_id
-            while corr_id in self._pending or corr_id in self._abandoned or corr_id == UNATTENDED:
-                corr_id = (corr_id + 1) % _ID_LIMIT
-            self._next_id = (corr_id + 1) % _ID_LIMIT
-            request.corr_ids += (corr_id,)  # first, so that remove() finds whatever was added
-            self._pending[corr_id] = request
-            if request.on_success is not None:
-                self._expecting.add(request)
+            return self._add(request)
+
+    def add_all(self, requests: Iterable[PendingRequest]) -> None:
+        """Give each of several requests a correlation id; see :meth:`add`."""
+        with self._lock:
+            for request in requests:
+                self._add(request)
+
+    def _add(self, request: PendingRequest) -> int:
+        if self._lost is not None:
+            raise copy_of_error(self._lost)
+        corr_id = self._next_id
+        while corr_id in self._pending or corr_id in self._abandoned or corr_id == UNATTENDED:
+            corr_id = (corr_id + 1) % _ID_LIMIT
+        self._next_id = (corr_id + 1) % _ID_LIMIT
+        request.corr_ids += (corr_id,)  # first, so that remove() finds whatever was added
+        self._pending[corr_id] = request
+        if request.on_success is not None:
+            self._expecting.add(request)
         return corr_id
 
     def remove(self, request: PendingRequest) -> None:
@@ -134,14 +150,17 @@ class PendingRequests:
             logger.debug("request %d: ignored a %r message, which nobody waits for", corr_id, answer.kind)
             return
         try:
-            _settle(request, answer)
+            _settle(request, answer, self.logs)
         except BaseException:
             # A defect of this library, which ends the reader thread: fail_all() tells the caller.
             self._pending[corr_id] = request
             raise
         if request.on_success is not None:
-            with self._lock:  # only now: on_success() may need the early events
-                self._settled(request)
+            # Only now: on_success() may need the early events.
+            self._expecting.discard(request)
+            if not self._expecting:
+                with self._lock:
+                    self._clear_early()
 
     def refuse(self, text: str) -> None:
         """Fail the only pending request: the server could not understand a message. Nothing if there are more.
@@ -193,19 +212,24 @@ class PendingRequests:
         """Note that a request brings no instance any more. The caller holds the lock."""
         if request in self._expecting:
             self._expecting.remove(request)
-            if not self._expecting:
-                self._early.clear()
+            self._clear_early()
+
+    def _clear_early(self) -> None:
+        """Drop the early events if no instance is expected any more. The caller holds the lock."""
+        if not self._expecting:
+            self._early.clear()
 
 
-def _settle(request: PendingRequest, answer: Answer | InstanceList) -> None:
+def _settle(request: PendingRequest, answer: Answer | InstanceList, logs: bool) -> None:
     refused = isinstance(answer, Answer) and not answer.ok
-    logger.debug(
-        "request %d: %s is %s by a %r message",
-        answer.corr_id,
-        request.name,
-        "refused" if refused else "answered",
-        answer.kind,
-    )
+    if logs:
+        logger.debug(
+            "request %d: %s is %s by a %r message",
+            answer.corr_id,
+            request.name,
+            "refused" if refused else "answered",
+            answer.kind,
+        )
     if answer.kind not in request.kinds and not (refused and answer.kind == "response"):
         request.settle(None, ProtocolError(f"{request.name}: the server answered with a {answer.kind!r} message"))
         return
@@ -218,8 +242,8 @@ def _settle(request: PendingRequest, answer: Answer | InstanceList) -> None:
         request.settle(answer)
 
 
-def copy_of_error(error: PieConnectionError) -> PieConnectionError:
+def copy_of_error(error: E) -> E:
     """Return a new exception for one of many who get it: a raised one collects the traceback of every thread."""
-    copy = type(error)(*error.args)
-    copy.__cause__ = error
-    return copy
+    copied = copy(error)
+    copied.__cause__ = error
+    return copied

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from functools import partial
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
 from .._protocol import PrefixCache, ProtocolDetector
 from .._protocol.messages import Abort, Answer, BadMessage, BlobChunk, InstanceList, Notice, Refusal, too_large
@@ -19,11 +19,14 @@ from .unclaimed import UnclaimedInstances
 
 if TYPE_CHECKING:
     from .._protocol import Addressed, Protocol
+    from .._support.signal_safe_queue import SignalSafeQueue
     from .._transport.frames import Message
     from .event_queue import Item
     from .memory_limit import MemoryLimit
 
 __all__ = ["Router", "StreamsAborted"]
+
+T = TypeVar("T")
 
 logger = logging.getLogger("pie_sync.protocol")
 transfer_logger = logging.getLogger("pie_sync.transfer")
@@ -75,6 +78,9 @@ class Router:
         self._forgotten: dict[str, None] = {}
         # Events go to the queues in here. Only the reader thread adds; taking out is atomic.
         self._queues: dict[str, EventQueue] = {}
+        # Those that got something from the messages that are being dispatched; None while none are. Consumers are
+        # woken behind all of these: one that is woken before only waits for the interpreter lock.
+        self._to_wake: dict[SignalSafeQueue[Any], None] | None = None
         self._memory = memory
         self.unclaimed: UnclaimedInstances = UnclaimedInstances() if predecessor is None else predecessor.unclaimed
 
@@ -124,7 +130,8 @@ class Router:
             self._prefixes.expect(instance_id, events)  # first: forget() removes what is among the queues
         self._queues[instance_id] = events
         self._memory.watch(events)
-        logger.debug("instance %s: attached", instance_id)
+        if self.pending.logs:
+            logger.debug("instance %s: attached", instance_id)
         early, lost = self.pending.take_early(instance_id)
         end = early.pop()[1:] if early and isinstance(early[-1], tuple) and early[-1][1].terminal else None
         for decoded in early:
@@ -233,10 +240,12 @@ class Router:
             StreamsAborted: the server sends no events any more.
         """
         decode = self._decode
+        self.pending.logs = logger.isEnabledFor(logging.DEBUG)
         if self._has_forgotten:
             self._has_forgotten = False
             self._blobs.keep_only(self._queues)
         waking: set[EventQueue] = set()
+        self._to_wake = {}
         staging: dict[EventQueue, list[Item]] = {}
         size = 0
         try:
@@ -285,8 +294,22 @@ class Router:
                 self._hand_over(staging)
             for events in waking:
                 events.notify()
+            to_wake, self._to_wake = self._to_wake, None
+            for queue in to_wake:
+                queue.wake()
             if size:
                 self._memory.grown(size + ITEM_SIZE * len(messages))
+
+    def put(self, queue: SignalSafeQueue[T], item: T) -> None:
+        """Put something into a queue, and wake its consumer now or behind the messages that are being dispatched.
+
+        Only for reader threads.
+        """
+        if self._to_wake is None:
+            queue.put(item)
+        else:
+            queue.put_without_waking(item)
+            self._to_wake[queue] = None
 
     def _hand_over(self, staging: dict[EventQueue, list[Item]]) -> None:
         """Put the events that are not on the fast path, those of each instance together."""
@@ -294,7 +317,8 @@ class Router:
             self._memory.put(*staging.popitem())
 
     def _end_instance(self, instance_id: str, events: EventQueue, event: Event, text: str) -> None:
-        logger.debug("instance %s: %s", instance_id, event.name)
+        if self.pending.logs:
+            logger.debug("instance %s: %s", instance_id, event.name)
         events.end(partial(_ended, instance_id, event, text), (event, text))
         self._remove_queue(instance_id)
         self._blobs.forget(instance_id)

@@ -18,7 +18,7 @@ from .._protocol.messages import Answer
 from .._support.counters import ClientStats, Counters
 from .._support.signal_handlers import is_from_signal_handler, start_thread
 from .._support.time_limits import time_left
-from .._transport.frames import BINARY, FRAGMENT_SIZE, encode_frame, encode_message
+from .._transport.frames import BINARY, FRAGMENT_SIZE, encode_frame, encode_frames, encode_message
 from .._transport.websocket import WebSocket
 from ..errors import PieConnectionError, PieValueError, RequestError
 from .pending_request import PendingRequest
@@ -29,6 +29,7 @@ from .uploads import Uploads
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Sequence
 
     from .. import _protocol
     from .._support.time_limits import TimeLimit
@@ -466,9 +467,31 @@ class Session:
         on_begin = None
         if request.on_success is not None:
             on_begin = request.mark_as_sent
-            if self.protocol.writes_with_delay and self._websocket is not None:
-                self._websocket.acknowledges_at_once = True  # from now on it says things unasked
+            self._expect_events()
         self._write(self._frames_of(message), 1, deadline, on_begin)
+
+    def request_all(
+        self, requests: Sequence[PendingRequest], messages: Sequence[bytes], deadline: float | None
+    ) -> None:
+        """Send several pending requests that bring instances, in one write; see :meth:`WebSocket.send`.
+
+        None of the messages may be so long that it takes several frames: :meth:`request` sends such.
+        """
+        if logger.isEnabledFor(logging.DEBUG):
+            for request, message in zip(requests, messages):
+                logger.debug("request %d: %s, %d bytes", request.corr_ids[-1], request.name, len(message))
+
+        def mark_as_sent() -> None:
+            for request in requests:
+                request.is_sent = True
+
+        self._expect_events()
+        self._write(encode_frames(messages), len(messages), deadline, mark_as_sent)
+
+    def _expect_events(self) -> None:
+        """Let what the server says unasked, from now on, be acknowledged at once if that makes it write sooner."""
+        if self.protocol.writes_with_delay and self._websocket is not None:
+            self._websocket.acknowledges_at_once = True
 
     def request_by_any(self, request: PendingRequest, messages: list[bytes], deadline: float | None) -> None:
         """Send a pending request in several forms, one for each of its correlation ids, in one write."""

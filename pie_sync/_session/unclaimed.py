@@ -57,6 +57,8 @@ class UnclaimedInstances:
 
     def end(self, instance_id: str) -> None:
         """Note that an instance has ended, claimed or not; drop those that ended first if there are too many."""
+        if instance_id not in self._queues:  # nearly always; only the reader thread adds any
+            return
         dropped = []
         with self._lock:
             events = self._queues.get(instance_id)

@@ -7,9 +7,12 @@ one large read. :func:`encode_frame` builds an outgoing frame in one buffer and 
 from __future__ import annotations
 
 import struct
-from typing import Any, Union
+from typing import TYPE_CHECKING, Any, Union
 
 from .mask import mask_in_place, masked, new_key
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = [
     "BINARY",
@@ -22,6 +25,7 @@ __all__ = [
     "Message",
     "encode_close",
     "encode_frame",
+    "encode_frames",
     "encode_message",
     "opcode_and_payload",
     "parse_close",
@@ -262,6 +266,41 @@ _SHORT_HEADS = {
     opcode: [bytes((FIN | opcode, MASKED | length)) for length in range(126)]
     for opcode in (CONTINUATION, BINARY, CLOSE, PING, PONG)
 }
+
+
+#: What masks the first six bytes of a short frame: nothing.
+_NO_MASK = bytes(6)
+
+
+def encode_frames(payloads: Sequence[bytes]) -> bytes:
+    """Build one masked frame for each binary message, and concatenate them. Small ones are masked together."""
+    pieces: list[bytes | bytearray] = []
+    heads = _SHORT_HEADS[BINARY]
+    plain: list[bytes] = []
+    masks: list[bytes] = []
+    for payload in payloads:
+        length = len(payload)
+        if length >= 126:
+            _mask_all(plain, masks, pieces)
+            pieces.append(encode_frame(BINARY, payload))
+            continue
+        key = new_key()
+        plain += heads[length], key, payload
+        masks += _NO_MASK, (key * 32)[:length]
+        if len(masks) > 64:
+            _mask_all(plain, masks, pieces)
+    _mask_all(plain, masks, pieces)
+    return b"".join(pieces)
+
+
+def _mask_all(plain: list[bytes], masks: list[bytes], pieces: list[bytes | bytearray]) -> None:
+    """Append what XOR makes of two lists of bytes, and empty them. One big integer takes linear time."""
+    if plain:
+        text = b"".join(plain)
+        mask = int.from_bytes(b"".join(masks), "little")
+        pieces.append((int.from_bytes(text, "little") ^ mask).to_bytes(len(text), "little"))
+        plain.clear()
+        masks.clear()
 
 
 def encode_frame(opcode: int, payload: Buffer, *more: Buffer, fin: int = FIN) -> bytes | bytearray:

@@ -3,10 +3,10 @@
 import msgpack
 import pytest
 
-from pie_sync import Event
-from pie_sync._protocol import PROTOCOLS
+from pie_sync import Event, PieValueError
+from pie_sync._protocol import PROTOCOLS, InstanceProtocol, ProcessProtocol
 from pie_sync._protocol.generation import Generation, Names
-from pie_sync._protocol.messages import BadMessage, BlobChunk
+from pie_sync._protocol.messages import BadMessage, BlobChunk, pack_id
 
 GENERATIONS = list(PROTOCOLS.values())
 HASH = "ab" * 32
@@ -70,3 +70,28 @@ def test_terminal_events_have_no_prefix(generation):
     for event in Event:
         expected = event in (Event.Message, Event.Stdout, Event.Stderr)
         assert (generation.before_text("id", event) is not None) == expected
+
+
+@pytest.mark.parametrize("args", [[], ["--n", "5", "ü"], {"n": 5, "greedy": True}])
+@pytest.mark.parametrize("corr_id", [0, 127, 70_000, 2**32 - 1])
+@pytest.mark.parametrize("generation", [InstanceProtocol(), ProcessProtocol()])
+def test_many_launches_are_encoded_as_one_is(generation, corr_id, args):
+    program_hash = "ab" * 32
+    name = generation.content_name(program_hash)
+    by_hash = generation.launch_encoder(program_hash, str(name))
+    by_name = generation.launch_encoder(None, "talk")
+    for _ in range(2):
+        assert by_hash(corr_id, args) == generation.launch(corr_id, program_hash, name, args, False)
+        assert by_name(corr_id, args) == generation.launch_from_registry(corr_id, "talk", args, False)
+
+
+def test_an_encoder_goes_on_after_arguments_that_it_can_not_encode():
+    encode = InstanceProtocol().launch_encoder(None, "talk")
+    with pytest.raises(PieValueError, match="half a surrogate pair"):
+        encode(1, ["a", "\ud800"])
+    assert encode(2, ["a"]) == InstanceProtocol().launch_from_registry(2, "talk", ["a"], False)
+
+
+@pytest.mark.parametrize("instance_id", ["", "i", "x" * 31, "x" * 32, "0" * 36, "ü" * 127, "ü" * 128, "x" * 256])
+def test_an_id_is_packed_as_any_text(instance_id):
+    assert pack_id(instance_id) == msgpack.packb(instance_id)

@@ -11,15 +11,16 @@ import pytest
 
 from pie_sync import Event, PieClient, PieTimeoutError
 from pie_sync._runs.launch import Launch
+from pie_sync._runs.launcher import Launcher
 from pie_sync._runs.program_reference import ProgramReference
 from pie_sync._support.signal_safe_queue import SignalSafeQueue
 from pie_sync._support.time_limits import TimeLimit
 from tests.scripted import Peer, connect, scripted_server, wait_for_close
 
 
-def launch_of(client: PieClient, done: SignalSafeQueue | None, args=()) -> Launch:
+def launch_of(client: PieClient, done: SignalSafeQueue | None) -> Launch:
     program = ProgramReference("sleep-until-told", None)
-    return Launch(client._manager, "map", program, list(args), TimeLimit(20), done)
+    return Launch(Launcher(client._manager, "map", program, TimeLimit(20)), TimeLimit(20), done)
 
 
 def answer(peer: Peer, request: dict, instance_id: str) -> None:
@@ -42,9 +43,9 @@ def ends_before_it_is_answered(peer: Peer) -> None:
 
 def test_an_instance_that_has_ended_before_is_handed_over_when_the_answer_is_noted():
     class Checked(SignalSafeQueue):
-        def put(self, launch):
+        def put_without_waking(self, launch):
             settled.append(launch.settled)
-            super().put(launch)
+            super().put_without_waking(launch)
 
     settled: list[bool] = []
     done: SignalSafeQueue[Launch] = Checked()
@@ -52,9 +53,9 @@ def test_an_instance_that_has_ended_before_is_handed_over_when_the_answer_is_not
         client.authenticate("alice")
         for _ in range(10):
             launch = launch_of(client, done)
-            launch.send()
+            launch.send([])
             assert done.get(10) is launch
-            assert launch.completed().message == "done"
+            assert launch.completed([]).message == "done"
     assert settled == [True] * 10
 
 
@@ -77,7 +78,7 @@ def test_an_instance_that_comes_when_its_launch_was_dropped_is_let_go(server, cl
     """Nobody could receive its events, nor forget them, nor terminate it."""
     server.delay(math.inf)
     launch = launch_of(client, SignalSafeQueue())
-    launch.send()
+    launch.send([])
     launch.drop()
     server.delay(0)
     assert client.ping() > 0  # is answered after the launch
@@ -91,7 +92,7 @@ def test_an_instance_that_comes_when_its_launch_was_dropped_is_let_go(server, cl
 
 def test_an_instance_that_is_there_is_terminated_when_its_launch_is_dropped(server, client):
     launch = launch_of(client, None)
-    launch.send()
+    launch.send([])
     assert launch.wait(None)
     assert len(client.list_instances()) == 1
     launch.drop()
@@ -109,7 +110,7 @@ def test_dropping_races_with_the_answer(server):
         try:
             for number in range(100):
                 launch = launch_of(client, None)
-                launch.send()
+                launch.send([])
                 for _ in range(50 * (number % 20)):
                     launch.settled  # noqa: B018 - a while of a varying length
                 launch.drop()
@@ -139,7 +140,7 @@ def test_an_answer_that_comes_after_the_launch_was_given_up():
         client.authenticate("alice")
         done: SignalSafeQueue[Launch] = SignalSafeQueue()
         launch = launch_of(client, done)
-        launch.send()
+        launch.send([])
         launch.give_up()
         client.ping()
         assert done.get(10) is launch
@@ -162,8 +163,8 @@ def test_what_is_never_answered_does_not_keep_its_arguments():
         client.authenticate("alice")
         argument = Argument("x" * 1000)
         reference = weakref.ref(argument)
-        launch = launch_of(client, None, [argument])
-        launch.send()
+        launch = launch_of(client, None)
+        launch.send([argument])
         launch.give_up()
         del argument
         gc.collect()
@@ -172,10 +173,8 @@ def test_what_is_never_answered_does_not_keep_its_arguments():
 
 
 def test_one_whose_turn_to_be_sent_does_not_come_is_given_up(client):
-    launch = Launch(
-        client._manager, "map", ProgramReference("sleep-until-told", None), [], TimeLimit(0.1), SignalSafeQueue()
-    )
+    launch = Launch(launch_of(client, None)._launcher, TimeLimit(0.1), SignalSafeQueue())
     with client._manager.connection.session._websocket._send_lock:
         with pytest.raises(PieTimeoutError, match="nothing was sent"):
-            launch.send()
+            launch.send([])
     assert client.stats().pending_requests == 0

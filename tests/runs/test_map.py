@@ -24,7 +24,11 @@ from pie_sync import (
     PieValueError,
     ProtocolError,
 )
+from pie_sync._runs.launch import Launch
 from pie_sync._runs.map import LOOK_AHEAD
+from pie_sync._session.pending_request import PendingRequest
+from pie_sync._session.session import Session
+from pie_sync._transport.websocket import WebSocket
 from pie_sync.testing import LocalServer
 from tests.lost_ends import LostEnds, probe_soon
 from tests.programs import HELLO
@@ -386,6 +390,168 @@ def test_nonsense_from_an_instance_ends_it():
     assert terminated == ["instance-1"]
 
 
+# --- many launches in one write ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def writes(monkeypatch):
+    """How many messages went out in each write."""
+    counts = []
+    send = WebSocket.send
+
+    def counting(self, frames, deadline, count=1, on_begin=None):
+        counts.append(count)
+        send(self, frames, deadline, count, on_begin)
+
+    monkeypatch.setattr(WebSocket, "send", counting)
+    return counts
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_what_there_are_places_for_goes_out_in_one_write(client, gauge, writes, kind):
+    inputs = kind([[str(number), "16"] for number in range(16)])
+    assert len(messages(client.map("together", inputs, concurrency=16))) == 16
+    assert writes == [16]
+
+
+def test_large_arguments_go_out_in_parts(server, client, writes):
+    server.program("second-of-two")(lambda context: context.args[1])
+    inputs = [["x" * 100_000, str(number)] for number in range(13)]
+    results = client.map("second-of-two", inputs, concurrency=13)
+    assert messages(results) == [str(number) for number in range(13)]
+    assert writes == [3, 3, 3, 3, 1]
+
+
+def test_no_launch_waits_for_an_input():
+    received = [threading.Event() for _ in range(20)]
+
+    def script(peer):
+        peer.authenticate()
+        for number, event in enumerate(received):
+            request = peer.receive()
+            event.set()
+            peer.send(
+                type="instance_launch_result", corr_id=request["corr_id"], successful=True, message=f"i{number}"
+            )
+            peer.event(1, str(number), f"i{number}")
+        wait_for_close(peer)
+
+    def inputs():
+        for number, event in enumerate(received):
+            yield [str(number)]
+            # As a program that has no more to give before this is done.
+            assert event.wait(10)
+
+    with scripted_server(script) as uri, PieClient(uri, protocol="instance") as client:
+        client.authenticate("alice")
+        assert messages(client.map("any", inputs(), concurrency=8)) == [str(number) for number in range(20)]
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_inputs_that_fail_after_some(client, gauge, ordered):
+    def inputs():
+        yield from numbers(30)
+        raise OSError("no more of them")
+
+    results = client.map("square", inputs(), concurrency=4, ordered=ordered)
+    received = []
+    with pytest.raises(OSError, match="no more of them"):
+        for completed in results:
+            received.append(completed.message)
+    if ordered:
+        assert received == [str(number**2) for number in range(30)]
+    assert client.stats().pending_requests == 0
+
+
+@pytest.mark.parametrize("bad", [["\ud800"], {"a-b": 1}, {"a": object()}])
+def test_an_input_that_can_not_be_encoded_among_others_of_the_same_write(client, gauge, bad):
+    inputs = [*numbers(6), bad, *numbers(6)]
+    results = client.map("square", inputs, concurrency=16)
+    assert messages(itertools.islice(results, 6)) == [str(number**2) for number in range(6)]
+    with pytest.raises((TypeError, ValueError)):
+        next(results)
+    assert nothing_is_kept(client, gauge)
+    assert client.stats().pending_requests == 0
+
+
+def test_a_write_that_times_out_is_the_outcome_of_each_of_its_inputs():
+    done = threading.Event()
+
+    def script(peer):
+        peer.authenticate()
+        done.wait(60)  # without reading anything
+
+    inputs = [["x" * 100_000] * 10 + [str(number)] for number in range(30)]
+    with scripted_server(script, max_size=None) as uri:
+        client = PieClient(uri, protocol="instance", timeout=0.5)
+        client.connect()
+        client.authenticate("alice")
+        outcomes = list(client.map("any", inputs, concurrency=30, return_exceptions=True))
+        done.set()
+        client.close()
+    assert [type(outcome) for outcome in outcomes] == [PieTimeoutError] * 30
+    assert len(set(map(id, outcomes))) == 30
+    assert [outcome.input for outcome in outcomes] == inputs
+
+
+@pytest.mark.parametrize("raised", [KeyboardInterrupt, ValueError, PieConnectionError])
+def test_what_a_signal_handler_raises_between_encoding_and_sending(client, gauge, monkeypatch, raised):
+    """It is raised as it is, and launches that the server has never heard of are not waited for."""
+
+    def handler(signum, frame):
+        raise raised("by the signal handler")
+
+    def request_all(*arguments):
+        if passes:
+            signal.raise_signal(signal.SIGUSR1)
+        passes.append(arguments)
+        original(*arguments)
+
+    def wait(request, deadline):
+        waited.append(request.is_sent or request.on_success is None)
+        return original_wait(request, deadline)
+
+    passes, waited = [], []
+    original, original_wait = Session.request_all, PendingRequest.wait
+    monkeypatch.setattr(Session, "request_all", request_all)
+    monkeypatch.setattr(PendingRequest, "wait", wait)
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        with pytest.raises(raised, match="by the signal handler"):
+            list(client.map("odd-ones-wait", numbers(20), concurrency=8, return_exceptions=True, retries=3))
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert len(passes) == 1
+    assert all(waited)
+    assert nothing_is_kept(client, gauge)
+    assert client.stats().pending_requests == 0
+
+
+def test_a_connection_that_is_lost_in_the_middle_and_restored(server, gauge):
+    with PieClient(server.uri, reconnect=True) as client:
+        client.authenticate("alice")
+        results = client.map("square", numbers(400), concurrency=16, retries=5)
+        received = []
+        for completed in results:
+            received.append(completed.message)
+            if len(received) in (100, 200):
+                server.drop_connections()
+        assert received == [str(number**2) for number in range(400)]
+        assert client.stats().reconnects >= 1
+        assert nothing_is_kept(client, gauge)
+
+
+def test_launches_are_gone_without_the_garbage_collector(client, gauge):
+    gc.collect()  # those of earlier tests
+    gc.disable()
+    try:
+        results = client.map("square", numbers(200), concurrency=16)
+        assert len(messages(results)) == 200
+        assert not any(type(thing) is Launch for thing in gc.get_objects())
+    finally:
+        gc.enable()
+
+
 # --- stopping early ---------------------------------------------------------------------------------------
 
 
@@ -447,6 +613,7 @@ def test_launches_on_their_way_are_terminated_as_well():
     def script(peer):
         peer.authenticate()
         launches = [peer.receive() for _ in range(3)]
+        interrupt.set()  # now, when nothing is being sent
         for number, launch in enumerate(launches):
             time.sleep(0.1)  # a slow server: stopping has begun
             peer.send(
@@ -458,10 +625,6 @@ def test_launches_on_their_way_are_terminated_as_well():
             peer.respond(request)
         wait_for_close(peer)
 
-    def inputs():
-        yield from numbers(3)
-        interrupt.set()  # now, when nothing is being sent
-
     def press():
         interrupt.wait(10)
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
@@ -472,7 +635,7 @@ def test_launches_on_their_way_are_terminated_as_well():
     with scripted_server(script) as uri, PieClient(uri, protocol="instance") as client:
         client.authenticate("alice")
         with pytest.raises(KeyboardInterrupt):
-            next(client.map("any", inputs(), concurrency=4))
+            next(client.map("any", numbers(3), concurrency=4))
     thread.join()
     assert terminated == ["i0", "i1", "i2"]
 

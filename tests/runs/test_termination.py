@@ -12,6 +12,7 @@ import trustme
 
 from pie_sync import PieClient
 from pie_sync._runs.launch import Launch
+from pie_sync._runs.launcher import Launcher
 from pie_sync._runs.program_reference import ProgramReference
 from pie_sync._runs.termination import terminate_all
 from pie_sync._session.pending_request import PendingRequest
@@ -26,9 +27,10 @@ from tests.scripted import Peer, connect, scripted_server, wait_for_close
 
 def launch_all(client: PieClient, count: int) -> list[Launch]:
     program = ProgramReference("sleep-until-told", None)
-    launches = [Launch(client._manager, "map", program, [], TimeLimit(20)) for _ in range(count)]
+    launcher = Launcher(client._manager, "map", program, TimeLimit(20))
+    launches = [Launch(launcher, TimeLimit(20)) for _ in range(count)]
     for launch in launches:
-        launch.send()
+        launch.send([])
     return launches
 
 

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from pie_sync import Event, PieClient, PieError
+from pie_sync import Event, InstanceEnded, PieClient, PieConnectionError, PieError
 from pie_sync._session import event_queue as queue_module
 from pie_sync._session.event_queue import EventQueue
 from pie_sync._session.spill_file import PIECE_SIZE, SpillFile
@@ -436,3 +436,48 @@ def test_whoever_received_the_terminal_event_finds_the_queue_exhausted():
         events.end(lambda: EOFError(), terminal)
         consumer.join()
         assert seen == [terminal, True]
+
+
+# --- all at once --------------------------------------------------------------------------------------------
+
+
+def ended(reason=InstanceEnded):
+    return reason("over")
+
+
+def test_all_events_of_an_ended_instance():
+    events = EventQueue()
+    events.put_batch([(Event.Message, "a"), (Event.Stdout, "b")])
+    events.end(ended, (Event.Completed, "c"))
+    assert events.drain() == [(Event.Message, "a"), (Event.Stdout, "b"), (Event.Completed, "c")]
+    assert events.exhausted
+    assert events.drain() == []
+
+
+def test_all_events_of_which_some_are_on_disk():
+    events = EventQueue()
+    events.put_batch([(Event.Message, "a")])
+    events.spill()
+    events.put_batch([(Event.Message, "b")])
+    events.end(ended, (Event.Completed, "c"))
+    assert events.drain() == [(Event.Message, "a"), (Event.Message, "b"), (Event.Completed, "c")]
+
+
+def test_an_error_among_them_is_raised():
+    events = EventQueue()
+    events.put_error(ValueError("wrong"))
+    events.end(ended, (Event.Completed, "c"))
+    with pytest.raises(ValueError, match="wrong"):
+        events.drain()
+    assert events.drain() == [(Event.Completed, "c")]
+
+
+def test_another_end_than_that_of_the_instance_is_raised_also_when_that_comes_after_it():
+    for terminal in (None, (Event.Completed, "c")):
+        events = EventQueue()
+        events.end(lambda: ended(PieConnectionError))
+        if terminal is not None:
+            events.end(ended, terminal)
+        assert not events.is_whole
+        with pytest.raises(PieConnectionError):
+            events.drain()

@@ -390,3 +390,15 @@ def lose_the_connection(server, client) -> None:
     while client.stats().reconnects == reconnects:
         with suppress(PieConnectionError):
             client.ping(timeout=10)
+
+
+def test_queues_that_are_gone_leave_nothing_behind():
+    memory = MemoryLimit(1_000_000)
+    kept = [EventQueue() for _ in range(10)]
+    for events in kept:
+        memory.watch(events)
+        memory.watch(events)  # on another connection
+    for _ in range(10_000):
+        memory.watch(EventQueue())
+    assert len(memory._references) < 3000
+    assert {id(events) for events in memory._queues()} == {id(events) for events in kept}

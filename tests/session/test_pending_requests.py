@@ -296,3 +296,16 @@ def test_what_was_sent_in_part_is_expected():
         assert len(pending) == 0
         assert len(pending._expecting) == len(pending._abandoned) == 1
         stop.set()
+
+
+def test_several_are_added_at_once_each_with_an_id_of_its_own():
+    pending = PendingRequests()
+    requests = [call() for _ in range(5)]
+    pending.add_all(requests)
+    assert len({request.corr_ids for request in requests}) == 5
+    assert len(pending) == 5
+    pending.fail_all(PieConnectionError("lost"))
+    late = call()
+    with pytest.raises(PieConnectionError, match="lost"):
+        pending.add_all([late])
+    assert late.corr_ids == ()

@@ -59,3 +59,28 @@ def test_the_timeout_holds_while_signals_arrive():
         signal.signal(signal.SIGALRM, before)
     assert 0.25 < time.monotonic() - begin < 3
     assert len(handled) > 3
+
+
+def test_all_at_once():
+    items: SignalSafeQueue[int] = SignalSafeQueue()
+    assert items.get_all(0) == items.get_all(0.01) == []
+    for number in range(3):
+        items.put(number)
+    assert len(items) == 3
+    assert items.get_all(0) == [0, 1, 2]
+    assert len(items) == 0
+
+
+def test_all_of_them_are_waited_for_and_come_with_one_wake_up():
+    items: SignalSafeQueue[int] = SignalSafeQueue()
+
+    def put() -> None:
+        for number in range(3):
+            items.put_without_waking(number)
+        items.wake()
+        items.wake()
+
+    thread = threading.Timer(0.05, put)
+    thread.start()
+    assert items.get_all(20) == [0, 1, 2]
+    thread.join()

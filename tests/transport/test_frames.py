@@ -25,6 +25,7 @@ from pie_sync._transport.frames import (
     FrameReader,
     encode_close,
     encode_frame,
+    encode_frames,
     encode_message,
     opcode_and_payload,
     parse_close,
@@ -270,6 +271,25 @@ def test_the_reason_of_a_close_is_cut_at_a_character(reason):
     assert reason.startswith(kept)
     if kept != reason:  # one character more would have been too much
         assert len(reason[: len(kept) + 1].encode()) > 123
+
+
+@pytest.mark.parametrize("sizes", [[], [0], [5], [125, 126], [1, 2, 3] * 50, [300, 1, 70_000, 0, 125] * 3])
+def test_many_frames_are_those_of_each_message(sizes):
+    payloads = [bytes(number % 251 for number in range(size)) for size in sizes]
+    stream = encode_frames(payloads)
+    received, keys, position = [], [], 0
+    while position < len(stream):
+        first, length = stream[position], stream[position + 1]
+        assert (first, length & 0x80) == (0x82, 0x80)
+        extra = {126: 2, 127: 8}.get(length & 0x7F, 0)
+        position += 2 + extra
+        size = int.from_bytes(stream[position - extra : position], "big") if extra else length & 0x7F
+        key, masked = stream[position : position + 4], stream[position + 4 : position + 4 + size]
+        keys.append(key)
+        received.append(bytes(byte ^ key[index % 4] for index, byte in enumerate(masked)))
+        position += 4 + size
+    assert received == payloads
+    assert len(set(keys)) == len(keys)
 
 
 @pytest.mark.parametrize(
