@@ -27,8 +27,12 @@ def main() -> int:
         ):
             client.authenticate("alice")
             inputs = ({"prompt": prompt, "max_tokens": 1} for prompt in prompts)
-            # Each result has the input that it is for, so the order doesn't matter.
-            for result in client.map(generate, inputs, concurrency=8, ordered=False):
+            # Each result has the input that it is for, so the order doesn't matter. The
+            # engine abandons an instance that has waited too long for its turn, as may
+            # happen on a busy processor: that one is launched again.
+            for result in client.map(
+                generate, inputs, concurrency=4, ordered=False, retries=3
+            ):
                 print(f"{result.input['prompt']}...{result.value['text']}")
     except EngineUnavailableError as error:
         print(error, file=sys.stderr)
