@@ -38,8 +38,13 @@ demo-engine: $(VENV)/.demo-engine  ## generate text on the real engine, with a t
 	if [ "$$(id -u)" -eq 0 ] && [ "$$(uname)" = Linux ]; then scripts/install-real-server; fi
 	$(BIN)/python examples/generate_text.py
 
+# Generates text on the CPU. The engine gives up an instance that does not get the processor for a while, so nothing
+# else runs meanwhile.
+ALONE := tests/real_server/test_example.py
+
 test: $(VENV)/.dev  ## run all tests; ARGS="-k name" for a part of them
-	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --ignore=$(ALONE) $(ARGS)
+	$(if $(ARGS),,$(BIN)/python -m pytest $(ALONE))
 
 # Tests that tracing would slow down or disturb: they go through gigabytes, or trace by themselves. They reach nothing
 # that others don't reach.

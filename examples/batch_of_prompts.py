@@ -29,9 +29,10 @@ def main() -> int:
             inputs = ({"prompt": prompt, "max_tokens": 1} for prompt in prompts)
             # Each result has the input that it is for, so the order doesn't matter. The
             # engine abandons an instance that has waited too long for its turn, as may
-            # happen on a busy processor: that one is launched again.
+            # happen on a busy processor: that one is launched again, and so is one of
+            # which no end comes.
             for result in client.map(
-                generate, inputs, concurrency=4, ordered=False, retries=3
+                generate, inputs, concurrency=2, ordered=False, timeout=60, retries=3
             ):
                 print(f"{result.input['prompt']}...{result.value['text']}")
     except EngineUnavailableError as error:

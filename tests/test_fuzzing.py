@@ -90,7 +90,7 @@ def forget_to_give_back(remove):
         ("session", EarlyEvents, "take", forget_what_is_early),
         ("session", Router, "_handle_text", ignore_text),
         ("session", PendingRequests, "refuse", lambda refuse: lambda self, text: None),
-        ("session", PendingRequests, "_settled", lambda settled: lambda self, request: None),
+        ("session", PendingRequests, "_clear_early", lambda clear: lambda self: None),
     ],
 )
 def test_a_defect_is_noticed(monkeypatch, target, where, name, broken):
