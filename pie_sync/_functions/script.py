@@ -14,7 +14,7 @@ from .source import definitions_in
 if TYPE_CHECKING:
     from .source import Definition, FunctionNode
 
-__all__ = ["load_script"]
+__all__ = ["load_decorated", "load_script"]
 
 _OPTIONS = ("name", "version", "description")
 
@@ -49,6 +49,17 @@ def load_script(path: str | os.PathLike[str], function: str | None = None) -> In
         known = ", ".join(definitions) or "none"
         raise PieValueError(f"{name} defines no function {function!r} (it has {known})")
     return _inferlet(definitions[function])
+
+
+def load_decorated(path: str | os.PathLike[str]) -> list[Inferlet[..., Any]]:
+    """Return all inferlets of a Python file that are marked with ``@inferlet``, in their order there.
+
+    Raises:
+        PieValueError: the file is not Python in UTF-8, or one of them can't run on the server.
+        OSError: the file can't be read.
+    """
+    definitions = definitions_in(path).values()
+    return [_inferlet(definition) for definition in definitions if _decorator(definition.node) is not None]
 
 
 def _inferlet(definition: Definition) -> Inferlet[..., Any]:

@@ -37,6 +37,7 @@ pie-sync serve greet.py
 pie-sync serve my_programs --port 9000
 pie-sync serve my_programs --user alice=alice.pub --user bob=bob.pub
 pie-sync serve --engine
+pie-sync serve --engine summarize.py
 """,
 )
 def serve(
@@ -45,7 +46,8 @@ def serve(
         Optional[Path],
         typer.Argument(
             metavar="FOLDER",
-            help="A folder of programs, or one: NAME.wasm or NAME.py can be run as NAME.",
+            help="A folder of programs, or one: NAME.wasm or NAME.py can be run as NAME."
+            " With --engine: Python files, whose functions with @inferlet can be run by their names.",
         ),
     ] = None,
     host: Annotated[str, typer.Option("--host", help="The address to listen on.")] = DEFAULT_HOST,
@@ -99,12 +101,12 @@ def serve(
     upload WebAssembly programs; they run in a sandbox without files or network. Python files run without one.
     """
     if engine:
-        if folder or user or protocol != PROTOCOLS[0]:
+        if user or protocol != PROTOCOLS[0]:
             raise Failure(
-                "--engine takes no folder, no --user and no --protocol",
-                "the real server begins without programs and lets everybody in; its protocol is process",
+                "--engine takes no --user and no --protocol",
+                "the real server lets everybody in; its protocol is that of 0.5",
             )
-        serve_engine(model, host, port, memory)
+        serve_engine(folder, model, host, port, memory)
         return
     if model or memory:
         raise Failure("--model and --memory are for --engine", "pie-sync serve --engine --model NAME")

@@ -3,21 +3,43 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from .._functions.script import load_decorated, load_script
+from .._functions.source import split_script_path
+from .._runs.program_reference import GivenProgram
+from ..client import PieClient
+from ..errors import PieValueError
 from ..testing import EngineError, EngineServer, EngineUnavailableError
-from ._failures import Failure
+from ._failures import Failure, printable
+from ._files import expand
 from ._interruption import INTERRUPTION, NAP
 from ._output import echo, say
 
-__all__ = ["serve_engine"]
+if TYPE_CHECKING:
+    from .._functions.inferlet import Inferlet
+
+__all__ = ["functions_at", "serve_engine"]
 
 
-def serve_engine(model: str | None, host: str, port: int, memory: str | None) -> None:
+def serve_engine(path: Path | None, model: str | None, host: str, port: int, memory: str | None) -> None:
     """Serve until a signal comes, or until the server ends by itself.
+
+    Args:
+        path: a Python file with functions for the server, or a folder of such files; ``file.py:function`` is one
+            function. They are uploaded before the server's address is printed. None: no functions.
+        model: see :class:`EngineServer`.
+        host: see there.
+        port: see there.
+        memory: see there.
 
     Raises:
         Failure: the server can't start, or has ended.
+        OSError, PieValueError: there are no such functions.
+        PieError, PieConnectionError: the server does not take them.
     """
+    functions = [] if path is None else functions_at(expand(path))
     try:
         server = EngineServer(model, host=host, port=port, memory=memory)
     except ValueError as error:
@@ -25,6 +47,7 @@ def serve_engine(model: str | None, host: str, port: int, memory: str | None) ->
     try:
         say(f"[loading {model or 'a tiny model with random weights'}]")
         _start(server)
+        _upload(server.uri, functions)
         with INTERRUPTION.hold():
             echo(server.uri)
             say(f"[OpenAI-compatible routes: {server.http_uri}/v1; log: {server.log}; Ctrl-C ends the server]")
@@ -37,6 +60,49 @@ def serve_engine(model: str | None, host: str, port: int, memory: str | None) ->
         pass  # the regular end of a server
     finally:
         server.close()
+
+
+def functions_at(path: Path) -> list[Inferlet[..., Any]]:
+    """Return the functions that are meant by a path; see :func:`serve_engine`."""
+    if path.is_dir():
+        return _functions_in(path)
+    script = split_script_path(str(path))
+    if script is None:
+        raise Failure(
+            f"the engine can't serve {path}",
+            "it takes a Python file or a folder of them; `pie-sync run FILE.wasm` uploads a component",
+        )
+    file, function = script
+    marked = [] if function else load_decorated(file)
+    return marked or [load_script(file, function)]
+
+
+def _functions_in(folder: Path) -> list[Inferlet[..., Any]]:
+    """Return the functions of a folder. Files without any are told of, since many a folder has other scripts."""
+    functions: list[Inferlet[..., Any]] = []
+    for file in sorted(folder.iterdir()):
+        if file.suffix not in (".py", ".wasm"):
+            continue
+        try:
+            found = load_decorated(file) if file.suffix == ".py" else []
+        except (OSError, PieValueError) as error:
+            say(f"warning: {file} is left out: {printable(str(error))}")
+            continue
+        if not found:
+            say(f"[{printable(file.name)} is left out: it has no function with @inferlet]")
+        functions += found
+    return functions
+
+
+def _upload(uri: str, functions: list[Inferlet[..., Any]]) -> None:
+    if not functions:
+        return
+    say("[uploading functions; a fresh server takes half a minute for its first one]")
+    with PieClient(uri) as client:
+        client.authenticate("pie-sync")
+        for function in functions:
+            GivenProgram(function).find(client._manager, "serve")
+    say(f"[functions: {', '.join(function.program for function in functions)}]")
 
 
 def _start(server: EngineServer) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pie_sync.cli._serve_engine import functions_at
 from tests.fake_pie_server import make_python
 
 from .conftest import LIMIT, CommandLine, RunHere, finish, lines
@@ -95,10 +96,10 @@ def test_without_its_extra_it_says_what_to_install(engine: CommandLine, tmp_path
     assert hint.startswith("hint: ")
 
 
-@pytest.mark.parametrize("options", [["folder"], ["--user", "alice=file"], ["--protocol", "process"]])
+@pytest.mark.parametrize("options", [["--user", "alice=file"], ["--protocol", "process"]])
 def test_what_does_not_go_with_the_engine(run_here: RunHere, options: list[str]) -> None:
     error, hint = lines(run_here("serve", "--engine", *options))
-    assert error == "--engine takes no folder, no --user and no --protocol"
+    assert error == "--engine takes no --user and no --protocol"
     assert "lets everybody in" in hint
 
 
@@ -112,3 +113,62 @@ def test_what_is_for_the_engine_only(run_here: RunHere, options: list[str]) -> N
 def test_an_option_that_can_not_be_used(run_here: RunHere) -> None:
     error, _ = lines(run_here("serve", "--engine", "--memory", "much"))
     assert error == "memory must be a number with its unit, such as '4GiB', not 'much'"
+
+
+FUNCTIONS = """
+from pie_sync import inferlet
+
+@inferlet
+async def first(prompt: str) -> str:
+    return prompt
+
+@inferlet(name="second", version="1.0.0")
+def other() -> int:
+    return 2
+
+def third() -> int:
+    return 3
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "programs"),
+    [
+        ("functions.py", ["first", "second"]),
+        ("functions.py:third", ["third"]),
+        ("plain.py", ["alone"]),
+        ("", ["first", "second"]),
+    ],
+)
+def test_the_functions_of_files(tmp_path: Path, given: str, programs: list[str]) -> None:
+    (tmp_path / "functions.py").write_text(FUNCTIONS)
+    (tmp_path / "plain.py").write_text("def alone() -> int:\n    return 1\n")
+    assert [function.name for function in functions_at(tmp_path / given)] == programs
+
+
+def test_a_folder_tells_what_it_leaves_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, text in (("plain.py", "def f(): pass\n"), ("broken.py", "def"), ("a.wasm", ""), ("notes.txt", "")):
+        (tmp_path / name).write_text(text)
+    assert functions_at(tmp_path) == []
+    wasm, broken, plain = capsys.readouterr().err.splitlines()
+    assert wasm == "[a.wasm is left out: it has no function with @inferlet]"
+    assert broken.startswith(f"warning: {tmp_path}/broken.py is left out: {tmp_path}/broken.py is not Python: ")
+    assert plain == "[plain.py is left out: it has no function with @inferlet]"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("nothing.py", "nothing.py"),
+        ("empty.py", "empty.py defines no function"),
+        ("empty.py:f", "empty.py defines no function 'f' (it has none)"),
+        ("a.wasm", "the engine can't serve"),
+        ("nothing", "the engine can't serve"),
+    ],
+)
+def test_what_the_engine_can_not_serve(run_here: RunHere, tmp_path: Path, given: str, expected: str) -> None:
+    (tmp_path / "empty.py").touch()
+    (tmp_path / "a.wasm").touch()
+    error, hint = lines(run_here("serve", "--engine", str(tmp_path / given)))
+    assert expected in error
+    assert hint

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
 import socket
@@ -139,24 +140,29 @@ class TestWhereUsersHaveIt:
         (tmp_path / "cache/pie-sync").symlink_to(harness.cache_folder())
 
     def test_the_command(self, tmp_path: Path) -> None:
-        process = subprocess.Popen(
-            **in_its_environment("-m", "pie_sync.cli", "serve", "--engine", "--port", "0", cwd=tmp_path)
+        (tmp_path / "double.py").write_text(
+            "from pie_sync import inferlet\n\n@inferlet\ndef double(number: int) -> int:\n    return 2 * number\n"
         )
+        command = ("-m", "pie_sync.cli", "serve", "--engine", "--port", "0", "double.py")
+        process = subprocess.Popen(**in_its_environment(*command, cwd=tmp_path))
         try:
             assert process.stdout is not None
             uri = process.stdout.readline().strip()
             with PieClient(uri) as client:
-                assert client.ping() > 0
+                client.authenticate("alice")
+                assert client.run("double", {"number": 21}).value == 42
             process.send_signal(signal.SIGINT)
             _, stderr = process.communicate(timeout=LIMIT)
         finally:
             process.kill()
             process.communicate()
         assert process.returncode == 0
-        first, second, third = stderr.splitlines()
-        assert first == "[loading a tiny model with random weights]"
-        assert second.startswith("[OpenAI-compatible routes: http://127.0.0.1:")
-        assert third == "[ended]"
+        loading, uploading, functions, routes, ended = stderr.splitlines()
+        assert loading == "[loading a tiny model with random weights]"
+        assert uploading == "[uploading functions; a fresh server takes half a minute for its first one]"
+        assert re.fullmatch(r"\[functions: double@0\.\d+\.\d+\]", functions)
+        assert routes.startswith("[OpenAI-compatible routes: http://127.0.0.1:")
+        assert ended == "[ended]"
 
     def test_the_fixtures(self, tmp_path: Path) -> None:
         (tmp_path / "test_it.py").write_text(
