@@ -60,9 +60,10 @@ class MemoryLimit:
         self._goal = max_bytes - max_bytes // 8
         # Guards everything here but the set of queues. Only reader threads take it.
         self._lock = threading.Lock()
-        # Weak: what belongs to an instance that nobody holds any more takes no memory. A dict, used as a set, and
-        # purged now and then: a WeakSet takes 1 us more for each instance, since it is told of each end.
-        self._references: dict[ref[EventQueue], None] = {}
+        # Weak: what belongs to an instance that nobody holds any more takes no memory. Purged now and then, not at
+        # each end, as a WeakSet is. A list: the next queue is often where one was freed, and references to objects
+        # of one place all have the same hash, so in a set each would be compared with hundreds.
+        self._references: list[ref[EventQueue]] = []
         self._next_purge = _PURGE
         # An upper bound: consumption isn't counted until it matters.
         self._bytes = 0
@@ -78,9 +79,11 @@ class MemoryLimit:
     def watch(self, events: EventQueue) -> None:
         """Count the events of one more instance, or of one that is on another connection now."""
         with self._lock:
-            self._references[ref(events)] = None
+            self._references.append(ref(events))
             if len(self._references) > self._next_purge:
-                self._references = {reference: None for reference in self._references if reference() is not None}
+                # A queue has one reference object, however often it was asked for.
+                references = {id(reference): reference for reference in self._references}
+                self._references = [one for one in references.values() if one() is not None]
                 self._next_purge = 2 * len(self._references) + _PURGE
             if self._full is not None:
                 events.fast_path = False
@@ -88,7 +91,7 @@ class MemoryLimit:
     def _queues(self) -> list[EventQueue]:
         """Return the queues that are still there. From any thread."""
         # A copy is one step: the reader thread may add one meanwhile.
-        queues = [reference() for reference in self._references.copy()]
+        queues = dict.fromkeys(reference() for reference in self._references.copy())
         return [events for events in queues if events is not None]
 
     def spilled_bytes(self) -> int:
