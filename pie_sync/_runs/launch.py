@@ -155,13 +155,21 @@ class Launch(PendingRequest):
             PieError, PieConnectionError: there was no launch, or its connection was lost.
         """
         self.check()
-        events = self._outcome[_EVENTS]
-        assert events is not None
-        record = self.record([] if args is None else args)
-        completed = CompletedInstance.from_events(events.drain(), self._instance_id, record, events.ended)
+        completed = self.collect([] if args is None else args)
         if completed.event is not Event.Completed:
             raise InstanceFailed(self._instance_id, completed)
         return completed
+
+    def collect(self, args: list[str] | dict[str, Any]) -> CompletedInstance[Any]:
+        """Return what the instance has sent, once it has ended, however that was.
+
+        Raises:
+            PieError, PieConnectionError: events are lost, or the connection was.
+        """
+        events = self._outcome[_EVENTS]
+        assert events is not None
+        record = self.record(args)
+        return CompletedInstance.from_events(events.drain(), self._instance_id, record, events.ended)
 
     @property
     def is_running(self) -> bool:

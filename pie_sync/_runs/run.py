@@ -71,10 +71,13 @@ def run(
         if not launch.wait(launch.limit.deadline()):
             raise launch.limit.expired("run", "no answer to the launch from the server")
         launch.check()
-        assert launch.instance is not None
-        conversation = _Conversation(launch.instance, launch.record(checked), limit, on_event)
-        conversation.send_input(items, left)
-        completed = conversation.receive_all()
+        if not launch.is_running and input is None and on_event is None:
+            completed = launch.collect(checked)  # it has ended already, and nobody talks with it
+        else:
+            assert launch.instance is not None
+            conversation = _Conversation(launch.instance, launch.record(checked), limit, on_event)
+            conversation.send_input(items, left)
+            completed = conversation.receive_all()
     except PieTimeoutError as error:
         terminate_all([launch])
         error.completed = None if conversation is None else conversation.drain()
@@ -83,7 +86,7 @@ def run(
         terminate_all([launch])
         raise
     if check and completed.event is not Event.Completed:
-        raise InstanceFailed(launch.instance.id, completed)
+        raise InstanceFailed(completed.id, completed)
     return completed
 
 
