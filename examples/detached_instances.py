@@ -16,9 +16,7 @@ def main() -> None:
 
         with PieClient(server.uri) as client:
             client.authenticate("alice")
-            instance_id = client.launch_instance_from_registry(
-                "ponder", detached=True
-            ).id
+            instance_id = client.launch("ponder", detached=True).id
             print("launched, and gone")
 
         # Perhaps the next day, perhaps on another machine: only the id is needed.

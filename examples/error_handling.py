@@ -24,7 +24,7 @@ def main() -> None:
         try:
             with PieClient(server.uri) as client:
                 client.authenticate("alice")
-                client.launch_instance_from_registry("no-such-program")
+                client.launch("no-such-program")
         except PieError as error:
             print(f"the server says no: {error}")
         except ConnectionError as error:
@@ -35,23 +35,19 @@ def main() -> None:
 
             # Each refusal has its own type, with the request and the server's reason.
             try:
-                client.launch_instance_from_registry("no-such-program")
+                client.launch("no-such-program")
             except LaunchError as error:
                 print(f"{error.request}: {error.reason}")
 
             # The failure of a program is an event, unless you ask for an exception.
-            print(
-                client.launch_instance_from_registry("fail").wait(timeout=10).event.name
-            )
+            print(client.launch("fail").wait(timeout=10).event.name)
             try:
-                client.launch_instance_from_registry("fail").wait(
-                    timeout=10, check=True
-                )
+                client.launch("fail").wait(timeout=10, check=True)
             except InstanceFailed as error:
                 print(error.completed.message.splitlines()[-1])
 
             # After a time limit, the connection and the instance can still be used.
-            instance = client.launch_instance_from_registry("dawdle")
+            instance = client.launch("dawdle")
             try:
                 instance.recv(timeout=0.1)
             except PieTimeoutError as error:

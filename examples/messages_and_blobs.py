@@ -19,7 +19,7 @@ def main() -> None:
         server.program("shout")(shout)
         with PieClient(server.uri) as client, tempfile.TemporaryDirectory() as folder:
             client.authenticate("alice")
-            instance = client.launch_instance_from_registry("shout")
+            instance = client.launch("shout")
 
             instance.send("a message")
             event, data = instance.recv(timeout=10)

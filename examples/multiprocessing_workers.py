@@ -27,9 +27,7 @@ def start_worker(uri: str) -> None:
 
 def work(number: int) -> int:
     """Run one instance and return its result."""
-    result = client.launch_instance_from_registry("square", [str(number)]).wait(
-        timeout=30, check=True
-    )
+    result = client.launch("square", [str(number)]).wait(timeout=30, check=True)
     return int(result.message)
 
 

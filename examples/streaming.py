@@ -20,7 +20,7 @@ def main() -> None:
         server.program("count-down")(count_down)
         with PieClient(server.uri) as client:
             client.authenticate("alice")
-            instance = client.launch_instance_from_registry("count-down", ["3"])
+            instance = client.launch("count-down", ["3"])
             for event, data in instance:
                 if event is Event.Stdout:
                     print(data, end="", flush=True)

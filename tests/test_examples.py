@@ -23,7 +23,7 @@ EXPECTED = {
     ],
     "detached_instances.py": ["launched, and gone\nmine", "thinking about it\nCompleted: 42\n"],
     "error_handling.py": [
-        "the server says no: launch_instance_from_registry failed: ",
+        "the server says no: launch failed: ",
         "Exception\nRuntime error: RuntimeError: out of flour\nnothing yet: PieTimeoutError\nAborted\n"
         "no server: PieConnectionError\n",
     ],

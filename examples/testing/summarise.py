@@ -20,7 +20,7 @@ def summarise(
     client: PieClient, text: str, words: int, timeout: float
 ) -> Optional[str]:
     """Return a summary, or None if the program fails."""
-    instance = client.launch_instance_from_registry(PROGRAM, {"words": words})
+    instance = client.launch(PROGRAM, {"words": words})
     instance.send(text)
     try:
         return instance.wait(timeout, check=True).message
