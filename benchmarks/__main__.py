@@ -43,7 +43,7 @@ def main() -> None:
         for work in works:
             if options.only in work.title:
                 progress(work.title)
-                rows.append(goals.measure(bench, work))
+                rows += goals.measure(bench, work)
         scales = []
         if options.only in "scaling":
             progress("scaling")

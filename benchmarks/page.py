@@ -46,6 +46,7 @@ of an instance, not of an event.) A client has one reader thread, however many i
 
 This table compares pie-sync with `pie-client` 0.5.3 on the real pie-server 0.5.2. The server sends each message by
 itself, and its Python program takes most of the time, so no client can be much faster than another here.
+"Processor time of each" is what all threads of the client take for an event.
 
 {real}
 

@@ -33,7 +33,7 @@ def goals(rows: list[Row]) -> str:
         work = row.work
         low, high = spread(row.ours, row.theirs)
         theirs = number(row.theirs) + (" (bare socket)" if work.reference == "bare" else "")
-        goal = "" if work.goal is None else f"{'≤' if work.less else '≥'} {work.goal:.1f} {TIMES}"
+        goal = "" if work.goal is None else f"{'≤' if work.less else '≥'} {work.goal} {TIMES}"
         found = f"{row.ratio:.2f} {TIMES}"
         met = VERDICTS[row.met]
         lines.append(

@@ -12,9 +12,9 @@ from __future__ import annotations
 import argparse
 from statistics import median
 
-from benchmarks import report
-from benchmarks.goals import OFTEN, Metric, Row, Work
-from benchmarks.measure import Bench, Sample, load_source
+from benchmarks import goals, report
+from benchmarks.goals import OFTEN, Row, Work
+from benchmarks.measure import Bench, load_source
 
 CLIENTS = ("ours", "official")
 CONCURRENCIES = (16, 256)
@@ -23,48 +23,34 @@ RUNS = 2000
 
 
 def measure(bench: Bench, count: int = COUNT, runs: int = RUNS) -> list[Row]:
-    """Measure both clients alternately; each round begins with the other one."""
+    """Measure both clients alternately."""
     rows = []
     for concurrency in CONCURRENCIES:
         title = f"{count:,} instances, {concurrency} at a time"
-        rows += _measure(
+        batch = dict.fromkeys(CLIENTS, ("batch", {"count": count, "concurrency": concurrency}))
+        rows += goals.measure(
             bench,
-            "batch",
-            {"count": count, "concurrency": concurrency},
-            [
-                (title, "instances/s", 1.6, lambda result: count / result["seconds"], False),
-                (f"{title}: processor time of each", "µs", 0.6, lambda result: _each(result, count), True),
-                (f"{title}: growth of memory", "MiB", None, lambda result: result["growth"], True),
-            ],
+            Work(title, "instances/s", 1.6, batch, lambda result: count / result["seconds"], repeat=OFTEN),
+            Work(
+                f"{title}: processor time of each",
+                "µs",
+                0.6,
+                batch,
+                lambda result: 1e6 * result["cpu_seconds"] / count,
+                less=True,
+            ),
+            Work(f"{title}: growth of memory", "MiB", None, batch, lambda result: result["growth"], less=True),
         )
-    rows += _measure(
-        bench,
-        "one_by_one",
-        {"times": runs},
-        [("one after the other, median", "µs", 1.0, lambda result: 1e6 * median(result["times"]), True)],
+    one_by_one = Work(
+        "one after the other, median",
+        "µs",
+        1.0,
+        dict.fromkeys(CLIENTS, ("one_by_one", {"times": runs})),
+        lambda result: 1e6 * median(result["times"]),
+        less=True,
+        repeat=OFTEN,
     )
-    return rows
-
-
-def _each(result: dict[str, float], count: int) -> float:
-    return result["cpu_seconds"] / count * 1e6
-
-
-def _measure(
-    bench: Bench,
-    kind: str,
-    numbers: dict[str, int],
-    metrics: list[tuple[str, str, float | None, Metric, bool]],
-) -> list[Row]:
-    """Measure a kind of work; return a row for each metric of the same runs."""
-    runs = dict.fromkeys(CLIENTS, (kind, numbers))
-    rows = [Row(Work(title, unit, goal, runs, metric, less=less)) for title, unit, goal, metric, less in metrics]
-    for index in range(bench.rounds * OFTEN):
-        for client in CLIENTS[:: -1 if index % 2 else 1]:
-            result = bench.run(client, kind, numbers)
-            for row in rows:
-                row.samples.setdefault(client, Sample()).values.append(row.work.metric(result))
-    return rows
+    return rows + goals.measure(bench, one_by_one)
 
 
 def main() -> None:
