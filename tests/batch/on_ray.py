@@ -6,7 +6,6 @@ This is a program of its own, because Ray leaves processes and threads behind un
 from __future__ import annotations
 
 import json
-import logging
 import os
 import signal
 import threading
@@ -39,8 +38,8 @@ def process_id(_: int) -> int:
 
 def main() -> None:
     seen: dict[str, Any] = {"driver": os.getpid()}
-    ray.init(num_cpus=2, include_dashboard=False, logging_level=logging.CRITICAL, log_to_driver=False)
-    with LocalServer() as server, RayExecutor() as executor:
+    with LocalServer() as server, RayExecutor(2) as executor:
+        seen["initialized"] = ray.is_initialized()
         waiting, go_on = threading.Event(), threading.Event()
         launches: list[str] = []
 

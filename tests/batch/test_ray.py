@@ -21,6 +21,7 @@ def test_a_ray_cluster():
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout.splitlines()[-1])
     squares = [number**2 for number in range(200)]
+    assert seen["initialized"] is True, "by the executor"
     assert seen["results"] == squares
     assert seen["with a dead worker"] == squares
     assert seen["launches"] == 2, "one by the worker that died, one by another"

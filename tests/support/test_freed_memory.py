@@ -38,6 +38,28 @@ def test_what_is_free_inside_of_a_heap_goes_back():
     assert left < full - 60
 
 
-def test_a_c_library_that_cannot(monkeypatch):
-    monkeypatch.setattr(freed_memory, "_malloc_trim", lambda: None)
+@pytest.fixture
+def anew(monkeypatch):
+    """The C library is asked again."""
+    freed_memory._malloc_trim.cache_clear()
+    yield monkeypatch
+    freed_memory._malloc_trim.cache_clear()
+
+
+def test_a_c_library_that_cannot(anew):
+    anew.setattr(ctypes, "CDLL", lambda name: object())
+    freed_memory.give_back_freed_memory()
+
+
+def test_a_program_without_dynamic_libraries(anew):
+    def fail(name):
+        raise OSError("no dynamic libraries")
+
+    anew.setattr(ctypes, "CDLL", fail)
+    freed_memory.give_back_freed_memory()
+
+
+def test_another_system(anew):
+    anew.setattr(sys, "platform", "darwin")
+    anew.setattr(ctypes, "CDLL", None)
     freed_memory.give_back_freed_memory()
