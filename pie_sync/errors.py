@@ -84,10 +84,12 @@ class PieError(Exception):
 
     Attributes:
         hint: what helps against the cause, in one line; None if that is not known.
-        input: the arguments of the instance that the error is about, where :meth:`PieClient.map` raises or yields
-            it; else None. (:exc:`InstanceFailed` has them in any case.)
+        input: the arguments of the instance that the error is about, where :meth:`PieClient.run` or ``map`` raises
+            or yields it; else None. (:exc:`InstanceFailed` has them in any case.)
+        ok: False. So the results of a ``map`` that yields errors can all be asked: ``result.ok``.
     """
 
+    ok = False
     hint: str | None = None
     input: list[str] | Mapping[str, Any] | None = None
 
@@ -172,6 +174,8 @@ class InstanceFailed(PieError):  # noqa: N818 - the name is part of the API
         instance_id: which instance.
         completed: the :class:`CompletedInstance`, with everything that it had sent.
         input: the arguments that it was launched with; None if this client did not launch it.
+        id: the same as ``instance_id``.
+        elapsed: ``completed.elapsed``.
     """
 
     def __init__(self, instance_id: str, completed: CompletedInstance[Any]) -> None:
@@ -179,6 +183,8 @@ class InstanceFailed(PieError):  # noqa: N818 - the name is part of the API
         self.instance_id = instance_id
         self.completed = completed
         self.input: list[str] | Mapping[str, Any] | None = completed.input
+        self.id = instance_id
+        self.elapsed = completed.elapsed
 
     def _text(self) -> str:
         message = _with_own_lines(self.completed.message)

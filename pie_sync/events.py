@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, Union, cast
 
 from ._texts.display import beginning, html_table, shown, shown_fields
 
@@ -143,6 +143,7 @@ class ResultForm(Enum):
     JSON = "JSON"  #: nothing stands for None
     TEXT = "text"
     TEXT_OR_NONE = "text or None"  #: nothing stands for None
+    JSON_OR_TEXT = "JSON or text"  #: what is no JSON is a text
 
 
 class LaunchRecord(NamedTuple):
@@ -261,7 +262,8 @@ class CompletedInstance(Generic[R_co]):
         """What the program returned: its result, decoded from JSON; None for an empty result.
 
         A function that is annotated ``-> str`` gives its text as it is. (Pie 0.5 sends a string without quotes,
-        so that of a function without that annotation is taken for JSON, too.)
+        so that of a function without that annotation is taken for JSON, too. With ``-> str | int`` and the like,
+        a string that is no JSON stays one.)
 
         Raises:
             ValueError: the result is not JSON, or the instance has not ``Completed``; the text tells the result.
@@ -281,6 +283,8 @@ class CompletedInstance(Generic[R_co]):
             try:
                 value = json.loads(self.message)
             except (ValueError, RecursionError) as error:
+                if self._result_form is ResultForm.JSON_OR_TEXT:
+                    return cast("R_co", self.message)
                 raise ValueError(
                     f"the result is not JSON: {_shown(self.message)}; .message has it as text, and if the function"
                     " is annotated -> str, so has .value"

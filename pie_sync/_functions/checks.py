@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import builtins
 import inspect
 import symtable
 import sys
@@ -16,17 +15,35 @@ if TYPE_CHECKING:
 
     from .source import Definition, FunctionNode
 
-__all__ = ["SERVER_PYTHON", "check_closure", "check_definition"]
+__all__ = ["BUILTINS_THERE", "SERVER_PYTHON", "check_closure", "check_definition"]
 
 #: The Python of pie-language-python 0.5.2.
 SERVER_PYTHON = (3, 14)
 
-#: What a module has there besides the builtins of this Python.
-_NAMES_THERE = {
-    *("__name__", "__file__", "__doc__", "__spec__", "__loader__", "__package__", "__builtins__"),
-    # Builtins of that Python which an older one may not have.
-    *("aiter", "anext", "EncodingWarning", "BaseExceptionGroup", "ExceptionGroup", "PythonFinalizationError"),
-}
+#: Its builtins: those of another Python may be others, and IPython adds some.
+BUILTINS_THERE = frozenset(
+    """
+    ArithmeticError AssertionError AttributeError BaseException BaseExceptionGroup BlockingIOError BrokenPipeError
+    BufferError BytesWarning ChildProcessError ConnectionAbortedError ConnectionError ConnectionRefusedError
+    ConnectionResetError DeprecationWarning EOFError Ellipsis EncodingWarning EnvironmentError Exception
+    ExceptionGroup False FileExistsError FileNotFoundError FloatingPointError FutureWarning GeneratorExit IOError
+    ImportError ImportWarning IndentationError IndexError InterruptedError IsADirectoryError KeyError
+    KeyboardInterrupt LookupError MemoryError ModuleNotFoundError NameError None NotADirectoryError NotImplemented
+    NotImplementedError OSError OverflowError PendingDeprecationWarning PermissionError ProcessLookupError
+    PythonFinalizationError RecursionError ReferenceError ResourceWarning RuntimeError RuntimeWarning
+    StopAsyncIteration StopIteration SyntaxError SyntaxWarning SystemError SystemExit TabError TimeoutError True
+    TypeError UnboundLocalError UnicodeDecodeError UnicodeEncodeError UnicodeError UnicodeTranslateError
+    UnicodeWarning UserWarning ValueError Warning ZeroDivisionError __build_class__ __debug__ __doc__ __import__
+    __loader__ __name__ __package__ __spec__ abs aiter all anext any ascii bin bool breakpoint bytearray bytes
+    callable chr classmethod compile complex copyright credits delattr dict dir divmod enumerate eval exec exit
+    filter float format frozenset getattr globals hasattr hash help hex id input int isinstance issubclass iter len
+    license list locals map max memoryview min next object oct open ord pow print property quit range repr reversed
+    round set setattr slice sorted staticmethod str sum super tuple type vars zip
+    """.split()  # noqa: SIM905 - thirty times as long as a list
+)
+
+#: What a module has there besides.
+_NAMES_THERE = BUILTINS_THERE | {"__builtins__", "__file__"}
 
 _CODE_OF_GENERATORS = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 
@@ -46,7 +63,7 @@ def check_closure(function: Any) -> None:
 
 
 def check_definition(definition: Definition, is_ours: Callable[[ast.expr], bool]) -> None:
-    """Check all that the source alone tells.
+    """Check all that can be known of a function before it runs.
 
     Args:
         definition: the function.
@@ -68,7 +85,7 @@ def check_definition(definition: Definition, is_ours: Callable[[ast.expr], bool]
             f"{name}() yields, but the server only takes what a function returns: send each item with"
             " session.send(), of the server's package inferlet"
         )
-    names = sorted(_unbound_names(definition.node))
+    names = sorted(_unbound_names(definition))
     if names:
         raise PieValueError(
             f"{name}() uses {', '.join(names)} from outside, which the server does not have: import or define"
@@ -94,12 +111,13 @@ def _is_generator(definition: Definition) -> bool:
     return any(code.co_flags & _CODE_OF_GENERATORS for code in codes)
 
 
-def _unbound_names(node: FunctionNode) -> set[str]:
+def _unbound_names(definition: Definition) -> set[str]:
     """Return the names that neither the function nor the server binds, also those in its defaults."""
-    text = ast.unparse(_without_annotations(node))
+    node = definition.node
+    tree = _without_annotations(node)
     read: set[str] = set()
-    bound = {node.name, *_NAMES_THERE, *dir(builtins)}
-    for scope in _scopes(symtable.symtable(text, "<function>", "exec")):
+    bound = {node.name}
+    for scope in _scopes(symtable.symtable(ast.unparse(tree), "<function>", "exec")):
         for symbol in scope.get_symbols():
             # In the scope of the module every name is global, though its symbol does not say so.
             if symbol.is_global() or scope.get_type() == "module":
@@ -107,7 +125,15 @@ def _unbound_names(node: FunctionNode) -> set[str]:
                     read.add(symbol.get_name())
                 if symbol.is_assigned() or symbol.is_imported():
                     bound.add(symbol.get_name())
-    return read - bound
+    there = (_NAMES_THERE | bound) - definition.outside - _only_changed(tree) | {node.name}
+    return read - there
+
+
+def _only_changed(tree: ast.AST) -> set[str]:
+    """Return the variables that are changed, as by ``+=``, and set nowhere."""
+    changes = [one.target for one in ast.walk(tree) if isinstance(one, ast.AugAssign)]
+    names = [one for one in ast.walk(tree) if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store)]
+    return {one.id for one in names if one in changes} - {one.id for one in names if one not in changes}
 
 
 def _scopes(scope: symtable.SymbolTable) -> Iterator[symtable.SymbolTable]:

@@ -7,9 +7,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from .._protocol.arguments import POSITIONAL, parse
+from .._protocol.arguments import POSITIONAL
 from ..errors import PieValueError
 from ..events import ResultForm
+from .command_words import parse_words
 from .json_kinds import BOOLEAN, INTEGER, NULL, NUMBER, STRING, Kinds, describe, kind_of, kinds_of
 
 __all__ = ["Parameter", "Signature"]
@@ -83,9 +84,11 @@ class Signature:
     @property
     def result_form(self) -> ResultForm:
         """The form of the function's result: Pie 0.5 sends a string as it is, and all else as JSON."""
-        if self.returns == _TEXT:
-            return ResultForm.TEXT
-        return ResultForm.TEXT_OR_NONE if self.returns == _TEXT | {NULL} else ResultForm.JSON
+        if self.returns is None or STRING not in self.returns:
+            return ResultForm.JSON
+        if self.returns <= {STRING, NULL}:
+            return ResultForm.TEXT if self.returns == _TEXT else ResultForm.TEXT_OR_NONE
+        return ResultForm.JSON_OR_TEXT
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments of a call as a mapping, checked.
@@ -106,15 +109,17 @@ class Signature:
         """Return the arguments of a launch as a mapping, checked.
 
         Args:
-            args: a mapping, or a list of strings as on a command line. A text for a parameter that must be a
-                string stays as it is: ``--prompt 5`` is ``"5"`` there.
+            args: a mapping, or a list of strings as on a command line; see :func:`parse_words`.
 
         Raises:
             TypeError: they don't fit the signature.
         """
         if not isinstance(args, Mapping):
-            texts = {name for name, one in self.parameters.items() if _is_text(one.kinds)}
-            args = parse(args, texts)
+            kinds = {name: one.kinds for name, one in self.parameters.items()}
+            try:
+                args = parse_words(args, kinds)
+            except TypeError as error:
+                raise TypeError(f"{self._function}(): {error}") from None
             if POSITIONAL in args and POSITIONAL not in self.parameters:
                 values = ", ".join(map(repr, args[POSITIONAL]))
                 raise TypeError(
@@ -146,11 +151,12 @@ class Signature:
         self._check_json(parameter.name, value)
 
     def _check_json(self, name: str, value: Any) -> None:
-        # A scalar needs no test. A list may hold anything.
-        if type(value) in (str, int, bool, type(None)):
+        # Few scalars need a test. A list may hold anything.
+        if type(value) in (int, bool, type(None)) or (type(value) is str and value.isascii()):
             return
         try:
-            json.dumps(value, allow_nan=False)
+            # Half a surrogate pair, which can't be encoded, would end the server's Python.
+            json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
         except (TypeError, ValueError) as error:
             raise TypeError(f"{self._function}(): {name!r} is not serialisable as JSON: {error}") from error
 
@@ -160,11 +166,6 @@ class Signature:
 
     def _all(self) -> list[Parameter]:
         return list(self.parameters.values())
-
-
-def _is_text(kinds: Kinds) -> bool:
-    """Return whether a word of a command line can only be meant as a string."""
-    return kinds is not None and STRING in kinds and not kinds & {INTEGER, NUMBER, BOOLEAN}
 
 
 def _parameter(argument: ast.arg, default: ast.expr | None, *, is_keyword_only: bool = False) -> Parameter:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import inspect
 import os
 import re
+import symtable
 from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
 from .._support.text_files import read_text
@@ -30,10 +32,12 @@ class Definition(NamedTuple):
     Attributes:
         source: a module that contains it alone, without its decorators.
         node: its syntax tree, with them.
+        outside: the names that its module binds, to anything but what Python means by them.
     """
 
     source: str
     node: FunctionNode
+    outside: frozenset[str] = frozenset()
 
 
 def definition_of(function: Any) -> Definition:
@@ -63,7 +67,22 @@ def definition_of(function: Any) -> Definition:
         raise PieValueError(
             f"{code.co_filename} has changed since {name}() was defined: import it again, or restart Python"
         )
-    return Definition(_without_decorators(module, node), node)
+    return Definition(_without_decorators(module, node), node, _names_in_module(function))
+
+
+def _names_in_module(function: Any) -> frozenset[str]:
+    # IPython puts a wrapper around open() there, which is not what the function means.
+    return frozenset(
+        name
+        for name, value in function.__globals__.items()
+        if value is not getattr(builtins, name, None)
+        and not _is_special(name)
+        and not (hasattr(builtins, name) and str(getattr(value, "__module__", "")).startswith("IPython."))
+    )
+
+
+def _is_special(name: str) -> bool:
+    return name.startswith("__") and name.endswith("__")
 
 
 def _parse_one(text: str) -> FunctionNode | None:
@@ -106,10 +125,16 @@ def definitions_in(path: str | os.PathLike[str]) -> dict[str, Definition]:
     text = read_text(path)
     try:
         tree = ast.parse(text, filename=os.fspath(path))
+        symbols = symtable.symtable(text, os.fspath(path), "exec").get_symbols()
     except (SyntaxError, ValueError) as error:
         raise PieValueError(f"{os.fspath(path)} is not Python: {error}") from error
+    outside = frozenset(
+        symbol.get_name()
+        for symbol in symbols
+        if (symbol.is_assigned() or symbol.is_imported()) and not _is_special(symbol.get_name())
+    )
     return {
-        node.name: Definition(_without_decorators(text, node), node)
+        node.name: Definition(_without_decorators(text, node), node, outside)
         for node in tree.body
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
     }

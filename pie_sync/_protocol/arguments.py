@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import PieValueError
 
-__all__ = ["POSITIONAL", "as_json", "as_strings", "parse"]
+__all__ = ["POSITIONAL", "as_json", "as_strings", "parse", "value_of"]
 
 #: Where the arguments go that belong to no option.
 POSITIONAL = "_positional"
@@ -34,13 +34,8 @@ def as_json(args: Sequence[str] | Mapping[str, Any]) -> str:
         raise PieValueError(f"args are not serialisable as JSON: {error}") from error
 
 
-def parse(args: Sequence[str], texts: Collection[str] = ()) -> dict[str, Any]:
-    """Parse command-line arguments as the official command line does.
-
-    Args:
-        args: the arguments.
-        texts: the names of options whose values stay texts, also those that look like numbers.
-    """
+def parse(args: Sequence[str]) -> dict[str, Any]:
+    """Parse command-line arguments as the official command line does."""
     options: dict[str, Any] = {}
     positional = []
     index = 0
@@ -53,21 +48,22 @@ def parse(args: Sequence[str], texts: Collection[str] = ()) -> dict[str, Any]:
             if following is None or following.startswith("-"):
                 options[name] = True
             else:
-                options[name] = following if name in texts else _value(following)
+                options[name] = value_of(following)
                 index += 1
         elif argument.startswith("-") and len(argument) == 2:
             # A short option takes whatever follows, and is nothing without it.
             if following is not None:
-                options[argument[1:]] = _value(following)
+                options[argument[1:]] = value_of(following)
                 index += 1
         else:
-            positional.append(_value(argument))
+            positional.append(value_of(argument))
     if positional:
         options[POSITIONAL] = positional
     return options
 
 
-def _value(text: str) -> Any:
+def value_of(text: str) -> Any:
+    """Return the value that the official command line makes of a word: a number, a boolean, or the text."""
     for kind in (int, float):
         try:
             number = kind(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 
 import pytest
 
@@ -54,11 +55,32 @@ def test_what_can_run(source):
         ("def f():\n    @cache\n    def g(): pass", "cache"),
         ("def f(): return (lambda: secret)()", "secret"),
         ("def f():\n    import os\n    def g(a=sys.path): return os", "sys"),
+        ("def f():\n    global count\n    count += 1\n    return count", "count"),
+        ("def f():\n    display(1)", "display"),
     ],
 )
 def test_a_name_from_outside(source, names):
     with pytest.raises(ValueError, match=rf"f\(\) uses {names} from outside.*import or define it inside"):
         check(source)
+
+
+def test_what_ipython_adds_to_the_builtins(monkeypatch):
+    monkeypatch.setattr(builtins, "display", print, raising=False)
+    with pytest.raises(ValueError, match=r"f\(\) uses display from outside"):
+        check("def f(): display(1)")
+
+
+def test_a_builtin_that_the_module_replaces():
+    one = definition("def f(): return sorted([2, 1])")
+    check_definition(one, lambda _: False)
+    with pytest.raises(ValueError, match=r"f\(\) uses sorted from outside"):
+        check_definition(one._replace(outside=frozenset({"sorted"})), lambda _: False)
+
+
+def test_a_variable_of_the_module_that_is_set_here():
+    one = definition("def f():\n    global x\n    x = x + 1\n    return x")
+    with pytest.raises(ValueError, match=r"f\(\) uses x from outside"):
+        check_definition(one._replace(outside=frozenset({"x", "f"})), lambda _: False)
 
 
 @pytest.mark.parametrize("decorator", ["cache", "functools.lru_cache(None)", "app.route('/')"])

@@ -44,7 +44,9 @@ def test_arguments_that_fit():
         ({"prompt": "x", "stop": [object()]}, "'stop' is not serialisable as JSON"),
         ({1: "x"}, "names in args must be str, not int"),
         (["Hello"], "takes its arguments by name, got 'Hello' without one"),
-        (["--prompt"], "'prompt' must be a string, not a boolean"),
+        (["--prompt"], r"f\(\): --prompt needs a value"),
+        ({"prompt": "\ud800"}, "'prompt' is not serialisable as JSON: .*surrogates"),
+        ({"prompt": "x", "stop": ["\ud800"]}, "'stop' is not serialisable as JSON: .*surrogates"),
     ],
 )
 def test_arguments_that_do_not_fit(args, reason):
@@ -95,7 +97,7 @@ def test_what_a_manifest_knows():
         ("() -> str", ResultForm.TEXT),
         ("() -> 'str'", ResultForm.TEXT),
         ("() -> str | None", ResultForm.TEXT_OR_NONE),
-        ("() -> str | int", ResultForm.JSON),
+        ("() -> str | int", ResultForm.JSON_OR_TEXT),
     ],
 )
 def test_the_form_of_the_result(header, form):

@@ -130,6 +130,35 @@ def test_the_functions_of_a_file(tmp_path):
     assert found["two"].source == "async def two(): return 'hä'\n"
 
 
+def test_the_names_of_a_file(tmp_path):
+    path = tmp_path / "script.py"
+    path.write_text("import os\nfrom math import pow\n__all__ = ['f']\nlimit = max(1, 2)\ndef f(): return min\n")
+    assert definitions_in(path)["f"].outside == {"os", "pow", "limit", "f"}
+
+
+def sorted(items):  # noqa: A001 - as some module may have one
+    return items
+
+
+def uses_sorted():
+    return sorted([2, 1])
+
+
+def test_the_names_of_a_module(monkeypatch):
+    outside = definition_of(uses_sorted).outside
+    assert {"sorted", "uses_sorted", "pytest"} <= outside
+    assert not outside & {"__name__", "__file__", "max"}
+
+
+def test_what_ipython_wraps(monkeypatch):
+    def open_of_ipython(file):
+        raise NotImplementedError
+
+    monkeypatch.setattr(open_of_ipython, "__module__", "IPython.core.interactiveshell")
+    monkeypatch.setitem(globals(), "open", open_of_ipython)
+    assert "open" not in definition_of(uses_sorted).outside
+
+
 @pytest.mark.parametrize("content", [b"def f(:\n", b"\xff\xfed\0e\0", b"x = \xe4", b"x = '\0'"])
 def test_a_file_that_is_no_python(tmp_path, content):
     path = tmp_path / "script.py"

@@ -613,7 +613,7 @@ def test_launches_on_their_way_are_terminated_as_well():
     def script(peer):
         peer.authenticate()
         launches = [peer.receive() for _ in range(3)]
-        interrupt.set()  # now, when nothing is being sent
+        interrupt.set()
         for number, launch in enumerate(launches):
             time.sleep(0.1)  # a slow server: stopping has begun
             peer.send(
@@ -627,13 +627,17 @@ def test_launches_on_their_way_are_terminated_as_well():
 
     def press():
         interrupt.wait(10)
+        # The server may have all before the client knows: pressed within that write, it closes the connection.
+        while client.stats().messages_sent < before + 3:
+            time.sleep(0.001)
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
     interrupt = threading.Event()
     thread = threading.Thread(target=press)
-    thread.start()
     with scripted_server(script) as uri, PieClient(uri, protocol="instance") as client:
         client.authenticate("alice")
+        before = client.stats().messages_sent
+        thread.start()
         with pytest.raises(KeyboardInterrupt):
             next(client.map("any", numbers(3), concurrency=4))
     thread.join()
