@@ -162,6 +162,9 @@ class Programs:
                     self._session.protocol.content_name(payload.hash) if manifest is None else manifest.program
                 )
             elif manifest is None:
+                check_is_wasm(
+                    payload
+                )  # a server since 0.4 keeps what it can't compile, and takes it for installed
                 self._install_unnamed(payload, limit, progress, overwrite=overwrite)
             else:
                 self._install_named(payload, manifest, limit, progress, overwrite=overwrite)

@@ -173,6 +173,8 @@ class _Batch:
         self._next_look = 0.0
         # The jobs that are to be yielded next: all in the order of the inputs, or those that are done.
         self._line: deque[_Job] = deque()
+        # How many inputs were taken.
+        self._number = 0
         # How many inputs were taken whose outcomes were not, and how many may be.
         self._taken = 0
         self._most_taken = LOOK_AHEAD * concurrency
@@ -237,10 +239,7 @@ class _Batch:
         if self._inputs is None or self._taken >= self._most_taken:
             return None
         try:
-            args = sent_args = check_args(next(self._inputs))
-            if self._reference.signature is not None:
-                sent_args = self._reference.check_args(args)
-            job = _Job(args, sent_args)
+            job = self._job(next(self._inputs))
         except StopIteration:
             self._inputs = None
             return None
@@ -254,6 +253,18 @@ class _Batch:
         if self._ordered or job.outcome is not None:
             self._line.append(job)
         return job if job.outcome is None else None
+
+    def _job(self, given: Any) -> _Job:
+        number, self._number = self._number, self._number + 1
+        try:
+            args = sent_args = check_args(given)
+            if self._reference.signature is not None:
+                sent_args = self._reference.check_args(args)
+        except (TypeError, PieValueError) as error:
+            if is_from_signal_handler(error):
+                raise
+            raise type(error)(f"inputs[{number}]: {error}") from error
+        return _Job(args, sent_args)
 
     def _launch(self, jobs: list[_Job]) -> None:
         """Launch several in one write."""

@@ -80,10 +80,13 @@ def run(
             completed = conversation.receive_all()
     except PieTimeoutError as error:
         terminate_all([launch])
+        error.input = checked
         error.completed = None if conversation is None else conversation.drain()
         raise
-    except BaseException:  # also Ctrl-C, and what on_event raises
+    except BaseException as error:  # also Ctrl-C, and what on_event raises
         terminate_all([launch])
+        if isinstance(error, PieError):
+            error.input = checked
         raise
     if check and completed.event is not Event.Completed:
         raise InstanceFailed(completed.id, completed)

@@ -40,6 +40,10 @@ def serve_engine(path: Path | None, model: str | None, host: str, port: int, mem
         PieError, PieConnectionError: the server does not take them.
     """
     functions = [] if path is None else functions_at(expand(path))
+    names = [function.name for function in functions]
+    for name in names:
+        if names.count(name) > 1:
+            raise Failure(f"several functions are called {name}", '@inferlet(name="...") gives one another name')
     try:
         server = EngineServer(model, host=host, port=port, memory=memory)
     except ValueError as error:

@@ -172,3 +172,11 @@ def test_what_the_engine_can_not_serve(run_here: RunHere, tmp_path: Path, given:
     error, hint = lines(run_here("serve", "--engine", str(tmp_path / given)))
     assert expected in error
     assert hint
+
+
+def test_two_functions_of_one_name(run_here: RunHere, tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("@inferlet\ndef one(): pass\n")
+    (tmp_path / "b.py").write_text("@inferlet(name='one')\ndef two(): pass\n")
+    error, hint = lines(run_here("serve", "--engine", str(tmp_path)))
+    assert error == "several functions are called one"
+    assert hint.startswith('@inferlet(name="...")')

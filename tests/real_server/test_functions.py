@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from pie_sync import Event, Inferlet, InstanceFailed, PieClient, UploadError, inferlet
+from pie_sync._functions import checks
 from pie_sync.batch import run_batch
 
 from . import harness
@@ -175,9 +176,15 @@ class TestWhatRuns:
         assert client.run(recursive, ["--n", "5"], timeout=LIMIT).value == 120
 
     def test_the_python_there(self, client: PieClient):
-        from pie_sync._functions.checks import SERVER_PYTHON
+        assert client.run(version, timeout=LIMIT).value == list(checks.SERVER_PYTHON)
 
-        assert client.run(version, timeout=LIMIT).value == list(SERVER_PYTHON)
+    def test_the_builtins_there(self, client: PieClient):
+        def names() -> list:
+            import builtins
+
+            return dir(builtins)
+
+        assert set(client.run(names, timeout=LIMIT).value) - checks.BUILTINS_THERE == {"_IncompleteInputError"}
 
     def test_a_script(self, client: PieClient, tmp_path):
         path = tmp_path / "script.py"

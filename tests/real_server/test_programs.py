@@ -100,7 +100,7 @@ class TestWithoutManifest:
         assert returned(client, client.upload_program(io.BytesIO(program))) == "{}"
 
     def test_what_is_no_component_is_refused(self, client: PieClient):
-        with pytest.raises(UploadError, match="Failed to compile WASM"):
+        with pytest.raises(UploadError, match="is no WebAssembly: .*nothing was sent"):
             client.upload_program(b"garbage")
         with pytest.raises(UploadError, match="Failed to compile WASM"):
             client.upload_program(wasmtime.wat2wasm("(module)"))
@@ -108,7 +108,7 @@ class TestWithoutManifest:
             client.launch_instance(blake3(b"garbage").hexdigest())
 
     def test_what_was_refused_is_kept_and_can_not_be_launched(self, client: PieClient, other: PieClient):
-        garbage = uuid4().bytes
+        garbage = b"\0asm" + uuid4().bytes
         with pytest.raises(UploadError, match="Failed to compile WASM"):
             client.upload_program(garbage)
         for each in (client, other):

@@ -305,7 +305,7 @@ def test_not_enough_retries(client, gauge):
 def test_an_input_that_makes_no_sense(client, gauge, bad, error, return_exceptions):
     results = client.map("square", [["1"], ["2"], bad, ["3"]], retries=3, return_exceptions=return_exceptions)
     assert [next(results).message, next(results).message] == ["1", "4"]
-    with pytest.raises(TypeError, match=error):
+    with pytest.raises(TypeError, match=rf"inputs\[2\]: .*{error}"):
         next(results)
     assert gauge.launched <= 3
 

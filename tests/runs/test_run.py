@@ -170,8 +170,9 @@ def test_input_of_a_wrong_type_ends_the_instance(client, ended):
 
 def test_timeout_terminates(client, ended):
     with pytest.raises(PieTimeoutError, match=r"has not ended within 0\.2 s") as caught:
-        client.run("endless", timeout=0.2)
+        client.run("endless", ["5"], timeout=0.2)
     assert ended.wait(10)
+    assert (caught.value.input, caught.value.ok) == (["5"], False)
     completed = caught.value.completed
     assert completed.event is Event.Aborted
     assert completed.stdout == "so far"

@@ -105,7 +105,7 @@ class EngineProcess:
         reader.join(limit)
         waited = time.monotonic() - started
         if reader.is_alive():
-            raise self._error(f"the engine was not ready after {waited:.0f} s")
+            raise self._error(f"the engine was not ready within {limit:g} s")
         if not self._line:
             status = self._process.wait(SHUTDOWN_LIMIT)
             raise self._error(f"the engine's process ended with status {status} after {waited:.1f} s")

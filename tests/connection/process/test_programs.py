@@ -22,6 +22,9 @@ from tests.connection.process import (
 )
 from tests.testing import programs
 
+#: Begins as WebAssembly does.
+BROKEN = b"\0asm and no program"
+
 
 class TestPrograms:
     def test_without_a_manifest(self, client, other, requests):
@@ -146,23 +149,28 @@ class TestPrograms:
         with pytest.raises(UploadError, match="expected 'name@major.minor.patch'"):
             client.upload_program(programs.HELLO, manifest=manifest_of("tool", "1"))
 
+    def test_what_is_no_webassembly_is_not_sent(self, client):
+        with pytest.raises(UploadError, match="is no WebAssembly: .*nothing was sent"):
+            client.upload_program(b"no program")
+        assert not client.program_exists(blake3(b"no program").hexdigest())
+
     def test_what_can_not_be_compiled(self, client, other):
         with pytest.raises(UploadError, match="Failed to compile WASM"):
-            client.upload_program(b"no program")
+            client.upload_program(BROKEN)
         # The server keeps it, and says so: to launch it fails with the same text.
-        assert client.upload_program(b"no program") == blake3(b"no program").hexdigest()
+        assert client.upload_program(BROKEN) == blake3(BROKEN).hexdigest()
         for anybody in (client, other):
-            assert anybody.program_exists(blake3(b"no program").hexdigest())
+            assert anybody.program_exists(blake3(BROKEN).hexdigest())
             with pytest.raises(LaunchError, match="Failed to compile WASM"):
-                anybody.launch_instance(blake3(b"no program").hexdigest())
+                anybody.launch_instance(blake3(BROKEN).hexdigest())
         with pytest.raises(UploadError, match="Failed to compile WASM"):
-            client.upload_program(b"no program", overwrite=True)
+            client.upload_program(BROKEN, overwrite=True)
 
     def test_what_can_not_be_compiled_does_not_take_its_name(self, client):
         manifest = manifest_of("tool")
         for _ in range(2):
             with pytest.raises(UploadError, match="Failed to compile WASM"):
-                client.upload_program(b"no program", manifest=manifest)
+                client.upload_program(BROKEN, manifest=manifest)
         client.upload_program(programs.SUCCESS, manifest=manifest)
         assert stdout_of(client.launch_instance_from_registry("tool@1.0.0")) == ""
 
