@@ -14,7 +14,7 @@ from ._connection.instances import terminate
 from ._connection.validation import check_message
 from ._protocol import ProcessProtocol
 from ._session.event_queue import MESSAGE
-from ._session.payloads import open_payload
+from ._session.payloads import TEXT_IS_A_PATH, open_payload
 from ._session.probes import Silence, first_nap
 from ._session.uploads import Confirmation
 from ._support.time_limits import DEFAULT, Timeout, acquire, check_polling_timeout, deadline_after, time_left
@@ -127,11 +127,13 @@ class Instance(Generic[R_co]):
             PieConnectionError: the connection is lost, and everything that had arrived was received.
             AttachError: the instance was launched detached.
         """
+        if timeout is not None:
+            timeout = check_polling_timeout(timeout)
         try:
             # What is there already is taken without further ado: see EventQueue.get.
             entry = self._take()
         except IndexError:
-            return self._recv_slowly(self._attached("recv"), check_polling_timeout(timeout))
+            return self._recv_slowly(self._attached("recv"), timeout)
         return entry if isinstance(entry, tuple) else (MESSAGE, entry)
 
     def _recv_slowly(self, events: EventQueue, timeout: float | None) -> tuple[Event, Data]:
@@ -315,7 +317,7 @@ class Instance(Generic[R_co]):
         self._check_running("upload_blob")
         limit = self._manager.limit(timeout, for_upload=True)
         session = self._current_session("upload_blob", limit)
-        with open_payload(blob) as payload:
+        with open_payload(blob, TEXT_IS_A_PATH) as payload:
 
             def head(corr_id: int, index: int, total: int, size: int) -> bytes:
                 return session.protocol.blob_chunk(corr_id, self._id, payload.hash, index, total, size)

@@ -145,9 +145,12 @@ def check_text(text: str, name: str, hint: str = "") -> str:
 def check_message(message: object) -> None:
     """Raise unless ``message`` is text."""
     if not isinstance(message, str):
-        is_binary = isinstance(message, (bytes, bytearray, memoryview))
-        hint = "bytes go through upload_blob()" if is_binary else "json.dumps(message) makes a text of it"
-        raise TypeError(f"message must be a str, not {type(message).__name__}: {hint}")
+        hint = ""
+        if isinstance(message, (bytes, bytearray, memoryview)):
+            hint = ": bytes go through upload_blob()"
+        elif message is None or isinstance(message, (dict, list, tuple, int, float)):
+            hint = ": json.dumps(message) makes a text of it"
+        raise TypeError(f"message must be a str, not {type(message).__name__}{hint}")
 
 
 def check_count(count: int, name: str, *, least: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
@@ -171,6 +171,8 @@ def _items(given: Any) -> Iterable[_Item]:
         return ()
     if isinstance(given, (str, bytes, bytearray, memoryview)):
         return (given,)
+    if isinstance(given, Mapping):
+        raise TypeError("input must be a message, not a mapping: json.dumps(input) makes a text of it")
     if not isinstance(given, Iterable):
         raise TypeError(f"input must be a message, a blob, or several of them, not {type(given).__name__}")
     return given

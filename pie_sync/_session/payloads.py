@@ -21,7 +21,7 @@ from ..errors import PieValueError, UploadError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Payload", "PayloadSource", "check_is_wasm", "open_payload"]
+__all__ = ["TEXT_IS_A_PATH", "Payload", "PayloadSource", "check_is_wasm", "open_payload"]
 
 #: What WebAssembly begins with.
 _WASM = b"\0asm"
@@ -29,7 +29,8 @@ _WASM = b"\0asm"
 #: How much of a file is read at once for hashing.
 _READ_SIZE = 1024 * 1024
 
-_TEXT_IS_A_PATH = "a str is a path here; to upload the text itself, encode it: text.encode()"
+#: What helps where a text was not meant as a path: a blob may have been, a program never is.
+TEXT_IS_A_PATH = "a str is a path here; to upload the text itself, encode it: text.encode()"
 
 #: What ``upload_program`` and ``upload_blob`` take: bytes-like, a path, or a binary file object.
 PayloadSource = Union[bytes, bytearray, memoryview, str, "os.PathLike[str]", IO[bytes]]
@@ -100,11 +101,15 @@ def _read_exactly(file: IO[bytes], size: int) -> bytes:
 
 
 @contextmanager
-def open_payload(source: PayloadSource) -> Iterator[Payload]:
+def open_payload(source: PayloadSource, hint: str = "") -> Iterator[Payload]:
     """Make a :class:`Payload` of whatever the user gave, and hash it. Blocks while it is read.
 
     A file object is read from its current position to its end. One that can't seek (a pipe, a decompressing
     stream) is copied to an unnamed temporary file first, since it must be read twice.
+
+    Args:
+        source: what the user gave.
+        hint: what helps if it is a text, and no path.
 
     Raises:
         TypeError: it is nothing that can be uploaded.
@@ -112,7 +117,7 @@ def open_payload(source: PayloadSource) -> Iterator[Payload]:
         OSError: the file can't be read.
     """
     if isinstance(source, (str, os.PathLike)):
-        with _open(source) as file:
+        with _open(source, hint) as file:
             yield _FilePayload(file)
     elif not isinstance(source, (bytes, bytearray, memoryview)) and hasattr(source, "read"):
         if getattr(source, "closed", False):
@@ -149,14 +154,14 @@ def check_is_wasm(payload: Payload, name: str = "the program") -> None:
     raise UploadError("upload_program", f"{name} {reason}; nothing was sent")
 
 
-def _open(path: str | os.PathLike[str]) -> IO[bytes]:
+def _open(path: str | os.PathLike[str], hint: str) -> IO[bytes]:
     try:
         return open(path, "rb")
     except ValueError as error:  # "embedded null byte"
-        raise PieValueError(f"{path!r} can't be a path: {error}", _TEXT_IS_A_PATH) from error
+        raise PieValueError(f"{path!r} can't be a path: {error}", hint or None) from error
     except OSError as error:
-        if isinstance(path, str) and error.errno in (errno.ENOENT, errno.ENAMETOOLONG):
-            error.strerror = f"{error.strerror} ({_TEXT_IS_A_PATH})"
+        if hint and isinstance(path, str) and error.errno in (errno.ENOENT, errno.ENAMETOOLONG):
+            error.strerror = f"{error.strerror} ({hint})"
         raise
 
 

@@ -69,7 +69,9 @@ def check_polling_timeout(timeout: float | None, name: str = "timeout") -> float
         return None
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
         raise TypeError(f"{name} must be a number of seconds or None, not {type(timeout).__name__}")
-    if not timeout >= 0:
+    if timeout != timeout:  # noqa: PLR0124 - NaN alone is not equal to itself
+        raise PieValueError(f"{name} must be a number of seconds or None, not {timeout}")
+    if timeout < 0:
         raise PieValueError(f"{name} must not be negative, got {timeout}; None waits without limit")
     # poll() counts milliseconds in 31 bits. A longer limit is as good as none.
     return timeout if timeout <= LONGEST else None

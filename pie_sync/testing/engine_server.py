@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from ..errors import PieValueError
 from ._engine.cache import cache_path, new_log, tiny_checkpoint
 from ._engine.checkpoint import SKU
 from ._engine.configuration import Machine, choose_engine, configuration, model_path
@@ -87,7 +88,7 @@ class EngineServer:
         timeout: float = 300.0,
     ) -> None:
         if not timeout > 0:
-            raise ValueError(f"timeout must be more than 0 seconds, not {timeout!r}")
+            raise PieValueError(f"timeout must be more than 0 seconds, not {timeout!r}")
         chosen, on_cpu = choose_engine(Machine.here(), tiny=model is None)
         self._model = model
         self._engine = engine or chosen

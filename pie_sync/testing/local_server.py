@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Callable, TypeVar
 
+from ..errors import PieValueError
 from ._dialects.profile import ServerProfile
 from ._network.server_socket import Inconvenience
 from ._network.websocket import Connection, Listener
@@ -119,7 +120,7 @@ class LocalServer:
             client's system delays its acknowledgements, a short instance then takes 40 ms. False by default.
 
     Raises:
-        ValueError: a key line or an option is invalid, or does not fit the protocol.
+        PieValueError: a key line or an option is invalid, or does not fit the protocol.
     """
 
     def __init__(
@@ -148,7 +149,9 @@ class LocalServer:
         )
         self._nagle = nagle
         if not profile.authenticates and (users is not None or internal_token is not None):
-            raise ValueError("a server of Pie 0.5 authenticates nobody: leave out users and internal_token")
+            raise PieValueError("a server of Pie 0.5 authenticates nobody: leave out users and internal_token")
+        if not 0 <= port <= 65535:
+            raise PieValueError(f"port must be from 0 to 65535, not {port!r}")
         self._host = host
         self._wanted_port = port
         self._ssl_context = ssl_context
@@ -334,6 +337,8 @@ class LocalServer:
             first_outputs: the number of instances whose first output is lost, if the program sends any before its
                 end; on the instance protocol the first message or blob, since text that is printed is not lost.
         """
+        if ends < 0 or first_outputs < 0:
+            raise PieValueError(f"ends and first_outputs must be 0 or more, not {ends!r} and {first_outputs!r}")
         self._core.lose(ends, first_outputs)
 
     def delay(self, seconds: float) -> None:
@@ -350,10 +355,10 @@ class LocalServer:
                 the next call.
 
         Raises:
-            ValueError: ``seconds`` is negative or not a number.
+            PieValueError: ``seconds`` is negative or not a number.
         """
         if not seconds >= 0:
-            raise ValueError(f"a delay must be 0 seconds or more, not {seconds!r}")
+            raise PieValueError(f"a delay must be 0 seconds or more, not {seconds!r}")
         with self._lock:
             self._delay = seconds
             if not self._core.closing.is_set():

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import math
 
 import pytest
 
 from pie_sync import ParsedPrivateKey, PieClient, PieError, PieValueError
 from pie_sync._connection.validation import is_confidential
+from pie_sync.testing import EngineServer, LocalServer
 
 
 @pytest.mark.parametrize(
@@ -78,6 +80,15 @@ BAD_VALUES = {
     "a key's path": lambda client, _: ParsedPrivateKey.from_file("a\0b"),
     "a message": lambda _, instance: instance.send("\ud800"),
     "a time limit of an event": lambda _, instance: instance.recv(-1),
+    "a time limit that is no number": lambda client, _: client.ping(timeout=math.nan),
+    "a server's protocol": lambda *_: LocalServer(protocol="0.9"),
+    "a server's users": lambda *_: LocalServer({"alice": "no key"}),
+    "a server's port": lambda *_: LocalServer(port=99_999),
+    "a server's delay": lambda *_: LocalServer().delay(-1),
+    "what a server loses": lambda *_: LocalServer().lose(ends=-1),
+    "a server's program": lambda *_: LocalServer().program("a/b/c"),
+    "an engine's memory": lambda *_: EngineServer(memory="lots"),
+    "an engine's time limit": lambda *_: EngineServer(timeout=0),
 }
 
 
@@ -109,6 +120,24 @@ def test_what_is_no_message_says_what_to_do(client):
         instance.send({"a": 1})
     with pytest.raises(TypeError, match=r"not bytes: bytes go through upload_blob\(\)"):
         instance.send(b"a")
+    with pytest.raises(TypeError, match="message must be a str, not set$"):  # which json.dumps() does not take
+        instance.send({1})
+    with pytest.raises(TypeError, match=r"not a mapping: json.dumps\(input\)"):
+        client.run("echo", input={"a": 1})
+
+
+def test_a_wrong_time_limit_is_told_whether_or_not_something_is_there(client):
+    instance = client.launch("talk")
+    for timeout in (-1, True):
+        with pytest.raises((ValueError, TypeError), match="timeout must"):
+            instance.recv(timeout)
+    assert instance.wait(10).event.name == "Completed"
+
+
+def test_a_program_that_is_not_there_is_not_taken_for_a_text(client):
+    for attempt in (client.run, client.launch, client.upload_program):
+        with pytest.raises(FileNotFoundError, match=r"\[Errno 2\] No such file or directory: 'no-such.wasm'$"):
+            attempt("no-such.wasm")
 
 
 @pytest.mark.parametrize("text", ["hello", "x" * 5000])

@@ -9,6 +9,7 @@ from typing import Any, Callable, NamedTuple
 
 from blake3 import blake3
 
+from ...errors import PieValueError
 from ...events import Event
 from .._programs.component import ComponentProgram
 from .._programs.instance import Instance, Program
@@ -225,7 +226,7 @@ def installed_name(name: ProgramName) -> ProgramName:
         ValueError: the process protocol can't express the name.
     """
     if name.namespace != DEFAULT_NAMESPACE:
-        raise ValueError(f"the process protocol has no namespaces: {name}")
+        raise PieValueError(f"the process protocol has no namespaces: {name}")
     return _parse(f"{name.name}@{DEFAULT_VERSION if name.version == LATEST else name.version}")
 
 

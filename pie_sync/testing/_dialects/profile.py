@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Callable, NamedTuple
 
+from ...errors import PieValueError
 from .._programs.instance import Output
 from .._server.catalog import ProgramName
 from .._server.channel import Channel
@@ -65,28 +66,30 @@ class ServerProfile(NamedTuple):
         """
         if protocol not in GENERATIONS and protocol not in _PROTOCOLS:
             known = ", ".join((*GENERATIONS, *_PROTOCOLS))
-            raise ValueError(f"protocol must be one of {known}, not {protocol!r}")
+            raise PieValueError(f"protocol must be one of {known}, not {protocol!r}")
         if variant not in VARIANTS:
-            raise ValueError(f"variant must be one of {', '.join(VARIANTS)}, not {variant!r}")
+            raise PieValueError(f"variant must be one of {', '.join(VARIANTS)}, not {variant!r}")
         generation = _PROTOCOLS.get(protocol, protocol)
         if variant != VARIANTS[0]:
             if generation not in _VARIANTS:
-                raise ValueError("variant is for the instance protocol")
+                raise PieValueError("variant is for the instance protocol")
             if protocol != "instance":
-                raise ValueError(f"{protocol!r} names its variant itself: leave out variant")
+                raise PieValueError(f"{protocol!r} names its variant itself: leave out variant")
             generation = "0.2-names"
         if generation in _VARIANTS:
             if early_events:
-                raise ValueError("early_events is for the process protocol: the instance protocol keeps the order")
+                raise PieValueError(
+                    "early_events is for the process protocol: the instance protocol keeps the order"
+                )
             return _instance_profile(
                 _VARIANTS[generation], challenge_message=challenge_message, blobs_lock_up=blobs_lock_up
             )
         if challenge_message or blobs_lock_up:
-            raise ValueError("challenge_message and blobs_lock_up are for the instance protocol")
+            raise PieValueError("challenge_message and blobs_lock_up are for the instance protocol")
         if generation == "0.5":
             return _profile_0_5(early_events=early_events)
         if early_events:
-            raise ValueError("early_events is for Pie 0.5: older servers keep the order")
+            raise PieValueError("early_events is for Pie 0.5: older servers keep the order")
         return _profile_0_4(generation)
 
 

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ...errors import PieValueError
+
 __all__ = ["ENGINES", "Machine", "choose_engine", "configuration", "model_path"]
 
 #: The engines by the names that users write, with pie-server's own.
@@ -103,16 +105,16 @@ def configuration(
         options: options of the engine, which take precedence.
 
     Raises:
-        ValueError: ``engine``, ``memory`` or ``port`` can't be used.
+        PieValueError: ``engine``, ``memory`` or ``port`` can't be used.
     """
     if engine not in ENGINES:
-        raise ValueError(f"there is no engine {engine!r}; there are {', '.join(ENGINES)}")
+        raise PieValueError(f"there is no engine {engine!r}; there are {', '.join(ENGINES)}")
     if not 0 <= port <= 65535:
-        raise ValueError(f"port must be from 0 to 65535, not {port!r}")
+        raise PieValueError(f"port must be from 0 to 65535, not {port!r}")
     if memory is not None and not _MEMORY.fullmatch(memory):
-        raise ValueError(f"memory must be a number with its unit, such as '4GiB', not {memory!r}")
+        raise PieValueError(f"memory must be a number with its unit, such as '4GiB', not {memory!r}")
     if memory is not None and engine != "wgpu":
-        raise ValueError(
+        raise PieValueError(
             f"memory is for the engine wgpu; with {engine}, limit a share of the device's memory:"
             " options={'gpu_mem_utilization': 0.5}"
         )

@@ -6,6 +6,7 @@ import re
 import threading
 from typing import NamedTuple
 
+from ...errors import PieValueError
 from .._programs.instance import Program
 
 __all__ = ["DEFAULT_NAMESPACE", "LATEST", "Catalog", "ProgramName"]
@@ -37,11 +38,11 @@ class ProgramName(NamedTuple):
         """Parse ``[namespace/]name[@version]``; the defaults are ``std`` and ``latest``.
 
         Raises:
-            ValueError: ``text`` does not have that form.
+            PieValueError: ``text`` does not have that form.
         """
         match = _NAME.fullmatch(text)
         if match is None:
-            raise ValueError(f"not a program name of the form [namespace/]name[@version]: {text!r}")
+            raise PieValueError(f"not a program name of the form [namespace/]name[@version]: {text!r}")
         return cls(match["namespace"] or DEFAULT_NAMESPACE, match["name"], match["version"] or LATEST)
 
     def __str__(self) -> str:

@@ -14,6 +14,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
+from ...errors import PieValueError
+
 __all__ = ["INTERNAL_USERNAME", "Login", "LoginAnswer", "Users"]
 
 AUTHENTICATION_DISABLED = "Authenticated (Engine disabled authentication)"
@@ -135,14 +137,14 @@ def _load_line(username: str, line: str, largest_rsa: int) -> PublicKey:
     try:
         key = load_ssh_public_key(line.encode())
     except Exception as error:  # cryptography raises several types, also its own
-        raise ValueError(f"user {username!r}: not an OpenSSH public key line ({error})") from error
+        raise PieValueError(f"user {username!r}: not an OpenSSH public key line ({error})") from error
     if isinstance(key, rsa.RSAPublicKey) and 2048 <= key.key_size <= largest_rsa:
         return key
     if isinstance(key, ed25519.Ed25519PublicKey):
         return key
     if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in ("secp256r1", "secp384r1"):
         return key
-    raise ValueError(
+    raise PieValueError(
         f"user {username!r}: a key must be RSA of 2048 to {largest_rsa} bits, Ed25519, or ECDSA P-256 or P-384"
     )
 
