@@ -29,6 +29,7 @@ from ._functions.function_program import function_program
 from ._functions.inferlet import Inferlet
 from ._protocol import ProcessProtocol
 from ._protocol.messages import Answer
+from ._runs.launcher import RecentLaunchers
 from ._runs.map import map_
 from ._runs.program_reference import GivenProgram
 from ._runs.run import run
@@ -147,6 +148,7 @@ class PieClient:
         identity: str = "default/pie-sync",
     ) -> None:
         self._server_uri = check_uri(server_uri)
+        self._launchers = RecentLaunchers()
         self._manager = ConnectionManager(
             self._server_uri,
             timeout=check_timeout(timeout),
@@ -779,7 +781,16 @@ class PieClient:
             PieConnectionError: the connection is lost. The instance may run on.
             OSError: the file can't be read.
         """
-        return run(self._manager, program, args, input=input, timeout=timeout, check=check, on_event=on_event)
+        return run(
+            self._manager,
+            self._launchers,
+            program,
+            args,
+            input=input,
+            timeout=timeout,
+            check=check,
+            on_event=on_event,
+        )
 
     @overload
     def map(

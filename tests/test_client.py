@@ -35,8 +35,8 @@ class TestArguments:
         PieClient("ws://x", **{name: None})
         for endless in (float("inf"), 1e10):  # nothing waits for so long: as good as none
             assert PieClient("ws://x", **{name: endless}).closed
-        for value in (-1, float("nan")):
-            with pytest.raises(ValueError, match=f"{name} must not be negative"):
+        for value, reason in ((-1, "must not be negative"), (float("nan"), "must be a number of seconds or None")):
+            with pytest.raises(ValueError, match=f"{name} {reason}"):
                 PieClient("ws://x", **{name: value})
         with pytest.raises(TypeError, match=f"{name} must be a number of seconds or None, not str"):
             PieClient("ws://x", **{name: "10"})

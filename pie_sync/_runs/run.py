@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from .._connection.validation import Arguments
     from ..events import CompletedInstance, Data, LaunchRecord
     from ..instance import Instance
-    from .program_reference import Program, ProgramReference
+    from .launcher import RecentLaunchers
+    from .program_reference import Program
 
 __all__ = ["Input", "OnEvent", "run"]
 
@@ -37,7 +38,8 @@ _DRAIN_TIMEOUT = 1.0
 
 def run(
     manager: ConnectionManager,
-    program: Program | ProgramReference,
+    launchers: RecentLaunchers,
+    program: Program,
     args: Arguments = (),
     *,
     input: Input = None,  # noqa: A002 - the name that subprocess.run gave it
@@ -46,9 +48,7 @@ def run(
     on_event: OnEvent = None,
 ) -> CompletedInstance[Any]:
     """Implement :meth:`PieClient.run`, which says what the arguments are, and the errors."""
-    given, items = GivenProgram(program), _items(input)
-    checked = check_args(args)
-    arguments = given.check_args(checked)
+    items, checked = _items(input), check_args(args)
     limit = TimeLimit(check_timeout(timeout))
 
     def left() -> Timeout:
@@ -60,11 +60,17 @@ def run(
             raise limit.expired("run", "not done")
         return seconds
 
-    reference = given.find(manager, "run", left)
-    if given.function is not None:
-        limit = TimeLimit(timeout)  # what its upload takes does not count
-    answer_limit = manager.limit(DEFAULT) if timeout is None else limit
-    launch = Launch(Launcher(manager, "run", reference, answer_limit), answer_limit)
+    arguments = checked
+    launcher = launchers.get(program)
+    if launcher is None:
+        given = GivenProgram(program)
+        arguments = given.check_args(checked)
+        reference = given.find(manager, "run", left)
+        if given.function is not None:
+            limit = TimeLimit(timeout)  # what its upload takes does not count
+        launcher = Launcher(manager, "run", reference, manager.limit(DEFAULT) if timeout is None else limit)
+        launchers.keep(program, launcher)
+    launch = Launch(launcher, manager.limit(DEFAULT) if timeout is None else limit)
     conversation = None
     try:
         launch.send(arguments)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 
 from pie_sync import LaunchError, PieClient, PieConnectionError, PieValueError
 from pie_sync._runs.launch import Launch
-from pie_sync._runs.launcher import Launcher
+from pie_sync._runs.launcher import Launcher, RecentLaunchers
 from pie_sync._runs.program_reference import ProgramReference
 from pie_sync._support.signal_safe_queue import SignalSafeQueue
 from pie_sync._support.time_limits import TimeLimit
@@ -95,3 +97,39 @@ def test_a_program_that_the_server_does_not_have():
         client.authenticate("alice")
         with pytest.raises(LaunchError, match="is not installed"):
             Launcher(client._manager, "map", ProgramReference(None, "0" * 64), TimeLimit(20))
+
+
+class TestRecentLaunchers:
+    def test_the_same_again_while_the_connection_is_the_same(self, client):
+        launchers = RecentLaunchers()
+        assert launchers.get("echo@0.1.0") is None
+        launcher = launcher_of(client)
+        launchers.keep("echo@0.1.0", launcher)
+        assert launchers.get("echo@0.1.0") is launcher
+        assert launchers.get("other@0.1.0") is None
+        client.close()
+        assert launchers.get("echo@0.1.0") is None
+
+    def test_only_what_the_server_knows_by_the_given_text(self, client):
+        launchers = RecentLaunchers()
+        for program in ("echo.wasm", b"echo@0.1.0", test_all_are_sent_and_end):
+            launchers.keep(program, launcher_of(client))
+            assert launchers.get(program) is None
+
+    def test_not_more_and_more(self, client):
+        launchers = RecentLaunchers()
+        for number in range(100):
+            launchers.keep(f"echo-{number}@0.1.0", launcher_of(client, f"echo-{number}@0.1.0"))
+        assert len(launchers._launchers) <= 16
+        assert launchers.get("echo-99@0.1.0") is not None
+
+    def test_a_run_after_a_lost_connection(self):
+        with LocalServer() as server, PieClient(server.uri, reconnect=True) as client:
+            server.program("echo")(lambda context: context.args[0])
+            client.authenticate("alice")
+            for number in range(3):
+                assert [client.run("echo", [word]).message for word in ("a", "b")] == ["a", "b"]
+                server.drop_connections()
+                while client.stats().reconnects == number:
+                    with suppress(PieConnectionError):
+                        client.ping(timeout=10)
