@@ -89,7 +89,7 @@ class PieError(Exception):
         ok: False. So the results of a ``map`` that yields errors can all be asked: ``result.ok``.
     """
 
-    ok = False
+    ok: bool = False
     hint: str | None = None
     input: list[str] | Mapping[str, Any] | None = None
 
@@ -183,8 +183,8 @@ class InstanceFailed(PieError):  # noqa: N818 - the name is part of the API
         self.instance_id = instance_id
         self.completed = completed
         self.input: list[str] | Mapping[str, Any] | None = completed.input
-        self.id = instance_id
-        self.elapsed = completed.elapsed
+        self.id: str = instance_id
+        self.elapsed: float | None = completed.elapsed
 
     def _text(self) -> str:
         message = _with_own_lines(self.completed.message)

@@ -110,6 +110,11 @@ class FrameReader:
         self._buffer = bytearray(size)
         self._view = memoryview(self._buffer)
 
+    def release(self) -> None:
+        """Give the memory back: nothing is received any more. The payloads handed out last stay valid."""
+        self._allocate(0)
+        self._fragments = None
+
     def buffer(self) -> memoryview:
         """Return the memory to receive into. Invalidates the payloads handed out before."""
         used = self._end - self._start

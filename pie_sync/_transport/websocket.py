@@ -504,6 +504,10 @@ class WebSocket:
             flusher.join()  # it waits for nothing any more
         with self._send_lock:
             self._stream.close()
+            self._unsent.clear()
+        # A session that was lost is in a cycle with what belongs to it. Until the garbage collector finds it, which
+        # may be thirty reconnections later, it would keep half a megabyte.
+        self._frames.release()
 
     def abort(self) -> None:
         """End the connection without a handshake: :meth:`read` raises at once. Never waits."""

@@ -15,6 +15,7 @@ from pie_sync import AttachError, Event, PieClient, PieConnectionError, PieTimeo
 from pie_sync._connection import reconnection
 from pie_sync._connection.manager import ConnectionManager
 from pie_sync._session.session import State
+from pie_sync._transport.frames import FrameReader
 from pie_sync.testing import LocalServer, ProgramContext
 from tests.faults.raw_server import RawPeer, raw_server
 from tests.old_process_server import nothing, old_process_server
@@ -558,3 +559,18 @@ def test_a_restart_of_a_server_up_to_0_2_is_told_without_another_generation():
                     finally:
                         client.close()
     assert "0.5" not in str(end.value)
+
+
+def test_lost_sessions_keep_no_memory_until_they_are_collected(server, client):
+    """They are in cycles, and the garbage collector may come after many reconnections."""
+    gc.collect()
+    gc.disable()
+    try:
+        before = {id(one) for one in gc.get_objects() if isinstance(one, FrameReader)}
+        for _ in range(5):
+            drop_connections(server, client)
+        readers = [one for one in gc.get_objects() if isinstance(one, FrameReader) and id(one) not in before]
+        assert len(readers) == 5
+        assert sum(len(reader._buffer) > 0 for reader in readers) == 1
+    finally:
+        gc.enable()
