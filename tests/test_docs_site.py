@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from pie_sync import Instance, PieClient
-from tests.pages import before_engine
+from tests.pages import before_engine, unwrapped
 from tests.rooms import rooms
 from tests.testing.official import official_python
 
@@ -57,7 +57,7 @@ def test_what_a_page_prints(page):
     assert result.returncode == 0, result.stderr
     rest = result.stdout
     for printed in PRINTED.findall(text):
-        before, found, rest = rest.partition(printed)
+        before, found, rest = rest.partition(unwrapped(printed))
         assert found, f"{printed!r} is not in {before!r}"
 
 
@@ -195,6 +195,14 @@ def test_a_picture_is_on_a_page_with_a_text_in_its_place(picture):
     texts = re.findall(rf"!\[([^\]]*)\]\((?:\.\./)?(?:pictures/)?{picture.name}\)", pages)
     assert texts
     assert min(map(len, texts)) > 30
+
+
+def test_the_picture_of_the_command_is_never_empty_and_soon_complete():
+    svg = ElementTree.parse(DOCS / "pictures" / "command.svg").getroot()
+    first, second, *_, last = [text.get("style") for text in svg.iter(f"{SVG}text")]
+    assert first is second is None
+    (seconds,) = re.findall(r"animation-delay: ([\d.]+)s", str(last))
+    assert float(seconds) < 3
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pages import before_engine
+from tests.pages import WIDTH, before_engine, unwrapped
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("fuzzing/*.md")])
@@ -80,9 +80,17 @@ def test_the_python_of_pages_is_formatted_for_their_width():
     assert result.returncode == 0, result.stderr
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=name)
-def test_python_fits_the_width_of_a_page(page):
-    assert [line for line in "".join(blocks(page, "python")).splitlines() if len(line) > 88] == []
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_blocks_fit_the_width_of_a_page(page):
+    lines = "".join(text for _, text in BLOCK.findall(page.read_text())).splitlines()
+    assert [line for line in lines if len(line) > WIDTH] == []
+
+
+def test_a_wrapped_line_is_one_line():
+    long = f"{'x' * 80} and more"
+    assert unwrapped(f"a\n{long}\n    also\n    this\nb\n") == f"a\n{long} also\n    this\nb\n"
+    assert unwrapped(f"{long}\n    {'y' * 80}\n    ending\n") == f"{long} {'y' * 80} ending\n"
+    assert unwrapped("def f():\n    return 5\n") == "def f():\n    return 5\n"
 
 
 def test_the_readme_is_short():

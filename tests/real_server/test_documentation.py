@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pages import ON_THE_ENGINE
+from tests.pages import ON_THE_ENGINE, unwrapped
 from tests.test_docs_site import CODE, PRINTED
 from tests.test_documentation import PAGES, name
 
@@ -40,5 +40,5 @@ def test_a_page_prints_what_it_says(real_server: harness.RealServer, page: Path,
     assert (result.returncode, result.stderr) == (0, "")
     rest = result.stdout
     for printed in PRINTED.findall(text):
-        before, found, rest = rest.partition(printed)
+        before, found, rest = rest.partition(unwrapped(printed))
         assert found, f"{printed!r} is not in {before!r}"
