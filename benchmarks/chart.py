@@ -1,7 +1,7 @@
 """Draws the chart of docs/performance.md, the speeds relative to the official client, as plain SVG.
 
-The chart has a group for each release of the official client, since each is a baseline of its own. It can be read on
-a phone, where the text of a page is 358 px wide, and on a page of either colour.
+The chart has a group for each release of the official client, since each is a baseline of its own. It can be read
+on a phone, where the text of a page is 358 px wide, and on a page of either colour.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def draw_groups(parts: Sequence[Group]) -> str:
 
 
 def _work(title: str, row: Mapping[str, float], scale: float, y: int) -> list[str]:
-    """Draw one kind of work: its title, a bar for each client, and the line where the official client's bar ends."""
+    """Draw one kind of work: its title, a bar for each client, and the line that is the official client."""
     parts = [f'<text x="{LEFT}" y="{y + 12}">{escape(title)}</text>']
     y += LINE
     one = LEFT + scale

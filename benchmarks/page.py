@@ -15,8 +15,8 @@ measures all clients alternately, against the same load source. Every number is 
 in a fresh process; the numbers for ping, connecting, importing, many instances and the real server are medians of
 {more} rounds.
 
-![The speed of pie-sync relative to the official async client: to pie-client {official_real} on a real server of Pie
-0.5, and to pie-client {official} against the load source, for each thing that was measured](performance.svg)
+![The speed of pie-sync relative to the official async client, for each thing that was measured: to pie-client
+{official_real} on a real server of Pie 0.5, and to pie-client {official} against the load source](performance.svg)
 
 The chart has two baselines, because no release of the official client speaks both protocols: `pie-client`
 {official_real} on a real server ([measured here](#on-a-real-server)), and `pie-client` {official} on the instance
@@ -24,9 +24,9 @@ protocol, against the load source. The plain client is the first one of [all cli
 
 ## The goals
 
-This table compares pie-sync with the official async client, `pie-client` {official}, on the instance protocol, which
-servers up to Pie 0.2 speak. "In any round" gives the lowest and the highest ratio of the rounds, which shows how
-much other load disturbed the machine.
+This table compares pie-sync with the official async client, `pie-client` {official}, on the instance protocol,
+which servers up to Pie 0.2 speak. "In any round" gives the lowest and the highest ratio of the rounds, which shows
+how much other load disturbed the machine.
 
 {goals}
 
@@ -50,9 +50,9 @@ of an instance, not of an event.) A client has one reader thread, however many i
 
 ## On a real server
 
-This table compares pie-sync with `pie-client` {official_real} on the real pie-server {server}. The server sends each message by
-itself, and its Python program takes most of the time, so no client can be much faster than another here.
-"Processor time of each" is what all threads of the client take for an event.
+This table compares pie-sync with `pie-client` {official_real} on the real pie-server {server}. The server sends
+each message by itself, and its Python program takes most of the time, so no client can be much faster than another
+here. "Processor time of each" is what all threads of the client take for an event.
 
 {real}
 

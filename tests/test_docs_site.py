@@ -169,8 +169,13 @@ def test_the_site_is_built_without_a_warning(tmp_path):
     command = [sys.executable, "-m", "sphinx", "-W", "-q", "-b", "html", "-d", tmp_path / "doctrees", DOCS]
     result = subprocess.run([*command, tmp_path / "html"], capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
+    descriptions = {}
     for page in PAGES:
-        assert (tmp_path / "html" / page.relative_to(DOCS).with_suffix(".html")).exists()
+        html = (tmp_path / "html" / page.relative_to(DOCS).with_suffix(".html")).read_text()
+        (descriptions[name(page)],) = re.findall(r'<meta name="description" content="(.*?)" />', html)
+        assert "on the engine" not in re.sub(r"<!--.*?-->", "", html)
+    assert {page: text for page, text in descriptions.items() if not 50 <= len(text) <= 250} == {}
+    assert len(set(descriptions.values())) == len(descriptions), "each page has a description of its own"
 
 
 @pytest.mark.parametrize("picture", PICTURES, ids=name)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pages import WIDTH, before_engine, unwrapped
+from tests.pages import FRONT_PAGES, WIDTH, before_engine, unwrapped, without_engine_blocks
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("fuzzing/*.md")])
@@ -42,10 +42,32 @@ def test_python_blocks(page):
     assert result.stderr == ""
 
 
+def check_what_it_says_it_prints(code: str, printed: str) -> None:
+    """Compare what a block printed with its comments: ``print(...)  # that``."""
+    for said in re.findall(r"^ *print\(.*\)  # (.*)$", code, re.MULTILINE):
+        assert said in printed.splitlines()
+
+
+@pytest.mark.parametrize("page", FRONT_PAGES, ids=name)
+def test_each_python_block_of_a_front_page_runs_alone(page):
+    text = without_engine_blocks(page.read_text())  # those run alone in tests/real_server/
+    codes = [code for language, code in BLOCK.findall(text) if language == "python"]
+    assert codes
+    for code in codes:
+        result = subprocess.run(
+            [sys.executable, "-W", "error", "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120
+        )
+        assert (result.returncode, result.stderr) == (0, "")
+        assert result.stdout
+        check_what_it_says_it_prints(code, result.stdout)
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "sh")], ids=name)
 def test_shell_blocks(page):
+    recorded = (ROOT / "scripts" / "record-command").read_text()
     for line in "".join(blocks(page, "sh")).splitlines():
         command, *arguments = shlex.split(line, comments=True)
+        command = command.removeprefix(".venv/bin/")  # where make demo installs
         if command == "make":
             # -n: say what would be done. The tests run inside "make test", and must not start themselves.
             subprocess.run(["make", "-n", *arguments], cwd=ROOT, check=True, capture_output=True, timeout=60)
@@ -54,9 +76,15 @@ def test_shell_blocks(page):
             assert arguments[0] == "install"
             for extra in ",".join(extras).split(",") if extras else []:
                 assert re.search(rf"^{extra} =", (ROOT / "setup.cfg").read_text(), re.MULTILINE)
+        elif command == "pie-sync" and arguments == ["serve", "--engine"]:
+            pass  # tests/real_server/test_engine_server.py tries it
         elif command == "pie-sync":
             # A test compares what these commands show with a picture.
-            assert f'"{line}"' in (ROOT / "scripts" / "record-command").read_text()
+            assert f'"{line}"' in recorded
+        elif command == "export":
+            assert re.fullmatch(r"PIE_URI=ws://127\.0\.0\.1:8080", *arguments)  # as pie-sync serve prints it
+        elif command == "python":
+            assert f"`{arguments[0]}`" in page.read_text()  # the page says what to save under this name
         else:
             pytest.fail(f"{page.name}: don't know how to try {line!r}")
 
