@@ -120,12 +120,16 @@ def with_cards(index: str) -> str:
         title, page, first, rest = link.groups()
         return f":::{{grid-item-card}} {title}\n:link: {page}\n:link-type: doc\n\n{first.upper()}{rest}\n:::\n"
 
-    lists = re.compile(f"(?:{CARD.pattern})+", re.MULTILINE)
-    cards = lists.sub(lambda found: f"::::{{grid}} 1 2 2 3\n:gutter: 2\n\n{CARD.sub(card, found[0])}::::\n", index)
-    alone = re.compile(r"(?:^- \[[^\]]*\]\([^)]*\)\n)+", re.MULTILINE)
-    return alone.sub(
-        lambda found: " \N{MIDDLE DOT}\n".join(found[0].replace("- [", "[").splitlines()) + "\n", cards
-    )
+    def grid(links: re.Match[str]) -> str:
+        cards, count = CARD.subn(card, links[0])
+        columns = 4 if count % 4 == 0 else 3
+        return f"::::{{grid}} 1 2 2 {columns}\n:gutter: 2\n\n{cards}::::\n"
+
+    def line(links: re.Match[str]) -> str:
+        return " \N{MIDDLE DOT}\n".join(link[2:] for link in links[0].splitlines()) + "\n"
+
+    index = re.sub(f"(?:{CARD.pattern})+", grid, index, flags=re.MULTILINE)
+    return re.sub(r"(?:^- \[[^\]]*\]\([^)]*\)\n)+", line, index, flags=re.MULTILINE)
 
 
 DESCRIPTION = "pie-sync: the blocking Python client for Pie, the programmable LLM serving system"
@@ -133,13 +137,12 @@ DESCRIPTION_LENGTH = 200  # characters; search engines show fewer
 
 
 def add_description(app: Any, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
-    """Describe a page for search engines and for whoever is sent a link: its card on the front page, its beginning."""
+    """Describe a page for search engines and for whoever is sent a link: by its card, and by its beginning."""
     text = DESCRIPTION
     if doctree is not None:
-        paragraphs = (
-            node for node in doctree.findall(nodes.paragraph) if not isinstance(node.parent, nodes.entry)
-        )
-        text = " ".join(f"{CARDS.get(page, '')} {next(paragraphs).astext()}".split())
+        paragraphs = doctree.findall(nodes.paragraph)
+        first = next(paragraph for paragraph in paragraphs if not isinstance(paragraph.parent, nodes.entry))
+        text = " ".join(f"{CARDS.get(page, '')} {first.astext()}".split())
     if len(text) > DESCRIPTION_LENGTH:
         text = text[:DESCRIPTION_LENGTH].rpartition(" ")[0] + "\N{HORIZONTAL ELLIPSIS}"
     tags = context.get("metatags", "")

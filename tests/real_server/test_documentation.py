@@ -23,7 +23,7 @@ def test_there_are_some():
 
 
 def run(code: str, server: harness.RealServer, folder: Path) -> str:
-    """Run code from a file, as a reader's script (a function's source is read from there); return what it prints."""
+    """Run code from a file, since a function's source is read from there, and return what it prints."""
     script = folder / "script.py"
     script.write_text(code)
     result = subprocess.run(
