@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks import machine, report
-from benchmarks.goals import OFTEN, Row
+from benchmarks.goals import OFFICIAL, OFFICIAL_REAL, OFTEN, REAL_SERVER, Row
 from benchmarks.measure import Bench
 from benchmarks.scaling import EVENTS, Scale
 
@@ -15,12 +15,18 @@ measures all clients alternately, against the same load source. Every number is 
 in a fresh process; the numbers for ping, connecting, importing, many instances and the real server are medians of
 {more} rounds.
 
-![Speed relative to the official async client](performance.svg)
+![The speed of pie-sync relative to the official async client, for each thing that was measured: to pie-client
+{official_real} on a real server of Pie 0.5, and to pie-client {official} against the load source](performance.svg)
+
+The chart has two baselines, because no release of the official client speaks both protocols: `pie-client`
+{official_real} on a real server ([measured here](#on-a-real-server)), and `pie-client` {official} on the instance
+protocol, against the load source. The plain client is the first one of [all clients](#all-clients).
 
 ## The goals
 
-This table compares pie-sync with the official async client, `pie-client` 0.2.1, on the instance protocol. "In any
-round" gives the lowest and the highest ratio of the rounds, which shows how much other load disturbed the machine.
+This table compares pie-sync with the official async client, `pie-client` {official}, on the instance protocol,
+which servers up to Pie 0.2 speak. "In any round" gives the lowest and the highest ratio of the rounds, which shows
+how much other load disturbed the machine.
 
 {goals}
 
@@ -44,9 +50,9 @@ of an instance, not of an event.) A client has one reader thread, however many i
 
 ## On a real server
 
-This table compares pie-sync with `pie-client` 0.5.3 on the real pie-server 0.5.2. The server sends each message by
-itself, and its Python program takes most of the time, so no client can be much faster than another here.
-"Processor time of each" is what all threads of the client take for an event.
+This table compares pie-sync with `pie-client` {official_real} on the real pie-server {server}. The server sends
+each message by itself, and its Python program takes most of the time, so no client can be much faster than another
+here. "Processor time of each" is what all threads of the client take for an event.
 
 {real}
 
@@ -130,25 +136,35 @@ The second command takes less than a minute, with smaller numbers, and doesn't w
 
 def tables(rows: list[Row], scales: list[Scale]) -> list[str]:
     """Return the tables for the terminal, and doubts about the load source if there are any."""
-    texts = [report.goals(rows)] if rows else []
+    texts = [report.goals(rows, OFFICIAL)] if rows else []
     if any("plain" in row.samples for row in rows):
         texts.append(report.everybody(rows))
     return [*texts, *([report.scaling(scales)] if scales else []), *report.doubts(rows)]
 
 
 def write(
-    bench: Bench, rows: list[Row], scales: list[Scale], short: list[Row], *, real: str, batches: str, servers: str
+    bench: Bench,
+    rows: list[Row],
+    scales: list[Scale],
+    short: list[Row],
+    *,
+    real: list[Row],
+    batches: str,
+    servers: str,
 ) -> str:
-    """Return the page. ``real``, ``batches`` and ``servers`` are tables that were made elsewhere."""
+    """Return the page. ``batches`` and ``servers`` are tables that were made elsewhere."""
     return PAGE.format(
         rounds=bench.rounds,
         more=OFTEN * bench.rounds,
-        goals=report.goals(rows),
+        goals=report.goals(rows, OFFICIAL),
         everybody=report.everybody(rows),
         events=f"{EVENTS:,}",
         scaling=report.scaling(scales),
-        short=report.goals(short),
-        real=real,
+        short=report.goals(short, OFFICIAL),
+        real=report.goals(real, OFFICIAL_REAL),
+        official=OFFICIAL,
+        official_real=OFFICIAL_REAL,
+        server=REAL_SERVER,
         batches=batches,
         servers=servers,
         machine=report.table(["", ""], [list(line) for line in machine.describe(bench)]),

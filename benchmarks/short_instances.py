@@ -13,7 +13,7 @@ import argparse
 from statistics import median
 
 from benchmarks import goals, report
-from benchmarks.goals import OFTEN, Row, Work
+from benchmarks.goals import OFFICIAL, OFTEN, Row, Work
 from benchmarks.measure import Bench, load_source
 
 CLIENTS = ("ours", "official")
@@ -61,7 +61,9 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=COUNT, help="how many instances")
     options = parser.parse_args()
     with load_source() as uri:
-        print(report.goals(measure(Bench(uri, official_python("0.2.1"), options.rounds), options.count)))
+        print(
+            report.goals(measure(Bench(uri, official_python(OFFICIAL), options.rounds), options.count), OFFICIAL)
+        )
 
 
 if __name__ == "__main__":

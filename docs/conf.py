@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from html import escape
 from pathlib import Path
 from typing import Any
+
+from docutils import nodes
 
 import pie_sync
 
@@ -34,11 +37,6 @@ copybutton_prompt_is_regexp = True
 copybutton_only_copy_prompt_lines = True
 
 myst_enable_extensions = ["colon_fence", "deflist"]
-#: For search engines, and for whoever is sent a link.
-myst_html_meta = {
-    "description": "pie-sync: the blocking Python client for Pie, the programmable LLM serving system"
-}
-
 # Other pages can link to sections, as on a code host.
 myst_heading_anchors = 3
 
@@ -108,17 +106,47 @@ def with_tabs(index: str) -> str:
 
 
 CARD = re.compile(r"^- \[(.*?)\]\((.*)\.(?:md|rst)\): (.)(.*)\n", re.MULTILINE)
+#: What the front page says of a page.
+CARDS = {
+    page: f"{title}: {first}{rest}."
+    for title, page, first, rest in CARD.findall((Path(__file__).parent / "index.md").read_text(encoding="utf-8"))
+}
 
 
 def with_cards(index: str) -> str:
-    """Make a card of each link of a list that has a text behind it."""
+    """Make a card of each link of a list that has a text behind it, and a line of a list of links alone."""
 
     def card(link: re.Match[str]) -> str:
         title, page, first, rest = link.groups()
         return f":::{{grid-item-card}} {title}\n:link: {page}\n:link-type: doc\n\n{first.upper()}{rest}\n:::\n"
 
-    lists = re.compile(f"(?:{CARD.pattern})+", re.MULTILINE)
-    return lists.sub(lambda found: f"::::{{grid}} 1 2 2 3\n:gutter: 2\n\n{CARD.sub(card, found[0])}::::\n", index)
+    def grid(links: re.Match[str]) -> str:
+        cards, count = CARD.subn(card, links[0])
+        columns = 4 if count % 4 == 0 else 3
+        return f"::::{{grid}} 1 2 2 {columns}\n:gutter: 2\n\n{cards}::::\n"
+
+    def line(links: re.Match[str]) -> str:
+        return " \N{MIDDLE DOT}\n".join(link[2:] for link in links[0].splitlines()) + "\n"
+
+    index = re.sub(f"(?:{CARD.pattern})+", grid, index, flags=re.MULTILINE)
+    return re.sub(r"(?:^- \[[^\]]*\]\([^)]*\)\n)+", line, index, flags=re.MULTILINE)
+
+
+DESCRIPTION = "pie-sync: the blocking Python client for Pie, the programmable LLM serving system"
+DESCRIPTION_LENGTH = 200  # characters; search engines show fewer
+
+
+def add_description(app: Any, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """Describe a page for search engines and for whoever is sent a link: by its card, and by its beginning."""
+    text = DESCRIPTION
+    if doctree is not None:
+        paragraphs = doctree.findall(nodes.paragraph)
+        first = next(paragraph for paragraph in paragraphs if not isinstance(paragraph.parent, nodes.entry))
+        text = " ".join(f"{CARDS.get(page, '')} {first.astext()}".split())
+    if len(text) > DESCRIPTION_LENGTH:
+        text = text[:DESCRIPTION_LENGTH].rpartition(" ")[0] + "\N{HORIZONTAL ELLIPSIS}"
+    tags = context.get("metatags", "")
+    context["metatags"] = f'{tags}<meta name="description" content="{escape(text)}" />\n'
 
 
 def read_docstring(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
@@ -161,3 +189,4 @@ def setup(app: Any) -> None:
     app.connect("autodoc-process-docstring", read_docstring, priority=400)  # before napoleon
     app.connect("autodoc-process-signature", read_signature)
     app.connect("missing-reference", find_public_name)
+    app.connect("html-page-context", add_description)

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from pie_sync import Instance, PieClient
-from tests.pages import before_engine
+from tests.pages import before_engine, unwrapped
 from tests.rooms import rooms
 from tests.testing.official import official_python
 
@@ -57,7 +57,7 @@ def test_what_a_page_prints(page):
     assert result.returncode == 0, result.stderr
     rest = result.stdout
     for printed in PRINTED.findall(text):
-        before, found, rest = rest.partition(printed)
+        before, found, rest = rest.partition(unwrapped(printed))
         assert found, f"{printed!r} is not in {before!r}"
 
 
@@ -169,8 +169,13 @@ def test_the_site_is_built_without_a_warning(tmp_path):
     command = [sys.executable, "-m", "sphinx", "-W", "-q", "-b", "html", "-d", tmp_path / "doctrees", DOCS]
     result = subprocess.run([*command, tmp_path / "html"], capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
+    descriptions = {}
     for page in PAGES:
-        assert (tmp_path / "html" / page.relative_to(DOCS).with_suffix(".html")).exists()
+        html = (tmp_path / "html" / page.relative_to(DOCS).with_suffix(".html")).read_text()
+        (descriptions[name(page)],) = re.findall(r'<meta name="description" content="(.*?)" />', html)
+        assert "on the engine" not in re.sub(r"<!--.*?-->", "", html)
+    assert {page: text for page, text in descriptions.items() if not 50 <= len(text) <= 250} == {}
+    assert len(set(descriptions.values())) == len(descriptions), "each page has a description of its own"
 
 
 @pytest.mark.parametrize("picture", PICTURES, ids=name)
@@ -195,6 +200,14 @@ def test_a_picture_is_on_a_page_with_a_text_in_its_place(picture):
     texts = re.findall(rf"!\[([^\]]*)\]\((?:\.\./)?(?:pictures/)?{picture.name}\)", pages)
     assert texts
     assert min(map(len, texts)) > 30
+
+
+def test_the_picture_of_the_command_is_never_empty_and_soon_complete():
+    svg = ElementTree.parse(DOCS / "pictures" / "command.svg").getroot()
+    first, second, *_, last = [text.get("style") for text in svg.iter(f"{SVG}text")]
+    assert first is second is None
+    (seconds,) = re.findall(r"animation-delay: ([\d.]+)s", str(last))
+    assert float(seconds) < 3
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
