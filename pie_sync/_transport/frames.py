@@ -113,6 +113,7 @@ class FrameReader:
     def release(self) -> None:
         """Give the memory back: nothing is received any more. The payloads handed out last stay valid."""
         self._allocate(0)
+        self._start = self._end = self._needed = 0
         self._fragments = None
 
     def buffer(self) -> memoryview:

@@ -566,10 +566,10 @@ def test_lost_sessions_keep_no_memory_until_they_are_collected(server, client):
     gc.collect()
     gc.disable()
     try:
-        before = {id(one) for one in gc.get_objects() if isinstance(one, FrameReader)}
+        before = {id(one) for one in gc.get_objects() if type(one) is FrameReader}
         for _ in range(5):
             drop_connections(server, client)
-        readers = [one for one in gc.get_objects() if isinstance(one, FrameReader) and id(one) not in before]
+        readers = [one for one in gc.get_objects() if type(one) is FrameReader and id(one) not in before]
         assert len(readers) == 5
         assert sum(len(reader._buffer) > 0 for reader in readers) == 1
     finally:
