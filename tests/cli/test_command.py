@@ -15,7 +15,7 @@ from .conftest import COMMANDS, CONFIG_COMMANDS, RunHere, panel
 @pytest.mark.parametrize("before", [True, False], ids=["before the command", "behind it"])
 def test_a_traceback_on_demand(run_here: RunHere, free_port: int, before: bool) -> None:
     words = ["--debug", "ping"] if before else ["ping", "--debug"]
-    result = run_here(*words, "--uri", f"ws://127.0.0.1:{free_port}")
+    result = run_here(*words, "--timeout", "0.1", "--uri", f"ws://127.0.0.1:{free_port}")
     assert result.code == 1
     assert result.stderr.startswith("Traceback (most recent call last):\n")
     assert "ConnectionRefusedError" in result.stderr
