@@ -11,6 +11,7 @@ from typing import cast
 
 from .._connection.settings import UserKey
 from .._connection.validation import is_on_this_machine
+from .._texts.hints import in_a_shell
 from ..client import PieClient
 from ..errors import AuthenticationError, InvalidKeyError, PieConnectionError
 from ..keys import ParsedPrivateKey
@@ -129,7 +130,7 @@ def _connect(client: PieClient, settings: Settings, start_timeout: float = 0) ->
         told = {"default": " (the default address)", "--uri": ""}.get(origin, f" (address from {origin})")
         raise Failure(
             f"{error.text}{told}",
-            error.hint or f"is {client.server_uri} right? --uri takes another address",
+            in_a_shell(error.hint or f"is {client.server_uri} right? --uri takes another address"),
         ) from error
 
 
