@@ -1,7 +1,7 @@
 """Hints: what helps against the known causes of errors. The errors carry them, and the command shows them.
 
-Each hint is one line. Where it names something of Python, there is another one for the shell. The words of the servers that are looked for here
-were measured, on the releases that docs/compatibility.md lists.
+Each hint is one line. Where it names something of Python, there is another one for the shell. The words of the
+servers that are looked for here were measured, on the releases that docs/compatibility.md lists.
 """
 
 from __future__ import annotations

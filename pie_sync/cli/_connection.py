@@ -10,16 +10,16 @@ from contextlib import contextmanager
 from typing import cast
 
 from .._connection.settings import UserKey
-from .._connection.validation import is_on_this_machine
+from .._connection.validation import check_uri, is_on_this_machine
 from .._texts.hints import in_a_shell
 from ..client import PieClient
-from ..errors import AuthenticationError, InvalidKeyError, PieConnectionError
+from ..errors import AuthenticationError, InvalidKeyError, PieConnectionError, PieValueError
 from ..keys import ParsedPrivateKey
 from ._failures import Failure
 from ._output import DIM, say, styled
 from ._settings import Settings
 
-__all__ = ["KeyFile", "connect", "connected"]
+__all__ = ["KeyFile", "check_address", "connect", "connected"]
 
 CONNECT_TIMEOUT = 10.0  # seconds; --timeout may be less or more
 PASSPHRASE_ATTEMPTS = 3
@@ -99,6 +99,7 @@ def connect(settings: Settings, key: KeyFile, *, start_timeout: float = 0) -> Pi
     ours = settings.client
     if not ours.username.value:
         raise Failure(ours.username.origin, "--username NAME says who you are")
+    check_address(*ours.uri)
     connect_timeout = CONNECT_TIMEOUT if settings.timeout_origin == "default" else settings.timeout
     client = PieClient(
         ours.uri.value,
@@ -120,6 +121,23 @@ def connect(settings: Settings, key: KeyFile, *, start_timeout: float = 0) -> Pi
         client.close()
         raise
     return client
+
+
+def check_address(uri: str, origin: str) -> None:
+    """Raise a :class:`Failure` unless a connection to an address may work.
+
+    Args:
+        uri: the address.
+        origin: who gave it, such as an option.
+    """
+    try:
+        check_uri(uri)
+    except PieValueError as error:
+        hint = "for example ws://127.0.0.1:8080 or wss://pie.example.org"
+        if "://" not in uri and uri:
+            hint = f"did you mean ws://{uri}?"
+        # The text begins with the name of an argument of PieClient.
+        raise Failure(f"{origin}: the address {error.text.partition(' ')[2]}", hint) from error
 
 
 def _connect(client: PieClient, settings: Settings, start_timeout: float = 0) -> None:
