@@ -81,13 +81,15 @@ def _add(server: LocalServer, file: Path, *, is_named: bool) -> bool:
             server._core.catalog.register(name, server._core.compile(file.read_bytes()))
     except (ValueError, PythonFileError) as error:
         if is_named:
-            raise Failure(f"can't serve {file}: {error}", _hint(file)) from error
+            raise Failure(f"can't serve {file}: {error}", _hint(file, error)) from error
         say(f"warning: {file} is left out: {printable(str(error))}")
         return False
     return True
 
 
-def _hint(file: Path) -> str:
+def _hint(file: Path, error: Exception) -> str:
+    if isinstance(error.__cause__, ModuleNotFoundError):
+        return "pip install 'pie-sync[testing]'"
     if file.suffix == ".wat":
         return "wasmtime.wat2wasm() makes the binary format, NAME.wasm"
     if file.suffix == ".py" and _has_inferlets(file):

@@ -24,7 +24,7 @@ def test_a_package_without_the_server_can_be_imported() -> None:
 
 @pytest.mark.parametrize("protocol", ["0.2", "0.2-names", "0.3", "0.4", "0.5"])
 def test_webassembly_without_its_package_is_refused(protocol: str) -> None:
-    """The client is told what is missing, by the answer to its upload or, as Pie 0.5 compiles then, to its launch."""
+    """The client is told what is missing: by the answer to its upload, or to the launch, when Pie 0.5 compiles."""
     name = "std/a" if protocol == "0.2-names" else "a"
     program = (
         "import sys; sys.modules['wasmtime'] = None\n"

@@ -18,7 +18,7 @@ __all__ = ["Core", "NotInstalledError"]
 
 
 class NotInstalledError(ValueError):
-    """A program can't be compiled since wasmtime is not installed. The text says what to install, for the client."""
+    """A program can't be compiled since wasmtime is not installed. The text tells the client what to install."""
 
 
 class Core:
