@@ -64,6 +64,7 @@ def test_the_version(run_here: RunHere) -> None:
     [
         ("fly", "No such command 'fly'."),
         ("ps", "No such command 'ps'. Did you mean 'list'?"),
+        ("instances", "No such command 'instances'. Did you mean 'list'?"),
         ("kill", "No such command 'kill'. Did you mean 'terminate'?"),
     ],
 )
