@@ -26,7 +26,7 @@ def has_main(path: Path) -> bool:
     """Whether a file defines a ``main`` with one parameter. Reads the file, and does not run it."""
     try:
         return _main_of(path) is not None
-    except (SyntaxError, ValueError):
+    except (OSError, SyntaxError, ValueError):
         return True  # load_main() says what is wrong
 
 

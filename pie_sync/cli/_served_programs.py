@@ -36,7 +36,7 @@ def add_programs(server: LocalServer, paths: Sequence[str]) -> list[str]:
         path = expand(Path(given))
         for file in _files_at(path):
             other = added.get(file.stem)
-            if other is not None and file.samefile(other):
+            if other is not None and file.resolve() == other.resolve():
                 continue  # a file of a folder that is given as well
             if not _add(server, file, is_named=file == path):
                 continue
@@ -79,7 +79,9 @@ def _add(server: LocalServer, file: Path, *, is_named: bool) -> bool:
 
             name = server._profile.registered_name(ProgramName.parse(file.stem))
             server._core.catalog.register(name, server._core.compile(file.read_bytes()))
-    except (ValueError, PythonFileError) as error:
+    except (OSError, ValueError, PythonFileError) as error:
+        if is_named and isinstance(error, OSError):
+            raise
         if is_named:
             raise Failure(f"can't serve {file}: {error}", _hint(file, error)) from error
         say(f"warning: {file} is left out: {printable(str(error))}")

@@ -42,6 +42,19 @@ def test_several_files_and_folders(folder: Path, protocol: str) -> None:
                 assert client.run(f"{name}{version}").event.name == "Completed", name
 
 
+def test_what_can_not_be_read_in_a_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Editors leave links that lead nowhere, and a folder may have any name."""
+    (folder / ".#greet.py").symlink_to("alice@here.1")
+    (folder / "gone.wasm").symlink_to("nowhere")
+    (folder / "folder.py").mkdir()
+    assert add_programs(LocalServer(), ["programs"]) == ["greet", "hello"]
+    *warnings, note = capsys.readouterr().err.splitlines()
+    assert [line.split()[1] for line in warnings] == [
+        f"programs/{name}" for name in (".#greet.py", "folder.py", "gone.wasm")
+    ]
+    assert note == "[left out, without a function main(context): lib.py]"
+
+
 @pytest.mark.parametrize("order", [1, -1])
 def test_two_programs_of_one_name(folder: Path, order: int) -> None:
     (folder.parent / "greet.py").write_text(MAIN.format("another"))
