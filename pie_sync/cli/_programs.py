@@ -59,7 +59,7 @@ def _no_program(path: Path) -> Failure:
             "is the path right? a program on the server goes by its name, without ./ and .wasm",
         )
     if path.suffix == ".wat":
-        return Failure(f"{path} is WebAssembly text", "in Python, wasmtime.wat2wasm() makes the binary format, NAME.wasm")
+        return Failure(f"{path} is WebAssembly text", "in Python, wasmtime.wat2wasm() makes NAME.wasm of it")
     return Failure(
         f"{path} is neither NAME.wasm nor NAME.py", f"`pie-sync run $(pie-sync upload {path})` takes any name"
     )

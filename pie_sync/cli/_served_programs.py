@@ -93,7 +93,7 @@ def _hint(file: Path, error: Exception) -> str:
     if isinstance(error.__cause__, ModuleNotFoundError):
         return "pip install 'pie-sync[testing]'"
     if file.suffix == ".wat":
-        return "in Python, wasmtime.wat2wasm() makes the binary format, NAME.wasm"
+        return "in Python, wasmtime.wat2wasm() makes NAME.wasm of it"
     if file.suffix == ".py" and _has_inferlets(file):
         return f"its functions with @inferlet run on the real server: pie-sync serve --engine {file}"
     return "a program is a WebAssembly file, or a Python file with a function main(context)"

@@ -79,7 +79,7 @@ def test_an_upload_of_a_file_that_is_not_there(run_here: RunHere) -> None:
         (".", ". is a folder", "give the program's file, such as program.wasm"),
         ("./", ". is a folder", "give the program's file"),
         ("std/", "std is a folder", "give the program's file"),
-        ("hello.wat", "hello.wat is WebAssembly text", "in Python, wasmtime.wat2wasm() makes the binary format"),
+        ("hello.wat", "hello.wat is WebAssembly text", "in Python, wasmtime.wat2wasm() makes NAME.wasm"),
         ("./program", "program is neither NAME.wasm nor NAME.py", "`pie-sync run $(pie-sync upload program)`"),
         ("../nothing", "there is no file ../nothing", "is the path right?"),
         ("nothing.wat", "there is no file nothing.wat", "is the path right?"),

@@ -65,7 +65,7 @@ def test_two_programs_of_one_name(folder: Path, order: int) -> None:
 @pytest.mark.parametrize(
     ("given", "text", "error", "hint"),
     [
-        ("hello.wat", "(module)", "can't serve hello.wat: no WebAssembly module", "in Python, wasmtime.wat2wasm()"),
+        ("hello.wat", "(module)", "can't serve hello.wat: no WebAssembly module", "in Python, wasmtime"),
         ("broken.wasm", "no", "can't serve broken.wasm: no WebAssembly module", "a program is a WebAssembly file"),
         ("lib.py", "", "can't serve lib.py: it has no function main(context)", "a program is a WebAssembly file"),
         (
