@@ -38,6 +38,15 @@ KEYS: dict[str, type[str] | type[int] | type[bool]] = {
 }
 
 _KINDS = {str: "text", int: "a port, 1 to 65535", bool: "true or false"}
+_EXAMPLES = {
+    "host": "127.0.0.1",
+    "port": "8080",
+    "username": "alice",
+    "private_key_path": "~/.ssh/id_ed25519",
+    "enable_auth": "true",
+    "uri": "ws://127.0.0.1:8080",
+    "identity": "default/alice",
+}
 
 _PROFILES = "profiles"
 
@@ -68,7 +77,7 @@ def parse_value(key: str, text: str) -> Value:
         value = text == "true"
     elif kind is int and text.isdecimal():
         value = int(text)
-    return _checked(key, value, f"{text!r}")
+    return _checked(key, value, f"{text!r}", f"for example `pie-sync config set {key} {_EXAMPLES[key]}`")
 
 
 def check_profile_name(name: str) -> str:
@@ -78,13 +87,11 @@ def check_profile_name(name: str) -> str:
     return name
 
 
-def _checked(key: str, value: object, shown: str) -> Value:
+def _checked(key: str, value: object, shown: str, hint: str) -> Value:
     kind = KEYS[key]
     # isinstance() takes a bool for an int.
     if type(value) is not kind or (type(value) is int and not 0 < value < 65536):
-        raise PieValueError(
-            f"{key} must be {_KINDS[kind]}, not {shown}", f"set it with `pie-sync config set {key} VALUE`"
-        )
+        raise PieValueError(f"{key} must be {_KINDS[kind]}, not {shown}", hint)
     assert isinstance(value, (str, int))
     return value
 
@@ -97,30 +104,35 @@ class ConfigFile:
         text: the content of the file; None if there is no such file.
         values: the values of :data:`KEYS`. An empty string counts as no value.
         profiles: the same for each profile, by its name.
+        has_settings: whether the top of the file has any of :data:`KEYS`, valid or not.
     """
 
-    def __init__(self, path: Path | None, text: str | None) -> None:
+    def __init__(self, path: Path | None, text: str | None, *, to_change: bool = False) -> None:
         self.path = path
         self.text = text
+        self._to_change = to_change
         content = _parse(path, text or "")
         self.values = self._values(content)
-        self.profiles: dict[str, dict[str, Value]] = {}
-        profiles = content.get(_PROFILES)
-        if isinstance(profiles, dict):
-            self.profiles = {
-                name: self._values(table) for name, table in profiles.items() if isinstance(table, dict)
-            }
+        self.has_settings = any(key in content for key in KEYS)
+        profiles = self._table(content.get(_PROFILES, {}), _PROFILES)
+        self.profiles = {
+            name: self._values(self._table(table, f"{_PROFILES}.{name}"), name) for name, table in profiles.items()
+        }
 
     @classmethod
-    def load(cls, path: Path | None = None) -> ConfigFile:
+    def load(cls, path: Path | None = None, *, to_change: bool = False) -> ConfigFile:
         """Read the file at ``path``, or the one at the default path if that exists.
+
+        Args:
+            path: the file.
+            to_change: values that are not valid count as none, so that they can be set to others.
 
         Raises:
             PieValueError: the file is not TOML in UTF-8, or has a value that is not valid.
             OSError: the file can't be read.
         """
         if path is not None:
-            return cls(path, _read(expand(path)))
+            return cls(path, _read(expand(path)), to_change=to_change)
         path = default_path()
         try:
             return cls(path, None if path is None else _read(path))
@@ -156,7 +168,7 @@ class ConfigFile:
         section = expected
         if profile is not None:
             profiles = expected.setdefault(_PROFILES, {})
-            section = profiles.setdefault(check_profile_name(profile), {}) if isinstance(profiles, dict) else {}
+            section = profiles.setdefault(check_profile_name(profile), {})
         for key, value in changes.items():
             text = _changed(text, key, value, profile)
             section.pop(key, None)
@@ -173,14 +185,27 @@ class ConfigFile:
             )
         return text
 
-    def _values(self, table: dict[str, Any]) -> dict[str, Value]:
+    def _values(self, table: dict[str, Any], profile: str | None = None) -> dict[str, Value]:
         values = {}
-        for key, value in table.items():
-            if key in KEYS:
-                checked = _checked(key, value, f"{value!r} as in {self.path}")
+        for key in (key for key in KEYS if key in table):
+            of_profile = f" --profile {profile}" if profile else ""
+            hint = f"`pie-sync config set {key} VALUE{of_profile}` sets another one"
+            try:
+                checked = _checked(key, table[key], f"{table[key]!r} as in {self.path}", hint)
                 if checked != "":
                     values[key] = checked
+            except PieValueError:
+                if not self._to_change:
+                    raise
         return values
+
+    def _table(self, value: Any, name: str) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise PieValueError(
+                f"{name} must be a table, not {value!r} as in {self.path}",
+                "correct it by hand, or write a new file: `pie-sync config init --force`",
+            )
+        return value
 
 
 def _read(path: Path) -> str:
@@ -201,7 +226,7 @@ def _changed(text: str, key: str, value: Value | None, profile: str | None) -> s
     section, count = re.subn(pattern, lambda _: line, section, count=1, flags=re.MULTILINE)
     if line and not count:
         section = f"{section.rstrip()}\n{line}\n"
-        section = section.lstrip() if not before else section
+        section = section.lstrip() if before[-1:] in ("", "\n") else section
         section += "\n" if after else ""
     return before + section + after
 

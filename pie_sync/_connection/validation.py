@@ -27,6 +27,7 @@ __all__ = [
     "check_text",
     "check_uri",
     "is_confidential",
+    "is_on_this_machine",
 ]
 
 #: What a program is given: command-line arguments, or the names and values of its parameters.
@@ -61,8 +62,12 @@ def is_confidential(uri: str) -> bool:
 
     Loopback does not: :class:`Dialer` takes no proxy to it, and follows no look-up that leads elsewhere.
     """
-    address = parse_uri(uri)
-    return address.is_secure or is_loopback(address.host)
+    return parse_uri(uri).is_secure or is_on_this_machine(uri)
+
+
+def is_on_this_machine(uri: str) -> bool:
+    """Whether a URI leads to a loopback address, and so to this machine."""
+    return is_loopback(parse_uri(uri).host)
 
 
 def check_headers(headers: Mapping[str, str]) -> dict[str, str]:

@@ -1,14 +1,14 @@
 """Hints: what helps against the known causes of errors. The errors carry them, and the command shows them.
 
-Each hint is one line that is as true in Python as in a shell. The words of the servers that are looked for here
-were measured, on the releases that docs/compatibility.md lists.
+Each hint is one line. Where it names something of Python, there is another one for the shell. The words of the
+servers that are looked for here were measured, on the releases that docs/compatibility.md lists.
 """
 
 from __future__ import annotations
 
 import re
 
-__all__ = ["hint_for_connecting", "hint_for_refusal"]
+__all__ = ["hint_for_connecting", "hint_for_refusal", "in_a_shell"]
 
 _REFUSED = "is the server running? `pie-sync serve` starts one to try things out"
 _PERHAPS_NO_TLS = "does this server speak TLS? if not, its address begins with ws://"
@@ -56,12 +56,11 @@ def hint_for_connecting(scheme: str, error: BaseException) -> str | None:
 _UPLOAD_FIRST = "is it on the server? a program goes by a name that the server knows, or by the hash of its upload"
 _WANTS_VERSION = "this server wants the version as well: NAME@1.2.3"
 _GENERATION = "is it a program for this server? which kind of program each release of Pie takes differs"
-_GONE = "has it ended? `pie-sync list` and list_instances() show those that the server has"
+_LIST = "`pie-sync list` and list_instances() show those that the server has"
+_GONE = f"has it ended? {_LIST}"
+_MALFORMED = f"an id is a UUID, such as 3f2a9c51-6d0e-4b7a-9a53-1c8d2e4f6071; {_LIST}"
 _TAKEN = "a connection is attached to it: end that one first"
-_BOUND = (
-    "has it ended? what was attached before can't be attached to again; `pie-sync list` and list_instances() show"
-    " those that the server has"
-)
+_BOUND = f"has it ended? what was attached before can't be attached to again; {_LIST}"
 _TEXT_FORMAT = "wasmtime.wat2wasm() makes the binary format"
 _NO_LANGUAGE = "install pie-language-python beside pie-server, and start it again"
 _OTHERS = "it belongs to another user"
@@ -79,7 +78,8 @@ _REFUSALS: tuple[tuple[str, str, str], ...] = (
     ),
     # The process protocol says the same of what is bound to another connection, also to one that was lost.
     ("attach", r"Process not found", _BOUND),
-    ("", r"(?:Instance|Process) not found|No such (?:instance|process)|Invalid (?:process|instance)[ _]id", _GONE),
+    ("", r"(?:Invalid|Malformed) (?:process|instance)[ _]id", _MALFORMED),
+    ("", r"(?:Instance|Process) not found|No such (?:instance|process)", _GONE),
     ("attach", r"already attached", _TAKEN),
     ("", r"Permission denied", _OTHERS),
 )
@@ -96,3 +96,18 @@ def hint_for_refusal(request: str, reason: str) -> str | None:
         if re.match(requests, request) and re.search(pattern, reason[:2000], re.IGNORECASE):
             return hint
     return None
+
+
+#: For each part of a hint that only a program can use: what helps in a shell.
+_IN_A_SHELL: tuple[tuple[str, str], ...] = (
+    (_CERTIFICATE, "the variable SSL_CERT_FILE names the file of a certificate of your own"),
+    (_LIST, "`pie-sync list` shows those that the server has"),
+    ("connect_timeout waits longer", "--timeout SECONDS waits longer"),
+)
+
+
+def in_a_shell(hint: str) -> str:
+    """Return a hint for a user of the command, who can pass nothing to a function."""
+    for text, other in _IN_A_SHELL:
+        hint = hint.replace(text, other)
+    return hint

@@ -26,6 +26,7 @@ _ORDER = ("run", "attach", "list", "terminate", "upload", "map", "query", "ping"
 _OTHER_NAMES = {
     "abort": "terminate",
     "exec": "run",
+    "instances": "list",
     "kill": "terminate",
     "launch": "run",
     "logs": "attach",
@@ -49,6 +50,9 @@ class _WithExamples:
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Print the help."""
         examples, self.epilog = self.epilog or "", None
+        for option in self.get_params(ctx):  # type: ignore[attr-defined]
+            if getattr(option, "is_flag", False) and option.metavar is None:
+                option.metavar = ""  # newer releases of typer show the type of a flag, which takes no value
         try:
             super().format_help(ctx, formatter)  # type: ignore[misc]
         finally:
@@ -132,6 +136,11 @@ def _is_typed(source: Any) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
+def _with_default(text: str, default: str) -> str:
+    """Return a help text with a default as typer shows those that are values. Others get two pairs of brackets."""
+    return rf"{text} [dim]\[default: {default}][/dim]"
+
+
 #: For each common option: its type, its name, and what typer.Option takes.
 _COMMON: dict[str, tuple[Any, str, dict[str, Any]]] = {
     "uri": (
@@ -139,9 +148,8 @@ _COMMON: dict[str, tuple[Any, str, dict[str, Any]]] = {
         "--uri",
         {
             "metavar": "URI",
-            "help": "The server, as ws://HOST:PORT or wss://HOST:PORT.",
+            "help": _with_default("The server, as ws://HOST:PORT or wss://HOST:PORT.", "ws://127.0.0.1:8080"),
             "envvar": "PIE_URI",
-            "show_default": "ws://127.0.0.1:8080",
         },
     ),
     "username": (
@@ -149,9 +157,8 @@ _COMMON: dict[str, tuple[Any, str, dict[str, Any]]] = {
         "--username",
         {
             "metavar": "NAME",
-            "help": "Your user name there.",
+            "help": _with_default("Your user name there.", "the login name"),
             "envvar": "PIE_USERNAME",
-            "show_default": "the login name",
         },
     ),
     "key": (
@@ -159,9 +166,8 @@ _COMMON: dict[str, tuple[Any, str, dict[str, Any]]] = {
         "--key",
         {
             "metavar": "FILE",
-            "help": "Your private SSH key, if the server asks for one.",
+            "help": _with_default("Your private SSH key, if the server asks for one.", "the first in ~/.ssh"),
             "envvar": "PIE_KEY",
-            "show_default": "the first in ~/.ssh",
         },
     ),
     "identity": (
@@ -169,9 +175,8 @@ _COMMON: dict[str, tuple[Any, str, dict[str, Any]]] = {
         "--identity",
         {
             "metavar": "TENANT/NAME",
-            "help": "The identity header for a Pie 0.5 server.",
+            "help": _with_default("The identity header for a Pie 0.5 server.", "default/pie-sync"),
             "envvar": "PIE_IDENTITY",
-            "show_default": "default/pie-sync",
         },
     ),
     "profile": (
@@ -189,8 +194,7 @@ _COMMON: dict[str, tuple[Any, str, dict[str, Any]]] = {
         "--timeout",
         {
             "metavar": "SECONDS",
-            "help": "How long each answer of the server may take; programs may run longer.",
-            "show_default": "30",
+            "help": _with_default("How long each answer of the server may take; programs may run longer.", "30"),
         },
     ),
     "config": (
@@ -198,8 +202,7 @@ _COMMON: dict[str, tuple[Any, str, dict[str, Any]]] = {
         "--config",
         {
             "metavar": "FILE",
-            "help": "Configuration file.",
-            "show_default": "~/.pie/cli_config.toml",
+            "help": _with_default("Configuration file.", "~/.pie/cli_config.toml"),
         },
     ),
     "debug": (Optional[bool], "--debug", {"help": "Show a traceback with errors."}),

@@ -14,10 +14,11 @@ from urllib.parse import urlsplit
 import typer
 
 from .._connection.config_file import KEYS, ConfigFile, Value, default_path, parse_value
-from .._connection.validation import check_uri
-from ..errors import InvalidKeyError
+from .._connection.settings import DEFAULT_HOST, DEFAULT_PORT
+from ..errors import InvalidKeyError, PieValueError
 from ..keys import ParsedPrivateKey
 from ._command import Options, app, command
+from ._connection import check_address
 from ._failures import Failure, explain, printable
 from ._files import expand
 from ._interruption import NAP
@@ -46,7 +47,9 @@ pie-sync config init --no-auth
 def init(
     options: Options,
     no_auth: Annotated[bool, typer.Option("--no-auth", help="Never use a private key.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite the settings that are there, or those of the profile.")
+    ] = False,
 ) -> None:
     """Write a configuration file, or with --profile a further server into it.
 
@@ -54,32 +57,47 @@ def init(
     """
     path = path_to_write(options.config)
     profile = options.profile
-    file = ConfigFile(path, None)
-    if path.exists():
-        # A broken file is no reason not to write a new one.
-        file = ConfigFile.load(path) if profile else file
-        if not profile or profile in file.profiles:
-            there = f"the profile {profile} in {path}" if profile else str(path)
-            if not force and not _may_overwrite(there):
-                say("[unchanged]")
-                return
+    file = _file_to_change(path, may_be_broken=profile is None)
+    is_there = profile in file.profiles if profile else file.has_settings or (file.text is None and path.exists())
+    if is_there and not force and not _may_overwrite(profile, path):
+        say("[unchanged]")
+        return
     values = _initial(options, with_key=not no_auth, is_profile=profile is not None)
-    if profile in file.profiles:
-        values = {**dict.fromkeys(file.profiles[profile]), **values}
+    if is_there:
+        values = {**dict.fromkeys(KEYS), **values}
     _write(path, file.text_with(values, profile))
     say(f"[wrote {f'the profile {profile} into ' if profile else ''}{path}]")
     if profile:
         say(f"[--profile {profile}, or the variable PIE_PROFILE, takes it]")
     if "private_key_path" in values:
-        _check_key(str(values["private_key_path"]))
+        _check_key(str(values["private_key_path"] or ""))
     elif not no_auth:
         say("[without a private key, since there is none in ~/.ssh: `ssh-keygen -t ed25519` makes one]")
 
 
-def _may_overwrite(there: str) -> bool:
+def _file_to_change(path: Path, *, may_be_broken: bool = False) -> ConfigFile:
+    """Return the file at ``path``; one without any text if there is none.
+
+    Args:
+        path: the file.
+        may_be_broken: a file that is no configuration counts as one without any text, since it is replaced.
+    """
+    try:
+        return ConfigFile.load(path, to_change=True)
+    except FileNotFoundError:
+        return ConfigFile(path, None)
+    except PieValueError:
+        if not may_be_broken:
+            raise
+        return ConfigFile(path, None)
+
+
+def _may_overwrite(profile: Optional[str], path: Path) -> bool:
+    there = f"the profile {profile} in {path}" if profile else str(path)
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise Failure(f"there is {there} already", "--force overwrites it")
-    return _confirms(f"There is {there} already. Overwrite it?")
+        what = "it" if profile else "its settings, but no profile"
+        raise Failure(f"there is {there} already", f"--force overwrites {what}")
+    return _confirms(f"There is {there} already. Overwrite {'it' if profile else 'its settings'}?")
 
 
 def _confirms(question: str) -> bool:
@@ -106,6 +124,7 @@ def _initial(options: Options, *, with_key: bool, is_profile: bool) -> dict[str,
     # The file that is being written does not count.
     typed = dataclasses.replace(options, profile=None)
     settings = Settings.of(typed, ConfigFile(None, None)).client
+    check_address(*settings.uri)
     values = _address(settings.uri.value, is_profile=is_profile)
     # If the name is empty, the login name counts when the file is used.
     values["username"] = settings.username.value
@@ -117,7 +136,6 @@ def _initial(options: Options, *, with_key: bool, is_profile: bool) -> dict[str,
 
 def _address(uri: str, *, is_profile: bool) -> dict[str, Optional[Value]]:
     """Return what to write for an address. The official client reads a host and a port at the top of the file."""
-    check_uri(uri)
     if is_profile:
         return {"uri": uri, "host": None, "port": None}
     parts = urlsplit(uri)
@@ -191,20 +209,56 @@ def set_command(
 ) -> None:
     """Change a setting in the configuration file."""
     parsed = parse_value(key, value)
+    if value == "" and key != "private_key_path":  # an empty path is the way to have no key
+        raise Failure(f"{key} must not be empty", "take the line out by hand to go back to the default")
+    if key == "private_key_path" and value:
+        _check_is_file(value)
     profile = options.profile
     path = path_to_write(options.config)
-    file = ConfigFile.load(path) if path.exists() else ConfigFile(path, None)
-    changes: dict[str, Optional[Value]] = {key: parsed}
+    file = _file_to_change(path)
     values = file.profiles.get(profile, {}) if profile else file.values
+    changes: dict[str, Optional[Value]] = {key: parsed}
     if key == "uri":
+        check_address(value, key)
         changes = _address(value, is_profile=profile is not None)
-    elif key in ("host", "port") and "uri" in values:
-        say("[took out uri, which would come first]")
-        changes["uri"] = None
+    elif key in ("host", "port"):
+        uri = _address_with({**values, key: parsed}, key)
+        if "uri" in values:
+            changes = _address(uri, is_profile=profile is not None)
+            say(f"[the address is now {uri}]")
     _write(path, file.text_with(changes, profile))
     say(f"[set {key} in {f'the profile {profile} of ' if profile else ''}{path}]")
     if key == "private_key_path":
         _check_key(value)
+
+
+def _address_with(values: dict[str, Value], key: str) -> str:
+    """Return the address with another host or port. Everything else stays, above all whether it has TLS.
+
+    Args:
+        values: the values of the file, among them the new one.
+        key: which one is new, ``host`` or ``port``.
+
+    Raises:
+        Failure: nobody can connect to that.
+    """
+    parts = urlsplit(str(values.get("uri", "")))
+    host, port = parts.hostname, parts.port
+    if host is None:
+        host, port = str(values.get("host", DEFAULT_HOST)), int(values.get("port", DEFAULT_PORT))
+    if key == "host":
+        host = str(values["host"])
+    else:
+        port = int(values["port"])
+    netloc = f"[{host}]" if ":" in host else host
+    uri = parts._replace(scheme=parts.scheme or "ws", netloc=netloc if port is None else f"{netloc}:{port}")
+    check_address(uri.geturl(), key)
+    return uri.geturl()
+
+
+def _check_is_file(key: str) -> None:
+    if not expand(Path(key)).is_file():
+        raise Failure(f"there is no file {expand(Path(key))}", "`ssh-keygen -t ed25519` makes a key")
 
 
 def _write(path: Path, text: str) -> None:

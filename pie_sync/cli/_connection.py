@@ -4,22 +4,33 @@ from __future__ import annotations
 
 import getpass
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import cast
 
 from .._connection.settings import UserKey
+from .._connection.validation import check_uri, is_on_this_machine
+from .._texts.hints import in_a_shell
 from ..client import PieClient
-from ..errors import AuthenticationError, InvalidKeyError, PieConnectionError
+from ..errors import AuthenticationError, InvalidKeyError, PieConnectionError, PieValueError
 from ..keys import ParsedPrivateKey
 from ._failures import Failure
-from ._output import say
+from ._output import DIM, say, styled
 from ._settings import Settings
 
-__all__ = ["KeyFile", "connect", "connected"]
+__all__ = ["KeyFile", "check_address", "connect", "connected"]
 
 CONNECT_TIMEOUT = 10.0  # seconds; --timeout may be less or more
 PASSPHRASE_ATTEMPTS = 3
+
+#: For how many seconds a server on this machine may refuse connections, since it may be starting: as in
+#: `pie-sync serve greet.py & pie-sync run greet`. What waits longer than the second number says so.
+START_TIMEOUT = 1.5
+NOTE_AFTER = 0.5
+RETRY_PAUSE = 0.05
+
+_pause = time.sleep
 
 
 class _LockedError(Exception):
@@ -66,19 +77,20 @@ class KeyFile(UserKey):
 @contextmanager
 def connected(settings: Settings) -> Iterator[PieClient]:
     """Yield a connected and authenticated client, and close it at the end. Raises what :func:`connect` raises."""
-    client = connect(settings, KeyFile(settings.client))
+    client = connect(settings, KeyFile(settings.client), start_timeout=START_TIMEOUT)
     try:
         yield client
     finally:
         client.close()
 
 
-def connect(settings: Settings, key: KeyFile) -> PieClient:
+def connect(settings: Settings, key: KeyFile, *, start_timeout: float = 0) -> PieClient:
     """Return a connected and authenticated client.
 
     Args:
         settings: which server, and who the user is.
         key: the user's key, which may have been unlocked for another server.
+        start_timeout: for how many seconds to try again if a server on this machine refuses the connection.
 
     Raises:
         Failure: there is no user name or no server, or the server asks for a key that is not there.
@@ -87,6 +99,7 @@ def connect(settings: Settings, key: KeyFile) -> PieClient:
     ours = settings.client
     if not ours.username.value:
         raise Failure(ours.username.origin, "--username NAME says who you are")
+    check_address(*ours.uri)
     connect_timeout = CONNECT_TIMEOUT if settings.timeout_origin == "default" else settings.timeout
     client = PieClient(
         ours.uri.value,
@@ -95,7 +108,7 @@ def connect(settings: Settings, key: KeyFile) -> PieClient:
         identity=ours.identity.value,
     )
     try:
-        _connect(client, settings)
+        _connect(client, settings, min(start_timeout, connect_timeout))
         try:
             _authenticate(client, settings, key)
         except _LockedError:
@@ -110,16 +123,53 @@ def connect(settings: Settings, key: KeyFile) -> PieClient:
     return client
 
 
-def _connect(client: PieClient, settings: Settings) -> None:
+def check_address(uri: str, origin: str) -> None:
+    """Raise a :class:`Failure` unless a connection to an address may work.
+
+    Args:
+        uri: the address.
+        origin: who gave it, such as an option.
+    """
     try:
-        client.connect()
+        check_uri(uri)
+    except PieValueError as error:
+        hint = "for example ws://127.0.0.1:8080 or wss://pie.example.org"
+        if "://" not in uri and uri:
+            hint = f"did you mean ws://{uri}?"
+        # The text begins with the name of an argument of PieClient.
+        raise Failure(f"{origin}: the address {error.text.partition(' ')[2]}", hint) from error
+
+
+def _connect(client: PieClient, settings: Settings, start_timeout: float = 0) -> None:
+    try:
+        _connect_to_starting(client, start_timeout)
     except PieConnectionError as error:
         origin = settings.client.uri.origin
         told = {"default": " (the default address)", "--uri": ""}.get(origin, f" (address from {origin})")
         raise Failure(
             f"{error.text}{told}",
-            error.hint or f"is {client.server_uri} right? --uri takes another address",
+            in_a_shell(error.hint or f"is {client.server_uri} right? --uri takes another address"),
         ) from error
+
+
+def _connect_to_starting(client: PieClient, start_timeout: float) -> None:
+    """Connect, and try again if a server on this machine refuses the connection: it may be starting."""
+    began = time.monotonic()
+    has_told = False
+    while True:
+        try:
+            client.connect()
+        except PieConnectionError as error:
+            waited = time.monotonic() - began
+            is_refused = isinstance(error.__cause__, ConnectionRefusedError)
+            if not is_refused or waited >= start_timeout or not is_on_this_machine(client.server_uri):
+                raise
+            if waited >= NOTE_AFTER and not has_told:
+                has_told = True
+                say(styled(f"[no server at {client.server_uri} yet; trying for {start_timeout:g} s]", DIM))
+            _pause(RETRY_PAUSE)
+        else:
+            return
 
 
 def _authenticate(client: PieClient, settings: Settings, key: KeyFile) -> None:

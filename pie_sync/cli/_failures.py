@@ -6,6 +6,7 @@ import errno
 from typing import NamedTuple
 
 from .._printable import printable
+from .._texts.hints import in_a_shell
 from ..errors import (
     AuthenticationError,
     InvalidKeyError,
@@ -67,7 +68,7 @@ def explain(error: BaseException) -> Explanation:
     if isinstance(error, Failure):
         return Explanation(text, printable(error.hint))
     if isinstance(error, (PieError, PieConnectionError)) and error.hint:
-        return Explanation(text, printable(error.hint))
+        return Explanation(text, printable(in_a_shell(error.hint)))
     if isinstance(error, RequestError):
         return Explanation(text, None)
     if isinstance(error, OSError) and error.errno in _NO_SPACE:

@@ -21,7 +21,8 @@ from ._output import echo, say, writing
 from ._settings import Settings
 
 GAP = 2  # spaces between the columns of the table
-WORD = 12  # characters that a column has at least, if its texts are that long
+WORD = 12  # characters that a column that wraps has at least, if its texts are that long
+WRAPPED = ("PROGRAM", "ARGUMENTS")
 
 
 @command(
@@ -77,27 +78,61 @@ def terminate(
 
 
 def _print_table(instances: Sequence[InstanceInfo]) -> None:
+    rows = [_row(info) for info in instances]
+    # A column that is empty for all instances is left out.
+    shown = [name for name in rows[0] if name == "ARGUMENTS" or any(row[name] for row in rows)]
+    if sys.stdout.isatty():
+        width = _terminal_width()
+        if _width_of(shown, rows) > width and len({row["USER"] for row in rows}) == 1:
+            shown = [name for name in shown if name != "USER"]
+        if _width_of(shown, rows) > width:
+            shown = [name for name in shown if name != "PAGES"]
+        if _width_of(shown, rows) > width:
+            _print_stacked(rows)
+            return
+    else:
+        width = 100_000
+    _print_columns(shown, rows, width)
+
+
+def _terminal_width() -> int:
     from rich.console import Console  # noqa: PLC0415 - takes 0.1 s, and only this command needs it
+
+    return Console().width
+
+
+def _least(name: str, rows: Sequence[dict[str, str]]) -> int:
+    """Return the width that a column needs: all of its texts, but of a text that may wrap only a word."""
+    width = max(len(row[name]) for row in rows)
+    return max(len(name), min(width, WORD) if name in WRAPPED else width)
+
+
+def _width_of(shown: Sequence[str], rows: Sequence[dict[str, str]]) -> int:
+    return sum(_least(name, rows) for name in shown) + GAP * (len(shown) - 1)
+
+
+def _print_columns(shown: Sequence[str], rows: Sequence[dict[str, str]], width: int) -> None:
+    from rich.console import Console  # noqa: PLC0415 - see above
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    rows = [_row(info) for info in instances]
-    # A column that is empty for all instances is left out.
-    widths = {name: max(len(row[name]) for row in rows) for name in rows[0]}
-    shown = [name for name, width in widths.items() if width or name == "ARGUMENTS"]
-    # What a column needs: an id all of its width, since it is copied from here. The others wrap.
-    least = {name: widths[name] if name == "ID" else max(len(name), min(widths[name], WORD)) for name in shown}
-    needed = sum(least.values()) + GAP * (len(shown) - 1)
-    # On a terminal that is too narrow even so, the terminal wraps the lines.
-    console = Console() if sys.stdout.isatty() else Console(width=100_000)
-    console = Console(width=max(console.width, needed))
     table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="bold")
     for name in shown:
-        table.add_column(name, no_wrap=name == "ID", min_width=least[name], overflow="fold")
+        # An id is copied from here, so that it is never cut.
+        table.add_column(name, no_wrap=name not in WRAPPED, min_width=_least(name, rows), overflow="fold")
     for row in rows:
         table.add_row(*(Text(row[name]) for name in shown))
     with writing("stdout"):
-        console.print(table, soft_wrap=False, crop=False)
+        Console(width=width).print(table, soft_wrap=False, crop=False)
+
+
+def _print_stacked(rows: Sequence[dict[str, str]]) -> None:
+    """Print each instance on lines of its own. The terminal wraps them."""
+    for row in rows:
+        details = [row["STATUS"], row["USER"]]
+        details += [f"{row[name]} {unit}" for name, unit in (("SECONDS", "s"), ("PAGES", "pages")) if row[name]]
+        lines = [", ".join(filter(None, details)), " ".join(filter(None, [row["PROGRAM"], row["ARGUMENTS"]]))]
+        echo("\n".join([row["ID"], *(f"  {line}" for line in lines if line)]))
 
 
 def _row(info: InstanceInfo) -> dict[str, str]:

@@ -29,13 +29,14 @@ def find(client: PieClient, prefix: str) -> str:
     prefix = prefix.lower()
     if _ID.fullmatch(prefix):
         return prefix
-    begin, _, end = prefix.replace("...", "…").partition("…")
+    begin, ellipsis, end = prefix.replace("...", "…").partition("…")
     ids = [info.id for info in client.list_instances()] if begin else []
     found = [one for one in ids if one.lower().startswith(begin) and one.lower().endswith(end)]
     if not found:
-        raise Failure(
-            f"there is no instance whose id begins with {printable(prefix)!r}", "`pie-sync list` shows all"
-        )
+        wanted = f"begins with {printable(begin)!r}" + (f" and ends with {printable(end)!r}" if end else "")
+        if ellipsis and not begin:
+            raise Failure(f"{printable(prefix)!r} lacks the beginning of an id", "`pie-sync list` shows all")
+        raise Failure(f"there is no instance whose id {wanted}", "`pie-sync list` shows all")
     if len(found) > 1:
         raise Failure(
             f"the ids of {len(found)} instances begin with {prefix!r}: {printable(', '.join(found))}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import tempfile
@@ -19,12 +20,17 @@ from ._failures import Failure, printable
 from ._files import expand
 from ._output import say
 from ._progress import upload_bar
+from ._python_files import check_is_for_engine
 
 if TYPE_CHECKING:
     from .._functions.inferlet import Inferlet
     from ..client import PieClient
 
 __all__ = ["file_of", "function_of", "linked", "upload", "upload_function", "upload_if_lacking"]
+
+
+#: What can only be meant as a path: no program on a server has such a name.
+_PATH = re.compile(r"(?:~|[/\\]|\.\.?(?:[/\\]|$)).*|.*(?:[/\\]|\.wat)", re.DOTALL)
 
 
 def file_of(program: str) -> Path | None:
@@ -35,12 +41,28 @@ def file_of(program: str) -> Path | None:
     """
     path = expand(Path(program))
     if not is_program_file(str(path)):
+        if _PATH.fullmatch(program):
+            raise _no_program(path)
         return None
-    if path.is_dir():
-        raise Failure(f"{path} is a folder", "give the program's file, such as program.wasm")
     if not path.is_file():
-        raise Failure(f"there is no file {path}", "the name of a program on the server has no .wasm at its end")
+        raise _no_program(path)
     return path
+
+
+def _no_program(path: Path) -> Failure:
+    """Return why no program is at a path."""
+    if path.is_dir():
+        return Failure(f"{path} is a folder", "give the program's file, such as program.wasm")
+    if not path.exists():
+        return Failure(
+            f"there is no file {path}",
+            "is the path right? a program on the server goes by its name, without ./ and .wasm",
+        )
+    if path.suffix == ".wat":
+        return Failure(f"{path} is WebAssembly text", "in Python, wasmtime.wat2wasm() makes NAME.wasm of it")
+    return Failure(
+        f"{path} is neither NAME.wasm nor NAME.py", f"`pie-sync run $(pie-sync upload {path})` takes any name"
+    )
 
 
 def function_of(program: str) -> Inferlet[..., Any] | None:
@@ -55,6 +77,7 @@ def function_of(program: str) -> Inferlet[..., Any] | None:
     path = expand(Path(found[0]))
     if not path.is_file():
         raise Failure(f"there is no file {path}", "a function is named as in script.py:complete")
+    check_is_for_engine(path, found[1])
     try:
         return load_script(path, found[1])
     except ValueError as error:

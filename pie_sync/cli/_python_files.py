@@ -1,4 +1,7 @@
-"""Python files as programs of a LocalServer: each has a function ``main(context)``."""
+"""Python files as programs of a LocalServer: each has a function ``main(context)``.
+
+Other Python files have functions that run on the real server, next to the model. Here both kinds are told apart.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,9 @@ import sys
 from pathlib import Path
 from typing import Any, Callable
 
-__all__ = ["PythonFileError", "has_main", "load_main"]
+from ._failures import Failure
+
+__all__ = ["PythonFileError", "check_is_for_engine", "has_main", "load_main"]
 
 MAIN = "main"
 
@@ -20,12 +25,44 @@ class PythonFileError(Exception):
 def has_main(path: Path) -> bool:
     """Whether a file defines a ``main`` with one parameter. Reads the file, and does not run it."""
     try:
-        tree = ast.parse(path.read_bytes())
-    except (SyntaxError, ValueError):
+        return _main_of(path) is not None
+    except (OSError, SyntaxError, ValueError):
         return True  # load_main() says what is wrong
-    return any(
-        isinstance(node, ast.FunctionDef) and node.name == MAIN and _is_unary(node.args) for node in tree.body
-    )
+
+
+def check_is_for_engine(path: Path, function: str | None) -> None:
+    """Raise a :class:`Failure` if a function is a program of ``pie-sync serve`` by its parameter.
+
+    Args:
+        path: a Python file, which is read and not run.
+        function: the name of a function there; None: whichever it has. A function that is named may call its
+            parameter ``context``.
+    """
+    if function not in (None, MAIN):
+        return
+    try:
+        main = _main_of(path)
+    except (OSError, SyntaxError, ValueError):
+        return  # whoever loads the function says what is wrong
+    if main is None or main.decorator_list:
+        return
+    parameter = [*main.args.posonlyargs, *main.args.args][0]
+    if parameter.annotation is None:
+        is_served = function is None and parameter.arg == "context"
+    else:
+        is_served = "ProgramContext" in ast.unparse(parameter.annotation)
+    if is_served:
+        raise Failure(
+            f"{path} is a program for `pie-sync serve`: its main() takes a ProgramContext",
+            f"`pie-sync serve {path}` serves it; then `pie-sync run {path.stem}` runs it",
+        )
+
+
+def _main_of(path: Path) -> ast.FunctionDef | None:
+    for node in ast.parse(path.read_bytes()).body:
+        if isinstance(node, ast.FunctionDef) and node.name == MAIN and _is_unary(node.args):
+            return node
+    return None
 
 
 def _is_unary(arguments: ast.arguments) -> bool:

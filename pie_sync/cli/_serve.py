@@ -5,7 +5,7 @@
 import logging
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import Annotated, Optional
 
 import typer
 
@@ -15,11 +15,8 @@ from ._failures import Failure, explain, printable
 from ._files import expand, read_text
 from ._interruption import INTERRUPTION, NAP
 from ._output import DIM, echo, say, styled
-from ._python_files import PythonFileError, has_main, load_main
 from ._serve_engine import serve_engine
-
-if TYPE_CHECKING:
-    from ..testing import LocalServer
+from ._served_programs import add_programs
 
 PROTOCOLS = ("0.2", "0.2-names", "0.3", "0.4", "0.5")
 
@@ -34,7 +31,7 @@ def _complete_protocol(incomplete: str) -> list[str]:
     examples="""
 pie-sync serve
 pie-sync serve greet.py
-pie-sync serve my_programs --port 9000
+pie-sync serve greet.py hello.wasm my_programs --port 9000
 pie-sync serve my_programs --user alice=alice.pub --user bob=bob.pub
 pie-sync serve --engine
 pie-sync serve --engine summarize.py
@@ -42,12 +39,13 @@ pie-sync serve --engine summarize.py
 )
 def serve(
     options: Options,
-    folder: Annotated[
-        Optional[Path],
+    paths: Annotated[
+        Optional[list[str]],
         typer.Argument(
-            metavar="FOLDER",
-            help="A folder of programs, or one: NAME.wasm or NAME.py can be run as NAME."
+            metavar="PATH...",
+            help="Programs, and folders of programs: NAME.wasm or NAME.py can be run as NAME."
             " With --engine: Python files, whose functions with @inferlet can be run by their names.",
+            show_default=False,
         ),
     ] = None,
     host: Annotated[str, typer.Option("--host", help="The address to listen on.")] = DEFAULT_HOST,
@@ -106,7 +104,7 @@ def serve(
                 "--engine takes no --user and no --protocol",
                 "the real server lets everybody in; its protocol is that of 0.5",
             )
-        serve_engine(folder, model, host, port, memory)
+        serve_engine(paths or [], model, host, port, memory)
         return
     if model or memory:
         raise Failure("--model and --memory are for --engine", "pie-sync serve --engine --model NAME")
@@ -121,7 +119,7 @@ def serve(
         server = LocalServer(users, port=port, host=host, protocol=protocol)
     except ValueError as error:
         raise Failure(str(error), "see `pie-sync serve --help`") from error
-    programs = _add_programs(server, expand(folder)) if folder else []
+    programs = add_programs(server, paths or [])
     try:
         with INTERRUPTION.hold():
             try:
@@ -169,36 +167,3 @@ class _Lines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         moment = styled(time.strftime("%H:%M:%S", time.localtime(record.created)), DIM)
         say(f"{moment} {printable(record.getMessage())}")
-
-
-def _add_programs(server: "LocalServer", path: Path) -> list[str]:
-    if path.is_dir():
-        files = [file for file in sorted(path.iterdir()) if file.suffix in (".wasm", ".py")]
-    elif path.is_file():
-        files = [path]
-    else:
-        raise Failure(f"there is no folder {path}", "is the path right?")
-    names, others = [], []
-    for file in files:
-        if file.suffix == ".py" and path.is_dir() and not has_main(file):
-            others.append(file.name)  # a script that has nothing to do with this is not run
-            continue
-        try:
-            _add_program(server, file)
-        except (ValueError, PythonFileError) as error:
-            say(f"warning: {file} is left out: {printable(str(error))}")
-        else:
-            names.append(file.stem)
-    if others:
-        say(f"[left out, without a function main(context): {printable(', '.join(others))}]")
-    return names
-
-
-def _add_program(server: "LocalServer", path: Path) -> None:
-    if path.suffix == ".py":
-        server.program(path.stem)(load_main(path))
-        return
-    from ..testing._server.catalog import ProgramName  # noqa: PLC0415 - see serve()
-
-    core = server._core
-    core.catalog.register(ProgramName.parse(path.stem), core.compile(path.read_bytes()))

@@ -16,19 +16,22 @@ from ._failures import Failure, printable
 from ._files import expand
 from ._interruption import INTERRUPTION, NAP
 from ._output import echo, say
+from ._python_files import check_is_for_engine
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .._functions.inferlet import Inferlet
 
 __all__ = ["functions_at", "serve_engine"]
 
 
-def serve_engine(path: Path | None, model: str | None, host: str, port: int, memory: str | None) -> None:
+def serve_engine(paths: Sequence[str], model: str | None, host: str, port: int, memory: str | None) -> None:
     """Serve until a signal comes, or until the server ends by itself.
 
     Args:
-        path: a Python file with functions for the server, or a folder of such files; ``file.py:function`` is one
-            function. They are uploaded before the server's address is printed. None: no functions.
+        paths: Python files with functions for the server, and folders of such files; ``file.py:function`` is one
+            function. They are uploaded before the server's address is printed.
         model: see :class:`EngineServer`.
         host: see there.
         port: see there.
@@ -39,11 +42,7 @@ def serve_engine(path: Path | None, model: str | None, host: str, port: int, mem
         OSError, PieValueError: there are no such functions.
         PieError, PieConnectionError: the server does not take them.
     """
-    functions = [] if path is None else functions_at(expand(path))
-    names = [function.name for function in functions]
-    for name in names:
-        if names.count(name) > 1:
-            raise Failure(f"several functions are called {name}", '@inferlet(name="...") gives one another name')
+    functions = functions_at(paths)
     try:
         server = EngineServer(model, host=host, port=port, memory=memory)
     except ValueError as error:
@@ -66,17 +65,29 @@ def serve_engine(path: Path | None, model: str | None, host: str, port: int, mem
         server.close()
 
 
-def functions_at(path: Path) -> list[Inferlet[..., Any]]:
-    """Return the functions that are meant by a path; see :func:`serve_engine`."""
-    if path.is_dir():
-        return _functions_in(path)
+def functions_at(paths: Sequence[str]) -> list[Inferlet[..., Any]]:
+    """Return the functions that are meant by paths; see :func:`serve_engine`."""
+    functions: dict[str, Inferlet[..., Any]] = {}
+    for given in dict.fromkeys(paths):
+        path = expand(Path(given))
+        for function in _functions_in(path) if path.is_dir() else _functions_of(path):
+            same = functions.setdefault(function.name, function)
+            if same.program != function.program:
+                raise Failure(
+                    f"several functions are called {function.name}", '@inferlet(name="...") gives one another name'
+                )
+    return list(functions.values())
+
+
+def _functions_of(path: Path) -> list[Inferlet[..., Any]]:
     script = split_script_path(str(path))
     if script is None:
         raise Failure(
-            f"the engine can't serve {path}",
-            "it takes a Python file or a folder of them; `pie-sync run FILE.wasm` uploads a component",
+            f"the engine can't serve {path}" if path.exists() else f"there is no file or folder {path}",
+            "it takes Python files and folders of them; `pie-sync run FILE.wasm` uploads a component",
         )
     file, function = script
+    check_is_for_engine(Path(file), function)
     marked = [] if function else load_decorated(file)
     return marked or [load_script(file, function)]
 

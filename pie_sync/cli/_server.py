@@ -31,6 +31,14 @@ def ping(options: Options) -> None:
         echo(f"{settings.client.uri.value}: {milliseconds:.1f} ms, {client.protocol} protocol")
 
 
+#: What servers up to 0.2 know; later ones know the first only.
+SUBJECTS = ("model_status", "backend_stats", "program_exists")
+
+
+def _complete_subject(incomplete: str) -> list[str]:
+    return [subject for subject in SUBJECTS if subject.startswith(incomplete)]
+
+
 @command(
     "query",
     examples="""
@@ -42,7 +50,11 @@ def query(
     options: Options,
     subject: Annotated[
         str,
-        typer.Argument(metavar="SUBJECT", help="model_status; up to Pie 0.2 also backend_stats, program_exists."),
+        typer.Argument(
+            metavar="SUBJECT",
+            help="model_status; up to Pie 0.2 also backend_stats, program_exists.",
+            autocompletion=_complete_subject,
+        ),
     ],
     record: Annotated[
         str, typer.Argument(metavar="RECORD", help="The record to query, if the subject has any.")

@@ -95,8 +95,8 @@ class CommandLine:
         """Start the command in a terminal."""
         return self.spawn_program(COMMAND[0], [*COMMAND[1:], *map(str, arguments)])
 
-    def spawn_program(self, program: str, arguments: list[str]) -> pexpect.spawn:
-        """Start any program in a terminal."""
+    def spawn_program(self, program: str, arguments: list[str], columns: int = 120) -> pexpect.spawn:
+        """Start any program in a terminal. The variable ``COLUMNS`` counts more than the width given here."""
         terminal = pexpect.spawn(
             program,
             arguments,
@@ -104,7 +104,7 @@ class CommandLine:
             cwd=str(self.home),
             timeout=LIMIT,
             encoding="utf-8",
-            dimensions=(24, 120),
+            dimensions=(24, columns),
         )
         # No delay before input: the tests themselves wait until the program is ready for it.
         terminal.delaybeforesend = None

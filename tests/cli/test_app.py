@@ -64,6 +64,7 @@ def test_the_version(run_here: RunHere) -> None:
     [
         ("fly", "No such command 'fly'."),
         ("ps", "No such command 'ps'. Did you mean 'list'?"),
+        ("instances", "No such command 'instances'. Did you mean 'list'?"),
         ("kill", "No such command 'kill'. Did you mean 'terminate'?"),
     ],
 )
@@ -89,7 +90,7 @@ def raw(terminal: pexpect.spawn, code: int) -> str:
 
 
 def test_colours_are_for_terminals_that_want_them(lonely_pie: CommandLine, free_port: int) -> None:
-    arguments = ["ping", "--uri", f"ws://127.0.0.1:{free_port}"]
+    arguments = ["ping", "--timeout", "0.1", "--uri", f"ws://127.0.0.1:{free_port}"]
     assert lonely_pie(*arguments).stderr.startswith("error: ")
     assert not COLOUR.search(raw(lonely_pie.spawn("--help"), 0))  # rich leaves what is bold
     assert "\x1b" not in raw(lonely_pie.spawn(*arguments), 1)

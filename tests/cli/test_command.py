@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 
 import pytest
@@ -15,7 +16,7 @@ from .conftest import COMMANDS, CONFIG_COMMANDS, RunHere, panel
 @pytest.mark.parametrize("before", [True, False], ids=["before the command", "behind it"])
 def test_a_traceback_on_demand(run_here: RunHere, free_port: int, before: bool) -> None:
     words = ["--debug", "ping"] if before else ["ping", "--debug"]
-    result = run_here(*words, "--uri", f"ws://127.0.0.1:{free_port}")
+    result = run_here(*words, "--timeout", "0.1", "--uri", f"ws://127.0.0.1:{free_port}")
     assert result.code == 1
     assert result.stderr.startswith("Traceback (most recent call last):\n")
     assert "ConnectionRefusedError" in result.stderr
@@ -35,7 +36,7 @@ def test_the_options_of_the_connection_are_in_every_help(run_here: RunHere) -> N
     """The help of ``pie-sync`` explains them, with their variables and defaults; the others name them."""
     options = ["--uri", "--username", "--key", "--identity", "--profile", "--timeout", "--config"]
     explained = "\n".join(panel(run_here("--help").stdout, "Connection"))
-    for text in [*options, "--debug", "env var: PIE_URI", "env var: PIE_PROFILE", "ws://127.0.0.1:8080"]:
+    for text in [*options, "--debug", "env var: PIE_URI", "env var: PIE_PROFILE", "[default: 30]"]:
         assert text in explained
     for command in COMMANDS:
         text = run_here(command, "--help").stdout
@@ -43,6 +44,13 @@ def test_the_options_of_the_connection_are_in_every_help(run_here: RunHere) -> N
         for option in options:
             assert (option in text) == (command != "serve"), (command, option)
         assert "--debug" in text
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS, *CONFIG_COMMANDS])
+def test_help_shows_no_type_of_a_flag_and_no_brackets_in_brackets(run_here: RunHere, command: str) -> None:
+    text = run_here(*command.split(), "--help").stdout
+    assert "--help" in text
+    assert not re.search(r"bool|BOOL|\[default: \(", text), text
 
 
 def test_help_wraps_where_the_terminal_ends(run_here: RunHere, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,6 +47,7 @@ def test_completion_of_instances(
         ("pie-sync serve --protocol 0.2", {"0.2", "0.2-names"}),
         ("pie-sync ping --profile l", {"lab", "laptop"}),
         ("pie-sync --profile la", {"lab", "laptop"}),
+        ("pie-sync query m", {"model_status"}),
     ],
 )
 def test_completion(run_here: RunHere, home: Path, words: str, completions: set[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -45,10 +46,47 @@ class TestInit:
     def test_keeps_a_file_that_is_there(self, run_here: RunHere, config: Path) -> None:
         result = run_here("config", "init")
         assert result.code == 1
-        assert result.stderr == f"error: there is {config} already\nhint: --force overwrites it\n"
+        assert result.stderr == (
+            f"error: there is {config} already\nhint: --force overwrites its settings, but no profile\n"
+        )
         assert config.read_text() == FILE
         assert run_here("config", "init", "--force", "--no-auth").code == 0
         assert shown(run_here("config", "show"))["uri"][0] == "ws://127.0.0.1:8080"
+        assert toml(config)["other"] == {"port": 1}, "what is not ours stays"
+        assert "private_key_path" not in toml(config)
+
+    def test_after_a_profile(self, run_here: RunHere, home: Path) -> None:
+        """The top of the file has nothing to overwrite then, and later the profile is not part of it."""
+        assert run_here("config", "init", "--profile", "cloud", "--uri", "wss://pie.example.org").code == 0
+        cloud = toml(home / ".pie/cli_config.toml")["profiles"]
+        for options, uri in (([], "wss://pie.example.org/x"), (["--force"], "ws://here:1")):
+            assert run_here("config", "init", "--no-auth", "--uri", uri, *options).code == 0
+            assert shown(run_here("config", "show"))["uri"][0] == uri
+            assert toml(home / ".pie/cli_config.toml")["profiles"] == cloud
+
+    @pytest.mark.parametrize("content", ["port = 0", "profiles = 5", "no toml", b"\xff"])
+    def test_in_place_of_a_file_that_makes_no_sense(
+        self, run_here: RunHere, config: Path, content: str | bytes
+    ) -> None:
+        config.write_bytes(content if isinstance(content, bytes) else content.encode())
+        assert run_here("config", "init", "--no-auth").code == 1
+        assert run_here("config", "init", "--no-auth", "--force").code == 0
+        assert shown(run_here("config", "show"))["uri"][0] == "ws://127.0.0.1:8080"
+
+    @pytest.mark.parametrize(
+        ("uri", "error"),
+        [
+            ("ws://", "--uri: the address must look like ws://host:port or wss://host:port, got 'ws://'"),
+            ("ws://a:0", "--uri: the address must have a port from 1 to 65535, or none, got 'ws://a:0'"),
+        ],
+    )
+    def test_addresses_that_make_no_sense(self, run_here: RunHere, home: Path, uri: str, error: str) -> None:
+        """The command's words, and not those of PieClient's arguments."""
+        for command in (["config", "init"], ["ping"]):
+            found, hint = lines(run_here(*command, "--uri", uri))
+            assert found == error
+            assert hint.startswith("for example ws://127.0.0.1:8080")
+        assert not (home / ".pie").exists()
 
     @pytest.mark.parametrize(
         ("uri", "port"),
@@ -99,8 +137,26 @@ class TestProfiles:
     def test_settings_of_a_profile(self, run_here: RunHere, config: Path) -> None:
         for key, value in [("uri", "wss://lab"), ("username", "eve"), ("username", "eva"), ("port", "3")]:
             assert run_here("config", "set", key, value, "--profile", "lab").code == 0
-        assert toml(config)["profiles"] == {"lab": {"username": "eva", "port": 3}}
+        assert toml(config)["profiles"] == {"lab": {"uri": "wss://lab:3", "username": "eva"}}
         assert (toml(config)["username"], toml(config)["port"]) == ("bob", 9000)
+
+    def test_one_that_is_there_already(self, run_here: RunHere, config: Path) -> None:
+        assert run_here("config", "init", "--profile", "cloud", "--uri", "wss://pie").code == 0
+        before = config.read_text()
+        found = lines(run_here("config", "init", "--profile", "cloud", "--uri", "ws://other"))
+        assert found == (f"there is the profile cloud in {config} already", "--force overwrites it")
+        assert config.read_text() == before
+        assert run_here("config", "init", "--profile", "cloud", "--uri", "ws://other", "--force").code == 0
+        assert toml(config)["profiles"]["cloud"]["uri"] == "ws://other"
+
+    def test_another_host_of_one(self, run_here: RunHere, config: Path) -> None:
+        assert run_here("config", "init", "--no-auth", "--profile", "cloud", "--uri", "wss://pie/x").code == 0
+        assert run_here("config", "set", "port", "9", "--profile", "cloud").stderr.startswith(
+            "[the address is now wss://pie:9/x]\n"
+        )
+        assert run_here("config", "set", "host", "::1", "--profile", "cloud").code == 0
+        profile = toml(config)["profiles"]["cloud"]
+        assert (profile["uri"], set(profile) & {"host", "port"}) == ("wss://[::1]:9/x", set())
 
     def test_a_name_that_can_be_none(self, run_here: RunHere, config: Path) -> None:
         error, _ = lines(run_here("config", "set", "port", "1", "--profile", "a.b"))
@@ -117,9 +173,9 @@ class TestSet:
         assert run_here("config", "set", "uri", "wss://pie").code == 0
         assert (toml(config)["uri"], toml(config)["host"], toml(config)["port"]) == ("wss://pie", "pie", 443)
         result = run_here("config", "set", "host", "other")
-        assert result.stderr.splitlines()[0] == "[took out uri, which would come first]"
-        assert shown(run_here("config", "show"))["uri"][0] == "ws://other:443"
-        assert run_here("config", "set", "uri", "wss://pie").code == 0
+        assert result.stderr.splitlines()[0] == "[the address is now wss://other]"
+        assert shown(run_here("config", "show"))["uri"][0] == "wss://other", "TLS does not get lost"
+        assert (toml(config)["host"], toml(config)["port"]) == ("other", 443)
         assert run_here("config", "set", "uri", "ws://gpu-box:9000").code == 0
         assert config.read_text() == FILE, "what the official client understands needs no uri"
 
@@ -161,6 +217,18 @@ class TestSet:
             ("port", "http", "port must be a port, 1 to 65535, not 'http'"),
             ("port", "65536", "port must be a port, 1 to 65535, not '65536'"),
             ("enable_auth", "yes", "enable_auth must be true or false, not 'yes'"),
+            ("username", "", "username must not be empty"),
+            ("host", "", "host must not be empty"),
+            ("uri", "", "uri must not be empty"),
+            ("identity", "", "identity must not be empty"),
+            ("private_key_path", "/no/such/key", "there is no file /no/such/key"),
+            (
+                "uri",
+                "localhost",
+                "uri: the address must look like ws://host:port or wss://host:port, got 'localhost'",
+            ),
+            ("host", "ws://here", "host: the address "),
+            ("host", "a b", "host: the address has no usable host"),
         ],
     )
     def test_values_that_make_no_sense(
@@ -168,8 +236,34 @@ class TestSet:
     ) -> None:
         result = run_here("config", "set", key, value)
         assert result.code == 1
-        assert result.stderr.startswith(f"error: {error}\nhint: ")
+        found_error, hint = result.stderr.splitlines()
+        assert found_error.startswith(f"error: {error}")
+        assert hint.startswith("hint: ")
+        assert f"pie-sync config set {key} VALUE" not in hint
         assert config.read_text() == FILE
+
+    @pytest.mark.parametrize(
+        ("key", "value", "hint"),
+        [
+            ("port", "abc", "for example `pie-sync config set port 8080`"),
+            ("enable_auth", "yes", "for example `pie-sync config set enable_auth true`"),
+            ("uri", "localhost", "did you mean ws://localhost?"),
+        ],
+    )
+    def test_a_hint_that_works(self, run_here: RunHere, config: Path, key: str, value: str, hint: str) -> None:
+        assert lines(run_here("config", "set", key, value))[1] == hint
+        example = re.findall(r"`pie-sync (.*)`|mean (\S*)\?", hint)[0]
+        command = example[0].split() if example[0] else ["config", "set", key, example[1]]
+        assert run_here(*command).code == 0
+
+    def test_a_value_of_the_file_that_makes_no_sense(self, run_here: RunHere, config: Path) -> None:
+        """The hint names the command that sets another one, and that works."""
+        config.write_text('port = 0\n\n[profiles.lab]\nport = "x"\n')
+        assert lines(run_here("ping"))[1] == "`pie-sync config set port VALUE` sets another one"
+        assert run_here("config", "set", "port", "8080").code == 0
+        assert lines(run_here("ping"))[1] == "`pie-sync config set port VALUE --profile lab` sets another one"
+        assert run_here("config", "set", "port", "81", "--profile", "lab").code == 0
+        assert shown(run_here("config", "show", "--profile", "lab"))["uri"][0] == "ws://127.0.0.1:81"
 
     def test_a_file_that_is_too_clever(self, run_here: RunHere, config: Path) -> None:
         text = '"port" = 1\n'
@@ -185,7 +279,7 @@ def test_a_configuration_is_not_overwritten_unasked(lonely_pie: CommandLine, hom
     path = home / ".pie/cli_config.toml"
     for answer, port in [("n", 8080), ("", 8080), ("what?\nNO", 8080), ("y", 1)]:
         terminal = lonely_pie.spawn("config", "init", "--no-auth", "--uri", "ws://127.0.0.1:1")
-        terminal.expect_exact(f"There is {path} already. Overwrite it? [y/N]: ")
+        terminal.expect_exact(f"There is {path} already. Overwrite its settings? [y/N]: ")
         terminal.sendline(answer)
         assert end_of(terminal) == 0
         assert f"port = {port}\n" in path.read_text()

@@ -25,6 +25,8 @@ def test_the_file_of_the_official_client(run_here: RunHere, config: Path, home: 
         ("port = true", "port must be a port, 1 to 65535, not True as in "),
         ('enable_auth = "no"', "enable_auth must be true or false, not 'no' as in "),
         ("host = 5", "host must be text, not 5 as in "),
+        ("profiles = 5", "profiles must be a table, not 5 as in "),
+        ("[profiles]\nlab = 5", "profiles.lab must be a table, not 5 as in "),
     ],
 )
 def test_files_that_make_no_sense(run_here: RunHere, config: Path, content: str, reason: str) -> None:

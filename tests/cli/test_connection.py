@@ -7,18 +7,59 @@ import socket
 import subprocess
 from pathlib import Path
 
-from pie_sync.testing import LocalServer
+import pytest
 
-from .conftest import CTRL_D, CommandLine, RunHere, end_of, lines
+from pie_sync.testing import LocalServer
+from tests.texts.test_hints import answering
+
+from .conftest import CTRL_D, LIMIT, CommandLine, RunHere, end_of, lines
 
 
 def test_no_server(run_here: RunHere, free_port: int) -> None:
     uri = f"ws://127.0.0.1:{free_port}"
-    error, hint = lines(run_here("ping", "--uri", uri))
-    assert error.startswith(f"can't connect to {uri}: ")
-    assert hint == "is the server running? `pie-sync serve` starts one to try things out"
-    error, _ = lines(run_here("ping", PIE_URI=uri))
+    result = run_here("ping", "--uri", uri)
+    note, error, hint = result.stderr.splitlines()
+    assert (result.code, result.stdout) == (1, "")
+    assert note == f"[no server at {uri} yet; trying for 1.5 s]"
+    assert error.startswith(f"error: can't connect to {uri}: ")
+    assert hint == "hint: is the server running? `pie-sync serve` starts one to try things out"
+    error, _ = lines(run_here("ping", "--timeout", "0.3", PIE_URI=uri))
     assert error.endswith(" (address from PIE_URI)")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_server_that_is_starting(
+    run_here: RunHere, free_port: int, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    """As in `pie-sync serve greet.py & pie-sync run greet`: it listens a moment after the command connects."""
+    server = LocalServer(port=free_port)
+    pauses = []
+
+    def start_after_three(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            server.start()
+
+    monkeypatch.setattr("pie_sync.cli._connection.START_TIMEOUT", LIMIT)
+    monkeypatch.setattr("pie_sync.cli._connection.NOTE_AFTER", LIMIT)
+    monkeypatch.setattr("pie_sync.cli._connection._pause", start_after_three)
+    try:
+        result = run_here("ping", "--uri", f"ws://{host}:{free_port}")
+    finally:
+        server.close()
+    assert (result.code, result.stderr, len(pauses)) == (0, "", 3)
+
+
+def test_only_this_machine_is_waited_for(
+    run_here: RunHere, free_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refusal of another machine is final, and so is any other error of this one."""
+    monkeypatch.setattr("pie_sync.cli._connection._pause", lambda seconds: pytest.fail(f"waits {seconds} s"))
+    with answering(b"HTTP/1.1 500 Oops\r\n\r\n") as address:
+        assert "500" in run_here("ping", "--uri", f"ws://{address}").stderr
+    monkeypatch.setattr("pie_sync.cli._connection.is_on_this_machine", lambda uri: False)
+    error, _ = lines(run_here("ping", "--uri", f"ws://127.0.0.1:{free_port}"))
+    assert "refused" in error
 
 
 def test_a_server_that_says_nothing(run_here: RunHere) -> None:

@@ -10,7 +10,7 @@ import pytest
 from pie_sync import Event, PieClient
 from pie_sync.testing import LocalServer
 
-from .conftest import CommandLine, RunHere, all_of, lines
+from .conftest import COMMAND, CommandLine, RunHere, all_of, lines
 
 
 def test_the_list(run_here: RunHere, server: LocalServer, client: PieClient) -> None:
@@ -64,6 +64,41 @@ def test_an_id_is_never_cut(pie: CommandLine, client: PieClient, columns: int) -
     assert set(re.findall(r"[0-9a-f]{8}-[0-9a-f-]{27}", all_of(terminal))) == ids
 
 
+ONCE = ["--prompt", "Once upon a time"]
+
+
+def lines_of(pie: CommandLine, columns: int) -> list[str]:
+    """Return the lines of the list in a terminal of this width."""
+    terminal = pie.spawn_program(COMMAND[0], [*COMMAND[1:], "list"], columns)
+    return [line.rstrip() for line in all_of(terminal).splitlines()]
+
+
+def test_the_list_in_80_columns(pie: CommandLine, client: PieClient) -> None:
+    """One row for each instance, and only its arguments wrap: the user, the same everywhere, is left out."""
+    del pie.environment["COLUMNS"]
+    instance = client.launch_instance_from_registry("echo", ONCE, detached=True)
+    head, *rows = lines_of(pie, 80)
+    assert head == f"{'ID':<36}  STATUS    SECONDS  PAGES  ARGUMENTS"
+    assert re.match(rf"{instance.id}  Detached  \d+ +0      --prompt", rows[0])
+    column = head.index("ARGUMENTS")
+    assert {row[:column].strip() for row in rows[1:]} == {""}
+    assert " ".join(row[column:] for row in rows) == "--prompt 'Once upon a time'"
+    assert max(map(len, rows)) <= 80
+
+
+@pytest.mark.parametrize("columns", [20, 40, 60])
+def test_the_list_in_a_narrow_terminal(pie: CommandLine, client: PieClient, columns: int) -> None:
+    """No table: each instance has lines of its own, whole, and the terminal wraps them."""
+    del pie.environment["COLUMNS"]
+    ids = [client.launch_instance_from_registry("echo", ONCE, detached=True).id for _ in range(2)]
+    lines = lines_of(pie, columns)
+    assert len(lines) == 6
+    for begin in (0, 3):
+        assert re.fullmatch(r"  Detached, alice, \d+ s, 0 pages", lines[begin + 1])
+        assert lines[begin + 2] == "  --prompt 'Once upon a time'"
+    assert {lines[0], lines[3]} == set(ids)
+
+
 def test_an_id_with_an_ellipsis(run_here: RunHere, server: LocalServer, client: PieClient) -> None:
     """As people paste them from chats and logs, which shorten them at the end or in the middle."""
     for shorten in (
@@ -76,5 +111,5 @@ def test_an_id_with_an_ellipsis(run_here: RunHere, server: LocalServer, client: 
         assert run_here("terminate", shorten(instance.id), "--uri", server.uri).code == 0
         assert instance.wait(5).event is Event.Aborted
         error, _ = lines(run_here("terminate", f"{other.id[:8]}…nothing", "--uri", server.uri))
-        assert error.startswith("there is no instance whose id begins with")
+        assert error == f"there is no instance whose id begins with '{other.id[:8]}' and ends with 'nothing'"
         other.terminate()

@@ -9,7 +9,7 @@ from pie_sync.testing import LocalServer
 from tests.old_process_server import nothing, old_process_server
 from tests.scripted import Peer, scripted_server, wait_for_close
 
-from .conftest import RunHere
+from .conftest import RunHere, lines
 
 WHOLE = "5b8d7e98-432a-41a0-891a-fa287c6e56df"
 
@@ -64,3 +64,9 @@ def test_a_whole_id_that_the_process_protocol_refuses(run_here: RunHere, command
     assert result.code == 1
     assert "Process not found" in result.stderr
     assert "list_processes" not in [message["type"] for message in server.requests]
+
+
+@pytest.mark.parametrize("given", ["…6071", "..."])
+def test_an_id_without_its_beginning(run_here: RunHere, server: LocalServer, given: str) -> None:
+    error, _ = lines(run_here("attach", given, "--uri", server.uri))
+    assert error.endswith("lacks the beginning of an id")

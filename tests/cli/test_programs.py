@@ -71,3 +71,46 @@ def test_libraries_are_linked_by_wac(
 
 def test_an_upload_of_a_file_that_is_not_there(run_here: RunHere) -> None:
     assert lines(run_here("upload", "missing.wasm")) == ("there is no file missing.wasm", "is the path right?")
+
+
+@pytest.mark.parametrize(
+    ("program", "error", "hint"),
+    [
+        (".", ". is a folder", "give the program's file, such as program.wasm"),
+        ("./", ". is a folder", "give the program's file"),
+        ("std/", "std is a folder", "give the program's file"),
+        ("hello.wat", "hello.wat is WebAssembly text", "in Python, wasmtime.wat2wasm() makes NAME.wasm"),
+        ("./program", "program is neither NAME.wasm nor NAME.py", "`pie-sync run $(pie-sync upload program)`"),
+        ("../nothing", "there is no file ../nothing", "is the path right?"),
+        ("nothing.wat", "there is no file nothing.wat", "is the path right?"),
+    ],
+)
+def test_paths_are_not_looked_for_on_the_server(
+    run_here: RunHere, home: Path, program: str, error: str, hint: str
+) -> None:
+    """What is a path by its spelling is refused here, without a connection: the server's answer would mislead."""
+    (home / "std").mkdir()
+    (home / "hello.wat").touch()
+    (home / "program").touch()
+    found_error, found_hint = lines(run_here("run", program, "--uri", "ws://no.such.host.invalid"))
+    assert found_error == error
+    assert found_hint.startswith(hint)
+
+
+def test_a_name_is_never_taken_for_a_file(run_here: RunHere, server: LocalServer, home: Path) -> None:
+    (home / "std").mkdir()
+    (home / "std/hello").touch()
+    (home / "hello").touch()
+    server.program("hello")(lambda context: "from the server")
+    for name in ("hello", "std/hello"):
+        assert run_here("run", name, "--uri", server.uri).stdout == "from the server\n"
+
+
+@pytest.mark.parametrize("command", [["run", "greet.py", "--", "world"], ["serve", "--engine", "greet.py"]])
+@pytest.mark.parametrize("main", ["main(context)", "main(context: ProgramContext) -> str"])
+def test_a_program_for_serve(run_here: RunHere, home: Path, command: list[str], main: str) -> None:
+    """Also one that uses other names of its module, as a function next to the model could not."""
+    (home / "greet.py").write_text(f"import helper\n\ndef {main}:\n    return helper.greet()\n")
+    error, hint = lines(run_here(*command))
+    assert error == "greet.py is a program for `pie-sync serve`: its main() takes a ProgramContext"
+    assert hint == "`pie-sync serve greet.py` serves it; then `pie-sync run greet` runs it"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
 
-from pie_sync.cli._python_files import PythonFileError, has_main, load_main
+from pie_sync.cli._failures import Failure
+from pie_sync.cli._python_files import PythonFileError, check_is_for_engine, has_main, load_main
 
 
 @pytest.mark.parametrize(
@@ -51,3 +53,26 @@ def test_a_file_named_like_a_module_of_python(tmp_path: Path) -> None:
     import json as again
 
     assert again is json
+
+
+@pytest.mark.parametrize(
+    ("text", "function", "is_for_engine"),
+    [
+        ("def main(context): pass", None, False),
+        ("def main(context): pass", "main", True),
+        ("def main(c: testing.ProgramContext): pass", "main", False),
+        ("def main(c: 'ProgramContext'): pass", None, False),
+        ("def main(context: str): pass", None, True),
+        ("def main(prompt): pass", None, True),
+        ("@inferlet\ndef main(context): pass", None, True),
+        ("async def main(context): pass", None, True),
+        ("def main(context): pass\ndef f(): pass", "f", True),
+        ("def main(", None, True),
+    ],
+)
+def test_what_is_for_the_engine(tmp_path: Path, text: str, function: str | None, is_for_engine: bool) -> None:
+    (tmp_path / "file.py").write_text(text)
+    with contextlib.ExitStack() as stack:
+        if not is_for_engine:
+            stack.enter_context(pytest.raises(Failure, match="is a program for `pie-sync serve`"))
+        check_is_for_engine(tmp_path / "file.py", function)

@@ -132,7 +132,7 @@ def test_the_other_generation(lonely_pie: CommandLine, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        (["nowhere"], "there is no folder nowhere"),
+        (["nowhere"], "there is no file or folder nowhere"),
         (["--user", "alice"], "--user 'alice'"),
         (["--user", "alice=nowhere.pub"], "nowhere.pub: No such file or directory"),
         (["--user", "alice=programs/notes.txt"], "programs/notes.txt is empty"),

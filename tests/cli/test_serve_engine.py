@@ -143,13 +143,22 @@ def third() -> int:
 def test_the_functions_of_files(tmp_path: Path, given: str, programs: list[str]) -> None:
     (tmp_path / "functions.py").write_text(FUNCTIONS)
     (tmp_path / "plain.py").write_text("def alone() -> int:\n    return 1\n")
-    assert [function.name for function in functions_at(tmp_path / given)] == programs
+    assert [function.name for function in functions_at([str(tmp_path / given)])] == programs
+
+
+def test_the_functions_of_several_files(tmp_path: Path) -> None:
+    """A function that is named twice is served once."""
+    (tmp_path / "functions.py").write_text(FUNCTIONS)
+    (tmp_path / "plain.py").write_text("def alone() -> int:\n    return 1\n")
+    names = ["plain.py", "functions.py:third", "", "functions.py", "plain.py"]
+    functions = functions_at([str(tmp_path / name) for name in names])
+    assert [function.name for function in functions] == ["alone", "third", "first", "second"]
 
 
 def test_a_folder_tells_what_it_leaves_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, text in (("plain.py", "def f(): pass\n"), ("broken.py", "def"), ("a.wasm", ""), ("notes.txt", "")):
         (tmp_path / name).write_text(text)
-    assert functions_at(tmp_path) == []
+    assert functions_at([str(tmp_path)]) == []
     wasm, broken, plain = capsys.readouterr().err.splitlines()
     assert wasm == "[a.wasm is left out: it has no function with @inferlet]"
     assert broken.startswith(f"warning: {tmp_path}/broken.py is left out: {tmp_path}/broken.py is not Python: ")
@@ -163,7 +172,7 @@ def test_a_folder_tells_what_it_leaves_out(tmp_path: Path, capsys: pytest.Captur
         ("empty.py", "empty.py defines no function"),
         ("empty.py:f", "empty.py defines no function 'f' (it has none)"),
         ("a.wasm", "the engine can't serve"),
-        ("nothing", "the engine can't serve"),
+        ("nothing", "there is no file or folder "),
     ],
 )
 def test_what_the_engine_can_not_serve(run_here: RunHere, tmp_path: Path, given: str, expected: str) -> None:
@@ -177,6 +186,7 @@ def test_what_the_engine_can_not_serve(run_here: RunHere, tmp_path: Path, given:
 def test_two_functions_of_one_name(run_here: RunHere, tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("@inferlet\ndef one(): pass\n")
     (tmp_path / "b.py").write_text("@inferlet(name='one')\ndef two(): pass\n")
-    error, hint = lines(run_here("serve", "--engine", str(tmp_path)))
-    assert error == "several functions are called one"
-    assert hint.startswith('@inferlet(name="...")')
+    for paths in ([tmp_path], [tmp_path / "a.py", tmp_path / "b.py"]):
+        error, hint = lines(run_here("serve", "--engine", *paths))
+        assert error == "several functions are called one"
+        assert hint.startswith('@inferlet(name="...")')

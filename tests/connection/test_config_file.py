@@ -65,6 +65,11 @@ def test_any_changes(text, changes):
         assert comment in text
 
 
+def test_a_new_profile_looks_like_one():
+    text = ConfigFile(PATH, 'host = "a"\n').text_with({"uri": "ws://lab"}, "lab")
+    assert text == 'host = "a"\n\n[profiles.lab]\nuri = "ws://lab"\n'
+
+
 def test_profiles_are_read():
     file = ConfigFile(PATH, FILE)
     assert file.values == {"host": "gpu-box"}
@@ -74,11 +79,18 @@ def test_profiles_are_read():
     assert caught.value.hint == "it has lab"
 
 
-@pytest.mark.parametrize("text", ["profiles = 1", "profiles.lab = { uri = 'ws://lab' }", "'port' = 1"])
+@pytest.mark.parametrize("text", ["profiles.lab = { uri = 'ws://lab' }", "'port' = 1"])
 def test_what_cannot_be_changed_is_left_alone(text):
     with pytest.raises(PieValueError, match="can't change") as caught:
         ConfigFile(PATH, text).text_with({"port": 5}, None if "port" in text else "lab")
     assert caught.value.hint == "change it by hand"
+
+
+def test_what_is_not_valid_can_be_changed():
+    file = ConfigFile(PATH, "port = 0\n\n[profiles.lab]\nport = true\nhost = 'a'\n", to_change=True)
+    assert (file.values, file.has_settings, file.profiles) == ({}, True, {"lab": {"host": "a"}})
+    assert ConfigFile(PATH, file.text_with({"port": 5}), to_change=True).values == {"port": 5}
+    assert not ConfigFile(PATH, "colour = 1\n[profiles.lab]\nport = 1").has_settings
 
 
 def test_a_mistake_in_a_profile_names_the_file():

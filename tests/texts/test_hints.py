@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 import threading
@@ -12,7 +13,8 @@ import pytest
 import trustme
 
 from pie_sync import LaunchError, PieClient, PieConnectionError, PieError
-from pie_sync._texts.hints import hint_for_refusal
+from pie_sync._texts import hints
+from pie_sync._texts.hints import hint_for_refusal, in_a_shell
 from pie_sync.testing import LocalServer
 from tests.programs import add_programs
 
@@ -119,7 +121,9 @@ def test_refusals_of_each_generation(protocol: str) -> None:
             (lambda: client.launch_instance("ab" * 32), "is it on the server?"),
             (lambda: client.launch_instance_from_registry("nope@1.0.0"), "is it on the server?"),
             (lambda: client.attach_instance("12345678-1234-1234-1234-123456789abc"), "has it ended?"),
-            (lambda: client.attach_instance("x"), "has it ended?"),
+            (lambda: client.attach_instance("x"), "an id is a UUID"),
+            (lambda: client.attach_instance(""), "an id is a UUID"),
+            (lambda: client.terminate_instance("x"), "an id is a UUID"),
         ]:
             with pytest.raises(PieError) as caught:
                 call()
@@ -132,3 +136,12 @@ def test_a_name_without_the_version_that_the_server_wants() -> None:
         with pytest.raises(LaunchError) as caught:
             client.launch_instance_from_registry("echo")
         assert caught.value.hint == "this server wants the version as well: NAME@1.2.3"
+
+
+def test_hints_for_a_shell_name_nothing_of_python() -> None:
+    everything = [value for name, value in vars(hints).items() if name.isupper() and isinstance(value, str)]
+    assert any("()" in hint for hint in everything)
+    for hint in everything:
+        text = in_a_shell(hint).replace(hints._TEXT_FORMAT, "")  # a command of Python's is all that there is
+        assert not re.search(r"\w+\(|connect_timeout", text), text
+    assert in_a_shell(hints._BOUND).endswith("; `pie-sync list` shows those that the server has")

@@ -15,7 +15,7 @@ from .._programs.component import ComponentProgram
 from .._programs.instance import Instance, Program
 from .._programs.uncompiled import NOT_COMPILED, Uncompiled
 from .._server.catalog import DEFAULT_NAMESPACE, LATEST, ProgramName
-from .._server.core import Core
+from .._server.core import Core, NotInstalledError
 from .chunks import ChunkAssembler, OldChunkAssembler
 from .manifest import language_of, package_of
 from .programs import NoRunInterface
@@ -189,6 +189,8 @@ class InstalledPrograms:
     def _compile(self, artifact: bytes) -> Program:
         try:
             return self._core.compile(artifact)
+        except NotInstalledError:
+            raise
         except ValueError:
             return Uncompiled()
 

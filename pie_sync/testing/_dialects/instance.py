@@ -15,7 +15,7 @@ from .._programs.uncompiled import NOT_COMPILED, Uncompiled
 from .._server.catalog import ProgramName
 from .._server.channel import Channel
 from .._server.client import CloseConnection
-from .._server.core import Core
+from .._server.core import Core, NotInstalledError
 from .._server.users import INTERNAL_USERNAME, Login, LoginAnswer
 from .chunks import BadChunkError, ChunkAssembler, OldChunkAssembler, split
 from .encoding import bool_text, normalized_uuid, pack
@@ -197,7 +197,11 @@ class InstanceDialect:
             self._respond(message, False, str(error))
             return
         self._program_upload = None
-        program = self._core.catalog.by_hash(program_hash) or self._compile(wasm)
+        try:
+            program = self._core.catalog.by_hash(program_hash) or self._compile(wasm)
+        except NotInstalledError as error:  # no real server says so, but to hang up would be a riddle
+            self._respond(message, False, str(error))
+            return
         self._core.catalog.add_upload(program_hash, program, name)
         if isinstance(program, Uncompiled):
             self._respond(message, False, NOT_COMPILED)
@@ -208,6 +212,8 @@ class InstanceDialect:
         """Compile a program. By name, the server keeps what it can't compile; by hash, it hangs up."""
         try:
             return self._core.compile(wasm)
+        except NotInstalledError:
+            raise
         except ValueError as error:
             if not self._by_name:
                 raise CloseConnection from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Sequence
 from typing import Callable
@@ -15,9 +14,11 @@ from .._programs.records import Records
 from .catalog import Catalog
 from .users import Users
 
-__all__ = ["Core"]
+__all__ = ["Core", "NotInstalledError"]
 
-logger = logging.getLogger("pie_sync.testing")
+
+class NotInstalledError(ValueError):
+    """A program can't be compiled since wasmtime is not installed. The text tells the client what to install."""
 
 
 class Core:
@@ -59,6 +60,7 @@ class Core:
         """Compile a component or, if they are allowed, a core module.
 
         Raises:
+            NotInstalledError: core modules need a package that is not installed.
             ValueError: the bytes are neither, or invalid.
         """
         if is_component(wasm):
@@ -70,8 +72,7 @@ class Core:
             from .._programs.wasm_program import WasmProgram  # noqa: PLC0415
         except ModuleNotFoundError as error:
             text = f"WebAssembly needs {error.name}, which is not installed: pip install 'pie-sync[testing]'"
-            logger.error(text)  # a server of some generations ends the connection without a word
-            raise ValueError(text) from error
+            raise NotInstalledError(text) from error
         return WasmProgram(wasm, self._memory_limit)
 
     def launch(
