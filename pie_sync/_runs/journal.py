@@ -1,7 +1,7 @@
 """The journal of a batch: a file with one JSON line for each input that has an outcome, in the inputs' order.
 
-A batch that is started again goes on behind its lines. The first also names the program and the options, and so does
-the first that was written with other options.
+A batch that is started again goes on behind its lines. The first line also names the program and the options, and
+so does the first that was written with other options.
 """
 
 from __future__ import annotations
@@ -66,6 +66,7 @@ class Journal:
         restart: begin anew. The lines that are there stay until the first new one replaces them, or :meth:`end`.
         restart_hint: how the user can do that.
         busy_hint: what the user can do while another batch is writing the file.
+        on_wait: called before a named pipe is waited for.
 
     Attributes:
         path: where the file is.
@@ -88,6 +89,7 @@ class Journal:
         restart: bool = False,
         restart_hint: str = "restart=True begins anew, or name another file",
         busy_hint: str = "wait for it, or name another file; if it is of this process, close() its results",
+        on_wait: Callable[[], None] | None = None,
     ) -> None:
         self.path = str(expand(Path(path)))
         self.done = 0
@@ -100,7 +102,7 @@ class Journal:
         # Whether lines of an earlier batch are there, which the first new line replaces.
         self._replaces = False
         try:
-            self._file = open_locked(self.path)
+            self._file = open_locked(self.path, on_wait)
         except BlockingIOError:
             raise JournalError(f"another batch is writing {self.path}", busy_hint) from None
         self.can_resume = is_regular(self._file)
@@ -256,10 +258,11 @@ class Journal:
         self.failed += line["event"] != Event.Completed.name
 
 
-def _contrast(*values: Any) -> list[str]:
+def _contrast(first: Any, second: Any) -> list[str]:
     """Return two values as text, shortened to where they differ."""
-    texts = [json.dumps(value, ensure_ascii=False, default=repr) for value in values]
-    begin = max(0, len(os.path.commonprefix(texts)) - _SHOWN // 4)
+    texts = [json.dumps(value, ensure_ascii=False, default=repr) for value in (first, second)]
+    same = next((place for place, (one, other) in enumerate(zip(*texts)) if one != other), min(map(len, texts)))
+    begin = max(0, same - _SHOWN // 4)
     return [
         f"{'...' if begin else ''}{text[begin : begin + _SHOWN]}{'...' if len(text) > begin + _SHOWN else ''}"
         for text in texts

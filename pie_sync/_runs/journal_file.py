@@ -1,12 +1,16 @@
-"""The file below a journal: opened and locked for one batch, and replaced as a whole. Knows nothing of its lines."""
+"""The file below a journal: opened and locked for one batch, replaced as a whole. Knows nothing of its lines."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import sys
-from typing import IO
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["is_regular", "open_locked", "replace"]
 
@@ -16,17 +20,21 @@ def is_regular(file: IO[bytes]) -> bool:
     return stat.S_ISREG(os.fstat(file.fileno()).st_mode)
 
 
-def open_locked(path: str) -> IO[bytes]:
-    """Open a file to read it and to append to it, and make it if there is none; or a pipe or a device to write to it.
+def open_locked(path: str, on_wait: Callable[[], None] | None = None) -> IO[bytes]:
+    """Open a file to read it and to append to it, or a pipe or a device to write to it. Make a file if need be.
 
     A file is locked until it is closed, but on Windows. A named pipe is waited for until somebody reads from it.
+
+    Args:
+        path: the file.
+        on_wait: called before that wait, if there is nobody.
 
     Raises:
         BlockingIOError: the file is locked.
         OSError: it can't be opened.
     """
     while True:
-        file = open(path, "a+b" if _may_be_regular(path) else "wb")  # noqa: SIM115 - for the caller
+        file = _opened(path, on_wait)
         try:
             if not is_regular(file):
                 return file
@@ -76,11 +84,23 @@ def replace(file: IO[bytes], path: str, content: bytes) -> IO[bytes]:
     return new
 
 
-def _may_be_regular(path: str) -> bool:
+def _opened(path: str, on_wait: Callable[[], None] | None) -> IO[bytes]:
     try:
-        return stat.S_ISREG(os.stat(path).st_mode)
+        mode = os.stat(path).st_mode
     except FileNotFoundError:
-        return True  # it will be
+        mode = stat.S_IFREG  # it will be
+    if sys.platform != "win32" and stat.S_ISFIFO(mode):
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            if on_wait is not None:
+                on_wait()
+        else:
+            os.set_blocking(descriptor, True)
+            return os.fdopen(descriptor, "wb")
+    return open(path, "a+b" if stat.S_ISREG(mode) else "wb")
 
 
 def _lock(file: IO[bytes]) -> None:

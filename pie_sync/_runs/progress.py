@@ -104,7 +104,10 @@ class ProgressMeter:
             raise
 
     def close(self) -> None:
-        """Tell the last state, and end the bar. The batch has ended, so what the function raises is only logged."""
+        """Tell the last state, and end the bar.
+
+        What the function raises is only logged: the batch has ended, maybe with an error of its own.
+        """
         bar, self._bar = self._bar, None
         try:
             self.tell(0, at_once=True)

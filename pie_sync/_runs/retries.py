@@ -14,7 +14,10 @@ _FIRST, _LONGEST = 0.1, 30.0
 
 #: What servers say of a launch that they would refuse again. Servers up to 0.4 look for what they don't have in a
 #: registry. Whether that has the program they only know if they reach it, so a failure to reach it is not in here.
-_LASTING = re.compile("not found|not installed|no such program|invalid|compile|permission denied", re.IGNORECASE)
+_LASTING = re.compile(
+    "not found|not installed|no such program|no program named|has no version|invalid|compile|permission denied",
+    re.IGNORECASE,
+)
 
 #: Addresses in these reasons, which have the program's name in them.
 _URL = re.compile(r"https?://\S+")

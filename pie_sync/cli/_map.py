@@ -150,6 +150,7 @@ def _open_results(output: Path, batch: dict[str, Any], inputs: str, restart: boo
         restart=restart,
         restart_hint="--restart begins anew, --output FILE writes to another file",
         busy_hint="wait for it, or give another --output",
+        on_wait=lambda: say(f"[waits until somebody reads {printable(str(output))}]"),
     )
 
 

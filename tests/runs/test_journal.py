@@ -436,7 +436,7 @@ def test_a_device_is_for_several_batches(client, runs):
 def test_a_pipe_without_a_reader_any_more(client, runs, tmp_path):
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    reader = threading.Thread(target=lambda: open(fifo, "rb").close())  # noqa: SIM115
+    reader = threading.Thread(target=lambda: open(fifo, "rb").close())
     reader.start()
     results = client.map("square", numbers(3), results=fifo)
     reader.join()
