@@ -8,11 +8,13 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from pie_sync import InstanceFailed, LaunchError, PieConnectionError
 from pie_sync._runs.journal import Journal, JournalError
+from pie_sync.batch import run_batch
 from tests.programs import HELLO
 
 
@@ -390,6 +392,15 @@ def test_a_restarted_batch_keeps_others_away(client, runs, path):
             client.map("square", numbers(), results=path, restart=True)
         next(results)
     results.close()
+
+
+def test_a_cluster_s_batch_begins_anew(server, client, runs, path):
+    list(client.map("other", numbers(5), results=path))
+    options = {"executor": ThreadPoolExecutor, "username": "alice", "results": path}
+    with pytest.raises(JournalError, match="program 'other', and this batch has program 'square'"):
+        run_batch(server.uri, "square", numbers(3), **options)
+    assert messages(run_batch(server.uri, "square", numbers(3), restart=True, **options)) == squares(3)
+    assert [line["message"] for line in lines(path)] == squares(3)
 
 
 # --- files that are none ----------------------------------------------------------------------------------

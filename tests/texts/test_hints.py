@@ -132,3 +132,11 @@ def test_a_name_without_the_version_that_the_server_wants() -> None:
         with pytest.raises(LaunchError) as caught:
             client.launch_instance_from_registry("echo")
         assert caught.value.hint == "this server wants the version as well: NAME@1.2.3"
+
+
+def test_a_name_that_pie_0_5_does_not_know() -> None:
+    with LocalServer(protocol="0.5") as server, PieClient(server.uri) as client:
+        client.authenticate("alice")
+        with pytest.raises(LaunchError, match="no program named") as caught:
+            client.run("nobody-knows")
+    assert caught.value.hint == hint_for_refusal("run", "No such program")
