@@ -805,6 +805,7 @@ class PieClient:
         timeout: float | None = ...,
         on_error: Literal["raise", "skip"] | None = ...,
         results: str | os.PathLike[str] | None = ...,
+        restart: bool = ...,
         progress: ProgressOption = ...,
     ) -> Results[CompletedInstance[R]]: ...
     @overload
@@ -820,6 +821,7 @@ class PieClient:
         timeout: float | None = ...,
         on_error: Literal["raise", "skip"] | None = ...,
         results: str | os.PathLike[str] | None = ...,
+        restart: bool = ...,
         progress: ProgressOption = ...,
     ) -> Results[CompletedInstance[Any]]: ...
     @overload
@@ -835,6 +837,7 @@ class PieClient:
         timeout: float | None = ...,
         on_error: Literal["raise", "skip"] | None = ...,
         results: str | os.PathLike[str] | None = ...,
+        restart: bool = ...,
         progress: ProgressOption = ...,
     ) -> Results[CompletedInstance[R]]: ...
     @overload
@@ -850,6 +853,7 @@ class PieClient:
         timeout: float | None = ...,
         on_error: Literal["raise", "skip"] | None = ...,
         results: str | os.PathLike[str] | None = ...,
+        restart: bool = ...,
         progress: ProgressOption = ...,
     ) -> Results[CompletedInstance[R]]: ...
     @overload
@@ -865,6 +869,7 @@ class PieClient:
         timeout: float | None = ...,
         on_error: Literal["raise", "yield", "skip"] | None = ...,
         results: str | os.PathLike[str] | None = ...,
+        restart: bool = ...,
         progress: ProgressOption = ...,
     ) -> Results[CompletedInstance[R] | PieError]: ...
     @overload
@@ -880,6 +885,7 @@ class PieClient:
         timeout: float | None = ...,
         on_error: Literal["raise", "yield", "skip"] | None = ...,
         results: str | os.PathLike[str] | None = ...,
+        restart: bool = ...,
         progress: ProgressOption = ...,
     ) -> Results[CompletedInstance[Any] | PieError]: ...
     @overload
@@ -895,6 +901,7 @@ class PieClient:
         timeout: float | None = ...,
         on_error: Literal["raise", "yield", "skip"] | None = ...,
         results: str | os.PathLike[str] | None = ...,
+        restart: bool = ...,
         progress: ProgressOption = ...,
     ) -> Results[CompletedInstance[R] | PieError]: ...
     @overload
@@ -910,6 +917,7 @@ class PieClient:
         timeout: float | None = ...,
         on_error: Literal["raise", "yield", "skip"] | None = ...,
         results: str | os.PathLike[str] | None = ...,
+        restart: bool = ...,
         progress: ProgressOption = ...,
     ) -> Results[CompletedInstance[R] | PieError]: ...
     def map(
@@ -924,6 +932,7 @@ class PieClient:
         timeout: float | None = None,
         on_error: Literal["raise", "yield", "skip"] | None = None,
         results: str | os.PathLike[str] | None = None,
+        restart: bool = False,
         progress: ProgressOption = None,
     ) -> Results[Any]:
         """Run one instance for each input, many at a time over this one connection; yield their results.
@@ -949,8 +958,9 @@ class PieClient:
                 lost its end, or when the server sent something senseless of it or the connection was lost (which
                 helps with ``reconnect=True``). An instance may have done its work all the same. The pause before
                 it is 0.1 s and doubles each time, up to 30 s; meanwhile other inputs run. What would happen again
-                is not tried again: mistakes in the arguments, a program that the server does not have, an instance
-                that somebody has terminated.
+                is not tried again: mistakes in the arguments, a program of which the server says that there is
+                none, an instance that somebody has terminated. (A server up to Pie 0.4 looks for a program that it
+                does not have in a registry. If it can't reach that, the launch is tried again.)
             timeout: the time limit of each instance, in seconds from its launch; None, the default, is without
                 limit. An instance that has not ended by then is terminated, and the outcome of its input is a
                 ``PieTimeoutError``. A server can lose the end of an instance so that no question to it tells: then
@@ -960,13 +970,21 @@ class PieClient:
                 iteration; ``"yield"`` it at its place; or ``"skip"`` the input. How many were skipped is the
                 generator's attribute ``skipped``, and is logged at INFO at the end. None is ``"raise"``. A lost
                 connection and mistakes in the inputs are raised in any case.
-            results: the path of a journal. Each outcome is written to it before it is yielded, as one JSON line in
-                the format of ``pie-sync map``. If the file has lines already, their outcomes are yielded first,
-                and the instances begin behind them: so the same call resumes a batch. What was raised has no line,
-                and is run again. Not with ``ordered=False``.
+            results: the path of a journal, where ``~`` is the home directory. Each outcome is written to it before
+                it is yielded, as one JSON line in the format of ``pie-sync map``. If the file has lines already,
+                their outcomes are yielded first, and the instances begin behind them: so the same call resumes a
+                batch.
+                What was raised has no line, and is run again. What has completed stays valid with another
+                ``on_error`` or ``retries``, and failures with ``"yield"`` for ``"skip"`` or the reverse. Only one
+                batch at a time may write it: until the generator has ended, or is closed or dropped. A pipe or a
+                device takes lines as well, but nothing is read from it, so nothing is resumed. Not with
+                ``ordered=False``.
+            restart: begin anew: what is in ``results`` is replaced when the first new outcome is there. Without
+                ``results`` it changes nothing.
             progress: a function that is called with a :class:`BatchProgress` in the thread that takes the results,
                 at most every 0.1 s; or True for a bar of tqdm (the extra ``progress``), on a terminal or in a
-                notebook. What the function raises ends the iteration.
+                notebook. What the function raises ends the iteration, and the function is not called again. If
+                the iteration has ended already, when it is told the last state, that is only logged.
 
         Yields:
             a :class:`CompletedInstance` for each input, or its error: see ``on_error``.
@@ -981,7 +999,8 @@ class PieClient:
             LaunchError, ProtocolError: at the place of an input that could not be run.
             PieTimeoutError: the same; or its instance has not ended within ``timeout``.
             TypeError, PieValueError: an argument is invalid (at once), or an input (at its place). The latter
-                also says that ``results`` is of another program, other options or other inputs, and names both.
+                also says that ``results`` is of another program, other options or other inputs, and names both, or
+                that another batch is writing it.
             PieConnectionError: the connection is lost.
             OSError: the file can't be read, or ``results`` can't be written.
             ImportError: ``progress=True``, and there is no tqdm.
@@ -997,6 +1016,7 @@ class PieClient:
             timeout=timeout,
             on_error=on_error,
             results=results,
+            restart=restart,
             progress=progress,
         )
 

@@ -1,21 +1,23 @@
 """The journal of a batch: a file with one JSON line for each input that has an outcome, in the inputs' order.
 
-A batch that is started again goes on behind its lines. The first also names the program and the options of all.
+A batch that is started again goes on behind its lines. The first line also names the program and the options, and
+so does the first that was written with other options.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import stat
-import sys
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping
+from pathlib import Path
 from time import monotonic
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
+from .._support.user_paths import expand
 from ..errors import PieValueError
 from ..events import Event, ResultForm
+from .journal_file import is_regular, open_locked, replace
 from .records import Args, normalised, record, restore
 
 if TYPE_CHECKING:
@@ -29,8 +31,19 @@ __all__ = ["Journal", "JournalError", "RecordedInputs", "recorded"]
 #: The beginning of every line.
 _BEGIN = b'{"input": '
 
-#: The key of the first line that names the program and the options.
+#: The key of a line that names the program and the options, of this line and those behind it.
 _BATCH = "batch"
+
+#: The options that only say what is done about failures. What has completed is the same with any value of theirs.
+_ABOUT_FAILURES = ("retries", "on_error")
+
+#: What an editor, or a file system after a power cut, leaves behind the last line.
+_BLANK = b"\0 \t\r\n"
+
+#: How many characters of an input are shown in an error.
+_SHOWN = 80
+
+_NO_INPUT = object()
 
 #: How often, in seconds, the lines are written through to the disk, so that the machine may crash.
 _SYNC_INTERVAL = 1.0
@@ -45,19 +58,26 @@ class Journal:
 
     The file is locked against other batches while it is open, but on Windows.
 
+    A pipe or a device takes lines as well: nothing is read from it. To open a named pipe waits for its reader.
+
     Args:
-        path: the file. It is made if there is none.
+        path: the file, where ``~`` is the home directory. It is made if there is none.
         batch: names the program and the options that decide what a line holds. A value of None is as good as none.
-        restart: begin anew, and forget the lines that are there.
+        restart: begin anew. The lines that are there stay until the first new one replaces them, or :meth:`end`.
         restart_hint: how the user can do that.
+        busy_hint: what the user can do while another batch is writing the file.
+        on_wait: called before a named pipe is waited for.
 
     Attributes:
+        path: where the file is.
         done: how many lines were read or written.
         failed: how many of them are of inputs that have failed.
+        can_resume: whether the lines can be read again: not those in a pipe or a device.
 
     Raises:
         JournalError: the lines are of another program or of other options; or the file is no journal; or another
             batch is writing it.
+        PieValueError: there is no such home directory.
         OSError: the file can't be opened.
     """
 
@@ -67,19 +87,26 @@ class Journal:
         batch: Mapping[str, Any],
         *,
         restart: bool = False,
-        restart_hint: str = "name another file, or delete that one to begin anew",
+        restart_hint: str = "restart=True begins anew, or name another file",
+        busy_hint: str = "wait for it, or name another file; if it is of this process, close() its results",
+        on_wait: Callable[[], None] | None = None,
     ) -> None:
-        self.path = os.fspath(path)
+        self.path = str(expand(Path(path)))
         self.done = 0
         self.failed = 0
         self._batch = {name: value for name, value in batch.items() if value is not None}
+        # What the last line says, or the last one before it that says it.
+        self._named: Mapping[str, Any] | None = None
         self._restart_hint = restart_hint
         self._synced = monotonic()
-        self._file: IO[bytes] = open(path, "a+b")  # noqa: SIM115 - closed by close()
-        # A device or a pipe takes lines, and has none that could be read.
-        self._has_lines = stat.S_ISREG(os.fstat(self._file.fileno()).st_mode)
+        # Whether lines of an earlier batch are there, which the first new line replaces.
+        self._replaces = False
         try:
-            self._lock()
+            self._file = open_locked(self.path, on_wait)
+        except BlockingIOError:
+            raise JournalError(f"another batch is writing {self.path}", busy_hint) from None
+        self.can_resume = is_regular(self._file)
+        try:
             self._check_batch(restart)
         except BaseException:
             self._file.close()
@@ -99,24 +126,9 @@ class Journal:
         if hasattr(self, "_file"):
             self._file.close()
 
-    def is_same_file(self, path: str) -> bool:
-        """Return whether this is the file at ``path``."""
-        return os.path.samestat(os.fstat(self._file.fileno()), os.stat(path))
-
-    def _lock(self) -> None:
-        if sys.platform != "win32":
-            import fcntl  # noqa: PLC0415 - not on Windows
-
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise JournalError(
-                    f"another batch is writing {self.path}", "wait for it, or name another file"
-                ) from None
-
     def _check_batch(self, restart: bool) -> None:
         """Read the first line: is this a journal, and of this batch?"""
-        if not self._has_lines:
+        if not self.can_resume:
             return
         self._file.seek(0)
         # A big file that is no journal may have no lines at all.
@@ -128,7 +140,7 @@ class Journal:
         if not first.startswith(_BEGIN) and not (_BEGIN.startswith(first) and not first.endswith(b"\n")):
             raise self._foreign()
         if restart:
-            self._file.truncate(0)
+            self._replaces = True
         elif first.endswith(b"\n"):
             self._compare(_parsed(first))
 
@@ -137,6 +149,8 @@ class Journal:
         if not isinstance(batch, dict):
             raise self._foreign(": it does not say of which program")
         for name in [*self._batch, *(name for name in batch if name not in self._batch)]:
+            if name in _ABOUT_FAILURES:
+                continue  # resume() compares them where they matter
             before, now = batch.get(name), self._batch.get(name)
             if before != now:
                 raise JournalError(
@@ -153,25 +167,57 @@ class Journal:
         """Yield the lines that are there, and take as many inputs. Call this once, before :meth:`write`.
 
         Raises:
-            JournalError: a line is not of the input at its place.
+            JournalError: a line is not of the input at its place; or of a failure that other options led to.
         """
-        if not self._has_lines:
+        if not self.can_resume or self._replaces:
             return
         self._file.seek(0)
         end = 0
         for line in self._file:
-            if not line.endswith(b"\n"):
-                # A run was killed in the middle of this line. A line that no run can have begun stays.
-                if not line.startswith(_BEGIN) and not _BEGIN.startswith(line):
-                    raise self._foreign()
+            parsed = _parsed(line) if line.endswith(b"\n") else None
+            if parsed is None:
+                if not self._is_cut_off(line):
+                    raise self._foreign(": it is no JSON object")
                 self._file.truncate(end)
                 return
-            parsed = _parsed(line)
-            if parsed is None or parsed.get("input", 0) != normalised(next(inputs, None)) or "event" not in parsed:
-                raise self._foreign()
+            self._check_line(parsed, next(inputs, _NO_INPUT))
             self._count(parsed)
             yield parsed
             end += len(line)
+
+    def _is_cut_off(self, line: bytes) -> bool:
+        """Return whether a line, and all behind it, is what a run leaves that was killed. Reads to the end."""
+        if not line.endswith(b"\n") and (line.startswith(_BEGIN) or _BEGIN.startswith(line)):
+            return True
+        # A line that no run can have begun stays, unless there is nothing in it.
+        return not line.strip(_BLANK) and not any(more.strip(_BLANK) for more in self._file)
+
+    def _check_line(self, line: Mapping[str, Any], given: Any) -> None:
+        if "input" not in line or "event" not in line:
+            raise self._foreign(": it is no result")
+        if given is _NO_INPUT:
+            raise self._foreign(f": the inputs have ended after {self.done}")
+        args = normalised(given)
+        if line["input"] != args:
+            recorded, here = _contrast(line["input"], given if args is None else args)
+            raise self._foreign(f": it is of {recorded}, and the input is {here}")
+        named = line.get(_BATCH)
+        if isinstance(named, dict):
+            self._named = named
+        if line["event"] != Event.Completed.name:
+            self._check_failure(self._named or {})
+
+    def _check_failure(self, named: Mapping[str, Any]) -> None:
+        """Would this batch have kept the failure in the next line?"""
+        for name in _ABOUT_FAILURES:
+            before, now = named.get(name), self._batch.get(name)
+            # What is skipped is in the file as well.
+            if ("yield" if before == "skip" else before) != ("yield" if now == "skip" else now):
+                raise JournalError(
+                    f"{self.path}, line {self.done + 1} is a failure with {name} {before!r}, and this batch has"
+                    f" {name} {now!r}",
+                    self._restart_hint,
+                )
 
     def write(self, line: dict[str, Any]) -> None:
         """Append a line. It is with the operating system at once, and on the disk after a second or so.
@@ -179,20 +225,48 @@ class Journal:
         Raises:
             OSError: it can't be written.
         """
-        if not self.done:
+        if self._named != self._batch:
             line = {**line, _BATCH: self._batch}
+        content = json.dumps(line, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
         with _naming(self.path):
-            self._file.write(json.dumps(line, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n")
-            self._file.flush()
+            if self._replaces:
+                self._file = replace(self._file, self.path, content)
+                self._replaces = False
+            else:
+                self._file.write(content)
+                self._file.flush()
             now = monotonic()
-            if self._has_lines and now - self._synced > _SYNC_INTERVAL:
+            if self.can_resume and now - self._synced > _SYNC_INTERVAL:
                 self._synced = now
                 os.fsync(self._file.fileno())
+        self._named = self._batch
         self._count(line)
+
+    def end(self) -> None:
+        """All inputs have their lines. Forget those of an earlier batch if there are none.
+
+        Raises:
+            OSError: the file can't be written.
+        """
+        if self._replaces:
+            with _naming(self.path):
+                self._file.truncate(0)
+            self._replaces = False
 
     def _count(self, line: Mapping[str, Any]) -> None:
         self.done += 1
         self.failed += line["event"] != Event.Completed.name
+
+
+def _contrast(first: Any, second: Any) -> list[str]:
+    """Return two values as text, shortened to where they differ."""
+    texts = [json.dumps(value, ensure_ascii=False, default=repr) for value in (first, second)]
+    same = next((place for place, (one, other) in enumerate(zip(*texts)) if one != other), min(map(len, texts)))
+    begin = max(0, same - _SHOWN // 4)
+    return [
+        f"{'...' if begin else ''}{text[begin : begin + _SHOWN]}{'...' if len(text) > begin + _SHOWN else ''}"
+        for text in texts
+    ]
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
@@ -272,3 +346,4 @@ def recorded(
     for outcome in start(iter(taken)):
         journal.write(record(taken.next(), outcome))
         yield outcome
+    journal.end()

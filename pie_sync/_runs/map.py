@@ -73,6 +73,7 @@ def map_(
     timeout: float | None = None,
     on_error: OnError | None = None,
     results: str | os.PathLike[str] | None = None,
+    restart: bool = False,
     progress: ProgressOption | ProgressMeter = None,
     check: Callable[[], None] | None = None,
 ) -> Results[Any]:
@@ -108,11 +109,13 @@ def map_(
     if results is None:
         return Results(start(iterator), on_error, meter.close)
     options = {"retries": retries, "on_error": on_error, "timeout": timeout}
-    journal = Journal(results, {"program": reference.identity, **options})
+    journal = Journal(results, {"program": reference.identity, **options}, restart=restart)
 
     def close() -> None:
-        journal.close()
-        meter.close()
+        try:
+            journal.close()
+        finally:
+            meter.close()
 
     return Results(recorded(journal, iterator, start, meter, reference.result_form), on_error, close)
 
@@ -187,7 +190,8 @@ class _Batch:
             while True:
                 self._collect(block=False)
                 self._launch_more()
-                self._meter.tell(len(self._running))
+                if self._running or self._again:  # else the last state comes, when the meter is closed
+                    self._meter.tell(len(self._running))
                 until = monotonic() + _REFILL_INTERVAL
                 is_done = False
                 while line and (outcome := line[0].outcome) is not None:

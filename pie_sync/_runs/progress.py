@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sized
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Callable, Union
 
+from .._support.signal_handlers import is_from_signal_handler
+
 __all__ = ["BatchProgress", "ProgressMeter", "ProgressOption", "meter_of"]
+
+logger = logging.getLogger("pie_sync.protocol")
 
 #: For how many seconds at least a change is not told again: a batch may have thousands a second.
 _INTERVAL = 0.1
@@ -75,8 +80,12 @@ class ProgressMeter:
         self._kept += kept
 
     def tell(self, running: int, *, at_once: bool = False) -> None:
-        """Tell how far the batch is, if that has changed and 0.1 s have passed."""
-        if self._tell is None:
+        """Tell how far the batch is, if that has changed and 0.1 s have passed.
+
+        What the function raises is raised here, and the function is not called again.
+        """
+        function = self._tell
+        if function is None:
             return
         now = monotonic()
         if self._begin is None:
@@ -88,13 +97,24 @@ class ProgressMeter:
         new = self._done - self._kept
         rate = new / (now - self._begin) if now > self._begin else 0.0
         left = None if self.total is None or not rate else max(0, self.total - self._done) / rate
-        self._tell(BatchProgress(self._done, self._failed, running, self.total, rate, left, self.unreachable))
+        try:
+            function(BatchProgress(self._done, self._failed, running, self.total, rate, left, self.unreachable))
+        except BaseException:
+            self._tell = None
+            raise
 
     def close(self) -> None:
-        """Tell the last state, and end the bar."""
+        """Tell the last state, and end the bar.
+
+        What the function raises is only logged: the batch has ended, maybe with an error of its own.
+        """
         bar, self._bar = self._bar, None
         try:
             self.tell(0, at_once=True)
+        except Exception as error:
+            if is_from_signal_handler(error):
+                raise
+            logger.warning("the function that is told the progress has failed at the last state", exc_info=True)
         finally:
             self._tell = None
             if bar is not None:

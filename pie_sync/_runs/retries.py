@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from ..errors import InstanceFailed, LaunchError, PieConnectionError, PieTimeoutError, ProtocolError
 from ..events import Event
 
@@ -10,8 +12,15 @@ __all__ = ["growing_pause", "may_be_bad_luck"]
 #: The first pause and the longest one, in seconds.
 _FIRST, _LONGEST = 0.1, 30.0
 
-#: What servers say of a launch that they would refuse again.
-_LASTING_REASONS = ("not found", "not installed", "invalid", "compile", "permission denied")
+#: What servers say of a launch that they would refuse again. Servers up to 0.4 look for what they don't have in a
+#: registry. Whether that has the program they only know if they reach it, so a failure to reach it is not in here.
+_LASTING = re.compile(
+    "not found|not installed|no such program|no program named|has no version|invalid|compile|permission denied",
+    re.IGNORECASE,
+)
+
+#: Addresses in these reasons, which have the program's name in them.
+_URL = re.compile(r"https?://\S+")
 
 
 def may_be_bad_luck(error: Exception) -> bool:
@@ -21,8 +30,7 @@ def may_be_bad_luck(error: Exception) -> bool:
     mistake in the arguments stays one, and an instance that somebody has terminated was not meant to run.
     """
     if isinstance(error, LaunchError):
-        reason = error.reason.lower()
-        return not any(lasting in reason for lasting in _LASTING_REASONS)
+        return _LASTING.search(_URL.sub("", error.reason)) is None
     if isinstance(error, InstanceFailed):
         return error.completed.event is not Event.Aborted
     return isinstance(error, (ProtocolError, PieTimeoutError, PieConnectionError))

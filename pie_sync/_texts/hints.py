@@ -68,7 +68,11 @@ _OTHERS = "it belongs to another user"
 #: Which requests, what a server says (a pattern), and what helps. The first that fits counts.
 _REFUSALS: tuple[tuple[str, str, str], ...] = (
     ("launch|run|map", r"Invalid program identifier|has no version", _WANTS_VERSION),
-    ("launch|run|map", r"No such program|not installed|Program not found|Failed to download", _UPLOAD_FIRST),
+    (
+        "launch|run|map",
+        r"No such program|no program named|not installed|Program not found|Failed to download",
+        _UPLOAD_FIRST,
+    ),
     ("", r"looks like WebAssembly text", _TEXT_FORMAT),
     ("", r"no \w+ language component", _NO_LANGUAGE),
     (

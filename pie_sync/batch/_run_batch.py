@@ -95,6 +95,7 @@ def run_batch(
     timeout: float | None = ...,
     on_error: Literal["raise", "skip"] | None = ...,
     results: str | os.PathLike[str] | None = ...,
+    restart: bool = ...,
     progress: ProgressOption = ...,
     server_timeout: float | None = ...,
     client_options: Mapping[str, Any] | None = ...,
@@ -116,6 +117,7 @@ def run_batch(
     timeout: float | None = ...,
     on_error: Literal["raise", "skip"] | None = ...,
     results: str | os.PathLike[str] | None = ...,
+    restart: bool = ...,
     progress: ProgressOption = ...,
     server_timeout: float | None = ...,
     client_options: Mapping[str, Any] | None = ...,
@@ -137,6 +139,7 @@ def run_batch(
     timeout: float | None = ...,
     on_error: Literal["raise", "skip"] | None = ...,
     results: str | os.PathLike[str] | None = ...,
+    restart: bool = ...,
     progress: ProgressOption = ...,
     server_timeout: float | None = ...,
     client_options: Mapping[str, Any] | None = ...,
@@ -158,6 +161,7 @@ def run_batch(
     timeout: float | None = ...,
     on_error: Literal["raise", "skip"] | None = ...,
     results: str | os.PathLike[str] | None = ...,
+    restart: bool = ...,
     progress: ProgressOption = ...,
     server_timeout: float | None = ...,
     client_options: Mapping[str, Any] | None = ...,
@@ -179,6 +183,7 @@ def run_batch(
     timeout: float | None = ...,
     on_error: Literal["raise", "yield", "skip"] | None = ...,
     results: str | os.PathLike[str] | None = ...,
+    restart: bool = ...,
     progress: ProgressOption = ...,
     server_timeout: float | None = ...,
     client_options: Mapping[str, Any] | None = ...,
@@ -200,6 +205,7 @@ def run_batch(
     timeout: float | None = ...,
     on_error: Literal["raise", "yield", "skip"] | None = ...,
     results: str | os.PathLike[str] | None = ...,
+    restart: bool = ...,
     progress: ProgressOption = ...,
     server_timeout: float | None = ...,
     client_options: Mapping[str, Any] | None = ...,
@@ -221,6 +227,7 @@ def run_batch(
     timeout: float | None = ...,
     on_error: Literal["raise", "yield", "skip"] | None = ...,
     results: str | os.PathLike[str] | None = ...,
+    restart: bool = ...,
     progress: ProgressOption = ...,
     server_timeout: float | None = ...,
     client_options: Mapping[str, Any] | None = ...,
@@ -242,6 +249,7 @@ def run_batch(
     timeout: float | None = ...,
     on_error: Literal["raise", "yield", "skip"] | None = ...,
     results: str | os.PathLike[str] | None = ...,
+    restart: bool = ...,
     progress: ProgressOption = ...,
     server_timeout: float | None = ...,
     client_options: Mapping[str, Any] | None = ...,
@@ -262,6 +270,7 @@ def run_batch(
     timeout: float | None = None,
     on_error: Literal["raise", "yield", "skip"] | None = None,
     results: str | os.PathLike[str] | None = None,
+    restart: bool = False,
     progress: ProgressOption = None,
     server_timeout: float | None = 60.0,
     client_options: Mapping[str, Any] | None = None,
@@ -317,6 +326,7 @@ def run_batch(
         on_error: ``"raise"``, ``"yield"`` or ``"skip"``, as for :meth:`PieClient.map`. None is ``"raise"``.
         results: the path of a journal in the calling process, as for :meth:`PieClient.map`: the same call resumes
             the batch behind the lines that are there. What has run, but was not to be yielded yet, runs again.
+        restart: begin anew, as for :meth:`PieClient.map`.
         progress: a function that is called with a :class:`BatchProgress`, or True for a bar, as for
             :meth:`PieClient.map`. A shard counts when it has ended.
         server_timeout: for how many seconds no server may be there before the batch fails, counted from the loss
@@ -351,6 +361,7 @@ def run_batch(
         retries=retries,
         on_error=check_on_error(on_error, return_exceptions),
         results=results,
+        restart=restart,
         progress=progress,
         timeout=check_timeout(timeout),
         server_timeout=check_polling_timeout(server_timeout, "server_timeout"),
@@ -371,6 +382,7 @@ def run_on_endpoints(  # noqa: D417 - the other arguments are those of run_batch
     server_timeout: float | None,
     timeout: float | None = None,
     results: str | os.PathLike[str] | None = None,
+    restart: bool = False,
     progress: ProgressOption | ProgressMeter = None,
     shards_each: int | None = None,
     check: Callable[[], None] | None = None,
@@ -418,7 +430,7 @@ def run_on_endpoints(  # noqa: D417 - the other arguments are those of run_batch
             outcomes = scheduler.outcomes(iterator)
         else:
             batch = {"retries": retries, "on_error": on_error, "timeout": timeout}
-            journal = Journal(results, {"program": options.program.identity, **batch})
+            journal = Journal(results, {"program": options.program.identity, **batch}, restart=restart)
             stack.callback(journal.close)
             outcomes = recorded(journal, iterator, scheduler.outcomes, meter, options.program.result_form)
         return BatchResults(outcomes, on_error, scheduler, stack.pop_all().close)

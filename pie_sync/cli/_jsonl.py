@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Iterator
 from typing import IO, Any
 
@@ -12,6 +14,7 @@ from ..events import Event
 from ._failures import Failure
 from ._files import ENCODING_HINT
 from ._output import echo
+from ._streams import is_missing
 
 __all__ = ["PrintedResults", "open_inputs", "read_inputs"]
 
@@ -59,9 +62,16 @@ class PrintedResults:
     Attributes:
         done: the number of results.
         failed: the number of those whose instance has not completed.
+        can_resume: False.
+
+    Raises:
+        OSError: there is no stdout.
     """
 
     def __init__(self) -> None:
+        if is_missing("stdout"):
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF), "stdout")
+        self.can_resume = False
         self.done = 0
         self.failed = 0
 
@@ -79,9 +89,8 @@ class PrintedResults:
         self.done += 1
         self.failed += line["event"] != Event.Completed.name
 
-    def is_same_file(self, path: str) -> bool:
-        """Return False."""
-        return False
+    def end(self) -> None:
+        """Do nothing."""
 
     def close(self) -> None:
         """Do nothing."""

@@ -127,10 +127,11 @@ def map_command(
             say(f"[resumes after {results.done} results]")
         first = next(inputs, None)
         if first is not None:
-            writer = _Writer(itertools.chain([first], inputs), results, save_blobs, total)
+            writer = _Writer(itertools.chain([first], inputs), results, save_blobs, total, restart)
             with ExitStack() as stack:
                 start = _prepare(stack, servers, given, concurrency, retries, time_limit)
                 writer.run(start, progress)
+        results.end()
     failed = f", {results.failed} failed" if results.failed else ""
     place = "" if isinstance(results, PrintedResults) else f": {printable(str(output))}"
     say(f"[{results.done} done{failed}{place}]")
@@ -143,8 +144,14 @@ def _open_results(output: Path, batch: dict[str, Any], inputs: str, restart: boo
     path = expand(output)
     if inputs != "-" and path.exists() and path.samefile(inputs):
         raise Failure("the file of inputs can't be the output as well", "give another --output")
-    hint = "--restart begins anew, --output FILE writes to another file"
-    return Journal(path, batch, restart=restart, restart_hint=hint)
+    return Journal(
+        path,
+        batch,
+        restart=restart,
+        restart_hint="--restart begins anew, --output FILE writes to another file",
+        busy_hint="wait for it, or give another --output",
+        on_wait=lambda: say(f"[waits until somebody reads {printable(str(output))}]"),
+    )
 
 
 def _skip_done(results: Results, inputs: Iterator[Args]) -> None:
@@ -210,12 +217,18 @@ class _Writer:
     """The inputs that have no result yet."""
 
     def __init__(
-        self, inputs: Iterator[Args], results: Results, blobs: Optional[Path], total: Optional[int]
+        self,
+        inputs: Iterator[Args],
+        results: Results,
+        blobs: Optional[Path],
+        total: Optional[int],
+        restart: bool,
     ) -> None:
         self._inputs = inputs
         self._results = results
         self._blobs = blobs
         self._total = total
+        self._restart = restart
         # The inputs that were taken and have no outcome yet, in order.
         self._pending: deque[Args] = deque()
 
@@ -247,9 +260,18 @@ class _Writer:
                     INTERRUPTION.check()
         except BaseException:
             of = "" if self._total is None else f" of {self._total}"
-            resumes = "" if isinstance(results, PrintedResults) else "; the same command resumes from there"
-            say(f"[stopped: {results.done}{of} done{resumes}]")
+            say(f"[stopped: {results.done}{of} done{self._resumption()}]")
             raise
+
+    def _resumption(self) -> str:
+        """Return what the same command would do."""
+        if not self._results.can_resume:
+            return ""
+        if not self._restart:
+            return "; the same command resumes from there"
+        if not self._results.done:
+            return "; the output is as it was"
+        return "; the same command without --restart resumes from there"
 
 
 def _concerns_one_input(error: Exception) -> bool:

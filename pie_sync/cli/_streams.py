@@ -5,7 +5,16 @@ from __future__ import annotations
 import os
 import sys
 
-__all__ = ["flush_streams", "open_missing_streams", "tolerate_any_text"]
+__all__ = ["flush_streams", "is_missing", "open_missing_streams", "tolerate_any_text"]
+
+
+#: The standard streams that this process was started without.
+_MISSING: set[str] = set()
+
+
+def is_missing(name: str) -> bool:
+    """Return whether this process was started without a standard stream, such as ``"stdout"``."""
+    return name in _MISSING
 
 
 def open_missing_streams() -> None:
@@ -19,6 +28,7 @@ def open_missing_streams() -> None:
             # os.open() takes the lowest free descriptor: `fd`, unless something else has got it already.
             opened = os.open(os.devnull, os.O_RDWR)
             os.set_inheritable(opened, opened == fd)
+            _MISSING.add(name)
             setattr(sys, name, open(opened, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
 
 

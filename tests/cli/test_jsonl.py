@@ -5,14 +5,17 @@ from __future__ import annotations
 import base64
 import codecs
 import json
+import os
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from pie_sync import PieClient
-from pie_sync.testing import LocalServer
+from pie_sync.testing import LocalServer, ProgramContext
 
-from .conftest import LIMIT, CommandLine, Counting, RunHere, finish, lines, read, write
+from .conftest import COMMAND, LIMIT, CommandLine, Counting, RunHere, finish, lines, read, write
 
 
 @pytest.fixture(autouse=True)
@@ -129,7 +132,7 @@ def test_a_finished_file_of_another_program_or_option(run_here: RunHere, home: P
     content = (home / "out.jsonl").read_bytes()
     for arguments, text in [
         (["nosuchprogram"], "out.jsonl has results of program 'talk', and this batch has program 'nosuchprogram'"),
-        (["talk", "--retries", "3"], "out.jsonl has results of retries 0, and this batch has retries 3"),
+        (["talk", "--time-limit", "3"], "out.jsonl has results of timeout None, and this batch has timeout 3.0"),
         (
             ["talk", "--save-blobs", "b"],
             "out.jsonl has results of save_blobs None, and this batch has save_blobs 'b'",
@@ -165,6 +168,90 @@ def test_restart(run_here: RunHere, home: Path) -> None:
     result = run_here("map", "talk", "in.jsonl", "-o", "letter.txt", "--restart")
     assert result.code == 1
     assert (home / "letter.txt").read_text() == "precious\n"
+
+
+def test_other_retries(run_here: RunHere, home: Path, server: LocalServer) -> None:
+    @server.program("picky")
+    def picky(context: ProgramContext) -> None:
+        if context.args == ["bad"]:
+            raise ValueError("not this one")
+
+    write(home / "in.jsonl", ["a"], ["b"])
+    assert run_here("map", "picky", "in.jsonl", "-o", "out.jsonl").code == 0
+    write(home / "in.jsonl", ["a"], ["b"], ["bad"])
+    result = run_here("map", "picky", "in.jsonl", "-o", "out.jsonl", "--retries", "1")
+    assert (result.code, len(read(home / "out.jsonl"))) == (1, 3)
+    error, hint = lines(run_here("map", "picky", "in.jsonl", "-o", "out.jsonl", "--retries", "2"))
+    assert error == "out.jsonl, line 3 is a failure with retries 1, and this batch has retries 2"
+    assert hint == "--restart begins anew, --output FILE writes to another file"
+
+
+def test_restart_keeps_the_results_until_there_is_a_new_one(run_here: RunHere, home: Path) -> None:
+    write(home / "in.jsonl", ["a"], ["b"])
+    assert run_here("map", "talk", "in.jsonl", "-o", "out.jsonl").code == 0
+    content = (home / "out.jsonl").read_bytes()
+    command = ["map", "nosuchprogram", "in.jsonl", "-o", "out.jsonl", "--restart"]
+    result = run_here(*command, PIE_URI="ws://127.0.0.1:1")
+    assert result.code == 1
+    assert "error: " in result.stderr
+    result = run_here(*command)
+    assert result.code == 1
+    assert "[stopped: 0 of 2 done; the output is as it was]" in result.stderr
+    assert (home / "out.jsonl").read_bytes() == content
+    write(home / "in.jsonl")
+    assert run_here(*command) == (0, "", "[0 done: out.jsonl]\n")
+    assert (home / "out.jsonl").read_bytes() == b""
+
+
+def test_a_restarted_batch_that_is_stopped(pie: CommandLine, home: Path, server: LocalServer) -> None:
+    program = Counting(server, free=3)
+    write(home / "in.jsonl", *[[str(number)] for number in range(6)])
+    (home / "out.jsonl").write_text('{"input": ["0"], "event": "Completed", "batch": {}}\n' * 9)
+    process = pie.start("map", "counting", "in.jsonl", "-o", "out.jsonl", "--concurrency", "1", "--restart")
+    assert program.stuck.wait(LIMIT)
+    process.send_signal(signal.SIGINT)
+    returncode, _, stderr = finish(process)
+    done = len(read(home / "out.jsonl"))
+    assert (returncode, done) == (130, 3)
+    assert stderr.endswith(f"[stopped: {done} of 6 done; the same command without --restart resumes from there]\n")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_results_to_a_named_pipe(pie: CommandLine, home: Path) -> None:
+    os.mkfifo(home / "pipe")
+    write(home / "in.jsonl", ["a"], ["b"])
+    process = pie.start("map", "talk", "in.jsonl", "-o", "pipe")
+    with (home / "pipe").open() as pipe:  # waits for the command, as that does for its reader
+        inputs = [json.loads(line)["input"] for line in pipe]
+    returncode, _, stderr = finish(process)
+    assert (returncode, stderr.splitlines()[-1]) == (0, "[2 done: pipe]")
+    assert inputs == [["a"], ["b"]]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_named_pipe_that_nobody_reads_can_be_given_up(pie: CommandLine, home: Path) -> None:
+    os.mkfifo(home / "pipe")
+    write(home / "in.jsonl", ["a"])
+    process = pie.start("map", "talk", "in.jsonl", "-o", "pipe")
+    assert process.stderr.readline() == "[waits until somebody reads pipe]\n"
+    process.send_signal(signal.SIGINT)
+    assert finish(process)[0] == 130
+
+
+def test_results_to_a_process_of_the_shell(pie: CommandLine, home: Path) -> None:
+    write(home / "in.jsonl", ["a"], ["b"])
+    script = 'exec 3>&1; "$@" -o /dev/fd/3 | cat'
+    done = subprocess.run(
+        ["sh", "-c", f"{script}", "sh", *COMMAND, "map", "talk", "in.jsonl"],
+        env=pie.environment,
+        cwd=home,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=True,
+    )
+    assert [json.loads(line)["input"] for line in done.stdout.splitlines()] == [["a"], ["b"]]
+    assert done.stderr == "[2 done: /dev/fd/3]\n"
 
 
 def test_the_library_goes_on_behind_the_command(run_here: RunHere, home: Path, client: PieClient) -> None:

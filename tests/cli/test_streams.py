@@ -55,6 +55,15 @@ def test_missing_streams(
     assert "error: " not in done.stderr
 
 
+def test_results_without_a_stdout_are_an_error(pie: CommandLine) -> None:
+    (pie.home / "in.jsonl").write_text('["a"]\n')
+    done = redirected(pie, ">&-", "map", "talk", "in.jsonl", "-o", "-")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: stdout: Bad file descriptor\n")
+    assert "done]" not in done.stderr
+    assert redirected(pie, ">&-", "map", "talk", "in.jsonl", "-o", "out.jsonl").returncode == 0
+
+
 def test_no_socket_takes_the_place_of_a_missing_stream(pie: CommandLine, waiter: object) -> None:
     """C code and child processes write to descriptor 2, whatever that is."""
     process = subprocess.Popen(

@@ -3,12 +3,18 @@
 import itertools
 import json
 import os
+import re
+import subprocess
+import sys
+import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from pie_sync import InstanceFailed, PieConnectionError
+from pie_sync import InstanceFailed, LaunchError, PieConnectionError
 from pie_sync._runs.journal import Journal, JournalError
+from pie_sync.batch import run_batch
 from tests.programs import HELLO
 
 
@@ -117,8 +123,7 @@ def test_failures_are_kept(client, runs, path, on_error):
     [
         ("other", {}, "has results of program 'square', and this batch has program 'other'"),
         ("nobody/knows", {}, "program 'square', and this batch has program 'nobody/knows'"),
-        ("square", {"retries": 2}, "has results of retries 0, and this batch has retries 2"),
-        ("square", {"on_error": "skip"}, "on_error 'raise', and this batch has on_error 'skip'"),
+        ("square", {"timeout": 5}, "has results of timeout None, and this batch has timeout 5"),
     ],
 )
 def test_another_program_or_option_is_an_error_that_names_both(client, runs, path, program, options, text):
@@ -151,8 +156,22 @@ def test_other_inputs(client, runs, path):
 
 def test_fewer_inputs(client, runs, path):
     list(client.map("square", numbers(5), results=path))
-    with pytest.raises(ValueError, match="line 4 is not the result"):
+    with pytest.raises(
+        ValueError, match="line 4 is not the result of the input there: the inputs have ended after 3"
+    ):
         list(client.map("square", numbers(3), results=path))
+    assert len(lines(path)) == 5
+
+
+def test_an_error_shows_both_inputs_where_they_differ(client, server, path):
+    server.program("echo")(lambda context: "")
+    inputs = [{"prompt": f"{'x' * 500}{number}{'y' * 500}"} for number in range(2)]
+    list(client.map("echo", inputs, results=path))
+    with pytest.raises(ValueError, match="line 1 is not the result of the input there: it is of ") as raised:
+        list(client.map("echo", reversed(inputs), results=path))
+    shown = re.fullmatch(r".*it is of (.*), and the input is (.*)", raised.value.args[0])
+    assert [text.strip(".xy") for text in shown.groups()] == ["0", "1"]
+    assert all(len(text) < 100 for text in shown.groups())
 
 
 @pytest.mark.parametrize("left", ["{", '{"input": ["0"], "event": "Comp', '{"input": '])
@@ -166,13 +185,39 @@ def test_a_line_that_was_cut_off(client, runs, path, left, before):
 
 
 @pytest.mark.parametrize(
+    "left", ["\n", "\r\n", " \n\n", "\0" * 5000, '{"input": ["3"], "ev' + "\0" * 100, "\0\n\0"]
+)
+def test_nothing_behind_the_last_line(client, runs, path, left):
+    """A power cut leaves zeros where the last lines were to be, an editor leaves blank lines."""
+    list(client.map("square", numbers(3), results=path))
+    with path.open("a") as file:
+        file.write(left)
+    assert messages(client.map("square", numbers(6), results=path)) == squares(6)
+    assert [line["input"] for line in lines(path)] == [[str(number)] for number in range(6)]
+
+
+@pytest.mark.parametrize("left", ["\nprecious", "\0\nprecious\n", "precious\n", "\n{}\n", "{}\n"])
+def test_something_behind_the_last_line_stays(client, runs, path, left):
+    list(client.map("square", numbers(3), results=path))
+    with path.open("a") as file:
+        file.write(left)
+    content = path.read_bytes()
+    with pytest.raises(JournalError, match="line 4 is not the result of the input there: it is no"):
+        list(client.map("square", numbers(6), results=path))
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize(
     "content", ["precious", "precious\n", "{}\n", "[]\n", '{"input": ["0"], "event": "Completed"}\n']
 )
 @pytest.mark.parametrize("restart", [False, True])
 def test_a_file_that_is_no_journal_is_not_touched(path, content, restart):
     path.write_text(content)
     if restart and content.startswith('{"input"'):
-        Journal(path, {"program": "square"}, restart=True).close()
+        journal = Journal(path, {"program": "square"}, restart=True)
+        assert path.read_text() == content
+        journal.end()
+        journal.close()
         assert path.read_text() == ""
         return
     with pytest.raises(JournalError, match="line 1 is not the result of the input there"):
@@ -181,7 +226,10 @@ def test_a_file_that_is_no_journal_is_not_touched(path, content, restart):
 
 
 def test_two_batches_do_not_write_one_file(client, runs, path):
-    results = client.map("square", numbers(), results=path)
+    results = client.map("square", numbers(), results=path)  # has the file before the first result is taken
+    with pytest.raises(ValueError, match="another batch is writing") as raised:
+        client.map("square", numbers(), results=path)
+    assert "if it is of this process, close() its results" in raised.value.hint
     next(results)
     with pytest.raises(ValueError, match="another batch is writing"):
         client.map("square", numbers(), results=path)
@@ -231,3 +279,183 @@ def test_another_time_limit(client, runs, path):
     with pytest.raises(ValueError, match="has results of timeout 60, and this batch has timeout None"):
         client.map("square", numbers(3), results=path)
     assert messages(client.map("square", numbers(3), results=path, timeout=60)) == squares(3)
+
+
+# --- what failures leave, and other options ---------------------------------------------------------------
+
+
+@pytest.fixture
+def moody(server):
+    """The program ``moody``, which fails for ``"bad"``; and how often each input was run."""
+    runs = Counter()
+
+    @server.program("moody")
+    def moody(context):
+        runs[context.args[0]] += 1
+        if context.args == ["bad"]:
+            raise ValueError("no")
+        return context.args[0]
+
+    return runs
+
+
+@pytest.mark.parametrize(
+    "options", [{"on_error": "yield"}, {"on_error": "skip"}, {"on_error": "skip", "retries": 1}]
+)
+def test_a_batch_that_stopped_at_a_failure_goes_on_with_other_options(client, moody, path, options):
+    inputs = [["a"], ["bad"], ["c"]]
+    with pytest.raises(InstanceFailed):
+        list(client.map("moody", inputs, results=path))
+    expected = ["a", InstanceFailed, "c"] if options["on_error"] == "yield" else ["a", "c"]
+    for _ in range(2):
+        assert messages(client.map("moody", inputs, results=path, **options)) == expected
+    assert moody["a"] == 1
+    assert moody["bad"] == 2 + options.get("retries", 0)
+    named = [line.get("batch") for line in lines(path)]
+    assert named == [
+        {"program": "moody", "retries": 0, "on_error": "raise"},
+        {"program": "moody", "retries": 0, **options},
+        None,
+    ]
+    # The failure is of these options, whatever the first line says.
+    with pytest.raises(JournalError, match="line 2 is a failure with .*, and this batch has "):
+        list(client.map("moody", inputs, results=path))
+
+
+def test_what_is_skipped_can_be_yielded(client, moody, path):
+    inputs = [["a"], ["bad"], ["c"]]
+    assert messages(client.map("moody", inputs[:2], results=path, on_error="skip")) == ["a"]
+    assert messages(client.map("moody", inputs, results=path, on_error="yield")) == ["a", InstanceFailed, "c"]
+    assert messages(client.map("moody", inputs, results=path, on_error="skip")) == ["a", "c"]
+    assert moody == {"a": 1, "bad": 1, "c": 1}
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"on_error": "raise"}, "on_error 'yield', and this batch has on_error 'raise'"),
+        ({"on_error": "yield", "retries": 3}, "retries 0, and this batch has retries 3"),
+    ],
+)
+def test_failures_are_not_those_of_other_options(client, moody, path, options, text):
+    inputs = [["a"], ["bad"], ["c"]]
+    list(client.map("moody", inputs, results=path, on_error="yield"))
+    content = path.read_bytes()
+    with pytest.raises(JournalError, match=f"line 2 is a failure with {text}") as raised:
+        list(client.map("moody", inputs, results=path, **options))
+    assert raised.value.hint == "restart=True begins anew, or name another file"
+    assert path.read_bytes() == content
+    assert moody == {"a": 1, "bad": 1, "c": 1}
+
+
+# --- restart ----------------------------------------------------------------------------------------------
+
+
+def test_restart(client, runs, path):
+    list(client.map("other", numbers(5), results=path))
+    path.chmod(0o640)
+    assert messages(client.map("square", numbers(3), results=path, restart=True)) == squares(3)
+    assert [line["message"] for line in lines(path)] == squares(3)
+    assert lines(path)[0]["batch"]["program"] == "square"
+    assert os.listdir(path.parent) == [path.name]
+    if os.name == "posix":
+        assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_restart_keeps_the_old_lines_until_there_is_a_new_one(client, runs, path):
+    list(client.map("other", numbers(5), results=path))
+    content = path.read_bytes()
+    client.map("square", numbers(3), results=path, restart=True).close()
+    with pytest.raises(LaunchError):
+        list(client.map("nobody/knows", numbers(3), results=path, restart=True))
+    with pytest.raises(TypeError):
+        list(client.map("square", ["3"], results=path, restart=True))
+    assert path.read_bytes() == content
+    results = client.map("square", numbers(3), results=path, restart=True)
+    next(results)
+    results.close()
+    assert len(lines(path)) == 1
+    assert messages(client.map("square", numbers(3), results=path)) == squares(3)
+
+
+def test_restart_without_inputs(client, runs, path):
+    list(client.map("other", numbers(5), results=path))
+    assert list(client.map("square", [], results=path, restart=True)) == []
+    assert path.read_bytes() == b""
+
+
+def test_a_restarted_batch_keeps_others_away(client, runs, path):
+    list(client.map("other", numbers(5), results=path))
+    results = client.map("square", numbers(), results=path, restart=True)
+    for _ in range(2):
+        with pytest.raises(JournalError, match="another batch is writing"):
+            client.map("square", numbers(), results=path, restart=True)
+        next(results)
+    results.close()
+
+
+def test_a_cluster_s_batch_begins_anew(server, client, runs, path):
+    list(client.map("other", numbers(5), results=path))
+    options = {"executor": ThreadPoolExecutor, "username": "alice", "results": path}
+    with pytest.raises(JournalError, match="program 'other', and this batch has program 'square'"):
+        run_batch(server.uri, "square", numbers(3), **options)
+    assert messages(run_batch(server.uri, "square", numbers(3), restart=True, **options)) == squares(3)
+    assert [line["message"] for line in lines(path)] == squares(3)
+
+
+# --- files that are none ----------------------------------------------------------------------------------
+
+needs_fifo = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+
+
+@needs_fifo
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_named_pipe_gets_each_line_at_once(client, runs, tmp_path, restart):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    read = subprocess.Popen(
+        [sys.executable, "-c", "import sys\nfor line in open(sys.argv[1]): print(line, end='', flush=True)", fifo],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with read:
+        results = client.map("square", numbers(3), results=fifo, restart=restart)
+        for number in range(3):
+            assert next(results).message == str(number**2)
+            assert json.loads(read.stdout.readline())["message"] == str(number**2)
+        assert list(results) == []
+        assert read.stdout.read() == ""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/fd"), reason="this system has no /dev/fd")
+def test_the_descriptor_of_a_pipe(client, runs):
+    reading, writing = os.pipe()
+    with open(reading) as reader:
+        with open(writing, "w"):
+            assert messages(client.map("square", numbers(3), results=f"/dev/fd/{writing}")) == squares(3)
+        assert [json.loads(line)["message"] for line in reader] == squares(3)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/null"), reason="needs /dev/null")
+def test_a_device_is_for_several_batches(client, runs):
+    results = client.map("square", numbers(3), results="/dev/null")
+    assert messages(client.map("other", numbers(1), results="/dev/null")) == ["other"]
+    assert messages(results) == squares(3)
+
+
+@needs_fifo
+def test_a_pipe_without_a_reader_any_more(client, runs, tmp_path):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    reader = threading.Thread(target=lambda: open(fifo, "rb").close())
+    reader.start()
+    results = client.map("square", numbers(3), results=fifo)
+    reader.join()
+    with pytest.raises(BrokenPipeError, match="fifo"):
+        list(results)
+
+
+def test_the_home_directory(client, runs, tmp_path, monkeypatch):
+    monkeypatch.setenv("USERPROFILE" if os.name == "nt" else "HOME", str(tmp_path))
+    list(client.map("square", numbers(3), results="~/out.jsonl"))
+    assert len(lines(tmp_path / "out.jsonl")) == 3

@@ -1,6 +1,7 @@
 """progress=: a function that is told how far a batch is, or a bar."""
 
 import dataclasses
+import signal
 import subprocess
 import sys
 
@@ -126,3 +127,57 @@ def test_without_tqdm(client, monkeypatch):
 def test_anything_else_is_refused(client, wrong):
     with pytest.raises(TypeError, match="progress must be"):
         client.map("square", inputs(1), progress=wrong)
+
+
+def failing(told, *, when):
+    def function(progress):
+        told.append(progress)
+        if when(progress):
+            raise LookupError(f"number {len(told)}")
+
+    return function
+
+
+def test_what_it_raises_at_the_last_state_is_logged(client, caplog):
+    told = []
+    results = client.map("square", inputs(20), progress=failing(told, when=lambda progress: not progress.running))
+    assert len(list(results)) == 20
+    assert told[-1].done == 20
+    [record] = [record for record in caplog.records if record.name == "pie_sync.protocol"]
+    assert "the function that is told the progress has failed" in record.getMessage()
+    assert record.exc_info[0] is LookupError
+
+
+def test_closing_does_not_raise_what_it_raises(client, caplog):
+    results = client.map("square", inputs(20), progress=failing([], when=lambda progress: not progress.running))
+    next(results)
+    results.close()
+    assert "the function that is told the progress has failed" in caplog.text
+
+
+def test_one_that_always_fails_is_called_once(client, caplog):
+    told = []
+    with pytest.raises(LookupError, match="number 1"):
+        list(client.map("square", inputs(20), progress=failing(told, when=lambda progress: True)))
+    assert len(told) == 1
+    assert caplog.text == ""
+
+
+def test_what_a_signal_handler_raises_at_the_last_state_is_raised():
+    def interrupt(progress):
+        signal.raise_signal(signal.SIGINT)
+
+    meter = ProgressMeter(interrupt)
+    meter.count(failed=False)
+    with pytest.raises(KeyboardInterrupt):
+        meter.close()
+
+    def handler(signum, frame):
+        raise LookupError("of the handler")
+
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        with pytest.raises(LookupError, match="of the handler"):
+            ProgressMeter(interrupt).close()
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,6 +1,7 @@
 """Which failures are tried again, and after which pause."""
 
 import logging
+import re
 import time
 
 import pytest
@@ -16,6 +17,7 @@ from pie_sync import (
     PieTimeoutError,
     ProtocolError,
 )
+from pie_sync._runs import map as map_module
 from pie_sync._runs.retries import growing_pause, may_be_bad_luck
 from pie_sync.testing import LocalServer
 
@@ -31,6 +33,11 @@ def ended_with(event):
         ended_with(Event.ServerError),
         ended_with(Event.OutOfResources),
         LaunchError("map", "too many instances"),
+        LaunchError(
+            "map",
+            "Failed to download inferlet from registry: error sending request for url"
+            " (https://registry.example/api/v1/inferlets/std/compiler-not-found/latest/download)",
+        ),
         ProtocolError("nonsense"),
         PieTimeoutError("late"),
         PieConnectionError("lost"),
@@ -47,6 +54,13 @@ def test_what_may_be_bad_luck(error):
         ended_with(Event.Aborted),
         LaunchError("map", "Program not found: std/nobody@1.0.0"),
         LaunchError("map", "Failed to compile WASM: no"),
+        LaunchError("map", "no program named 'nobody' is installed"),
+        LaunchError("map", f"No such program with hash={'0' * 64}"),
+        LaunchError(
+            "map",
+            "Failed to download inferlet from registry: HTTP status client error (404 Not Found) for url"
+            " (https://registry.example/api/v1/inferlets/std/nobody/latest/download)",
+        ),
         AuthenticationError("who?"),
         TypeError("args"),
         OSError("disk"),
@@ -62,14 +76,39 @@ def test_the_pause_doubles_up_to_a_limit():
     assert growing_pause(10) == growing_pause(10_000) == 30.0
 
 
-def test_a_program_that_is_not_there_is_asked_for_once(caplog):
-    """Pie 0.5 says so. What older servers can't download from their registry may be there the next time."""
+@pytest.fixture(autouse=True)
+def _short_pauses(request, monkeypatch):
+    if "protocol" in request.fixturenames:
+        monkeypatch.setattr(map_module, "growing_pause", lambda attempts: 0.0)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "program", "attempts"),
+    [
+        # These look in their registry, and LocalServer's is out of reach: so they don't know whether it is there.
+        ("0.2", "nobody/knows", 4),
+        ("0.2-names", "nobody/knows", 4),
+        ("0.3", "nobody-knows@1.0.0", 4),
+        ("0.4", "nobody-knows@1.0.0", 4),
+        ("0.5", "nobody-knows@1.0.0", 1),
+        # No name that they can look for.
+        ("0.3", "nobody-knows", 1),
+        ("0.4", "nobody-knows", 1),
+        ("0.5", "nobody-knows", 1),
+        # By its hash, the client asks before the launch.
+        ("0.2", "0" * 64, 0),
+        ("0.2-names", "0" * 64, 0),
+        ("0.4", "0" * 64, 0),
+        ("0.5", "0" * 64, 0),
+    ],
+)
+def test_how_often_a_program_that_is_not_there_is_launched(caplog, protocol, program, attempts):
     caplog.set_level(logging.DEBUG, "pie_sync.testing.requests")
-    with LocalServer(protocol="0.5") as server, PieClient(server.uri) as client:
+    with LocalServer(protocol=protocol) as server, PieClient(server.uri) as client:
         client.authenticate("alice")
-        with pytest.raises(LaunchError, match="not installed"):
-            next(client.map("nobody-knows@1.0.0", [["1"]], retries=5))
-    assert caplog.text.count("launch_process") == 1
+        with pytest.raises(LaunchError):
+            next(client.map(program, [["1"]], retries=3))
+    assert len(re.findall("launch_(?:instance|process)", caplog.text)) == attempts
 
 
 def test_others_run_during_the_pause(server, client):

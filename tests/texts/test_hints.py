@@ -145,3 +145,11 @@ def test_hints_for_a_shell_name_nothing_of_python() -> None:
         text = in_a_shell(hint).replace(hints._TEXT_FORMAT, "")  # a command of Python's is all that there is
         assert not re.search(r"\w+\(|connect_timeout", text), text
     assert in_a_shell(hints._BOUND).endswith("; `pie-sync list` shows those that the server has")
+
+
+def test_a_name_that_pie_0_5_does_not_know() -> None:
+    with LocalServer(protocol="0.5") as server, PieClient(server.uri) as client:
+        client.authenticate("alice")
+        with pytest.raises(LaunchError, match="no program named") as caught:
+            client.run("nobody-knows")
+    assert caught.value.hint == hint_for_refusal("run", "No such program")
