@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from .._connection.validation import Arguments
     from .program_reference import Program, ProgramReference
 
-__all__ = ["LOOK_AHEAD", "Outcome", "map_"]
+__all__ = ["LOOK_AHEAD", "NEVER_WAIT", "Outcome", "map_"]
 
 logger = logging.getLogger("pie_sync.protocol")
 
@@ -51,7 +51,7 @@ LOOK_AHEAD = 4
 _NAP = 0.1
 
 #: The iterators of lists, tuples and the like. Any other may wait for what it yields, and a launch must not.
-_NEVER_WAIT = {type(iter([])), type(iter(())), type(iter({})), type(iter({}.values())), type(iter(range(0)))}
+NEVER_WAIT = {type(iter([])), type(iter(())), type(iter({})), type(iter({}.values())), type(iter(range(0)))}
 
 #: Between two results more is launched when a fourth of the places is free, or after so many seconds.
 _REFILL = 4
@@ -151,7 +151,7 @@ class _Batch:
         self._manager = manager
         self._reference = reference
         self._inputs: Iterator[Any] | None = inputs
-        self._never_waits = type(inputs) in _NEVER_WAIT
+        self._never_waits = type(inputs) in NEVER_WAIT
         self._concurrency = concurrency
         self._ordered = ordered
         self._retries = retries

@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any, Callable, Literal, TypeVar, overload
 
 from .._connection.validation import check_count
 from .._runs.journal import Journal, recorded
+from .._runs.map import NEVER_WAIT
 from .._runs.program_reference import GivenProgram, ProgramReference
 from .._runs.progress import ProgressMeter, ProgressOption, meter_of
 from .._runs.results import Results, check_on_error
+from .._support.signal_handlers import is_from_signal_handler
 from .._support.time_limits import check_polling_timeout, check_timeout
 from ..errors import PieConnectionError
 from ._executors import ExecutorProvider, ExecutorSource
 from ._server_pool import ServerPool, ServerStatus
 from ._servers import Endpoint, ServerSource, endpoints_of
 from ._shards import ShardScheduler
-from ._worker import BatchOptions
+from ._worker import BatchOptions, is_lasting
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Generator, Iterable, Mapping, Sequence
@@ -354,6 +356,7 @@ def run_batch(
         progress=progress,
         timeout=check_timeout(timeout),
         server_timeout=check_polling_timeout(server_timeout, "server_timeout"),
+        in_thread=True,
     )
 
 
@@ -373,6 +376,7 @@ def run_on_endpoints(  # noqa: D417 - the other arguments are those of run_batch
     results: str | os.PathLike[str] | None = None,
     progress: ProgressOption | ProgressMeter = None,
     shards_each: int | None = None,
+    in_thread: bool = False,
     check: Callable[[], None] | None = None,
 ) -> BatchResults[Any]:
     """Implement :func:`run_batch`, and the command's batches over several servers.
@@ -380,7 +384,7 @@ def run_on_endpoints(  # noqa: D417 - the other arguments are those of run_batch
     Args:
         endpoints: the servers.
         shards_each: how many shards one server may have under way; None for any number.
-        check: see :class:`ShardScheduler`.
+        in_thread, check: see :class:`ShardScheduler`.
         program: this and all others, see :func:`run_batch`.
     """
     given = GivenProgram(program)
@@ -410,6 +414,7 @@ def run_on_endpoints(  # noqa: D417 - the other arguments are those of run_batch
         max_shards=max_shards,
         given=given if given.is_sent else None,
         meter=meter,
+        in_thread=in_thread and type(iterator) not in NEVER_WAIT,
         check=check,
     )
     with ExitStack() as stack:
@@ -428,14 +433,20 @@ def _upload(pool: ServerPool, given: GivenProgram) -> ProgramReference:
     """Upload the program to each server that lacks it, and return its reference. A server that is not there waits.
 
     Raises:
-        PieConnectionError: none is there.
+        PieError, OSError: none can ever be used, or the program can't be uploaded.
+        PieConnectionError: none is there, and none is to be waited for.
     """
-    reference = None
     for server in pool.servers:
         try:
-            with server.endpoint.connect() as client:
-                reference = given.find(client._manager, "run_batch")
+            client = server.endpoint.connect()
+        except Exception as error:
+            if is_from_signal_handler(error):
+                raise
+            pool.lost(server, error, server.period, is_lasting=is_lasting(error))
+            continue
+        try:
+            with client:
+                given.find(client._manager, "run_batch")
         except PieConnectionError as error:
-            pool.lost(server, error, was_there=False)
-    assert reference is not None
-    return reference
+            pool.lost(server, error, server.period)
+    return given.with_hash()
