@@ -17,8 +17,8 @@ class RayExecutor(ThreadPoolExecutor):
     again. Functions and arguments are pickled; the workers need pie-sync. What a function raises is raised by its
     future.
 
-    Works in a driver and within a task or an actor. There, its tasks have ``num_cpus=0`` unless ``task_options`` say
-    otherwise (a shard mostly waits for its server): the waiting task may hold all the processors of the cluster.
+    Works in a driver and within a task or an actor. There, its tasks have ``num_cpus=0`` unless ``task_options``
+    say otherwise (a shard mostly waits for its server): the waiting task may hold all processors of the cluster.
 
     Args:
         max_workers: how many tasks may be under way at a time. None: as many as the cluster has processors now.

@@ -118,7 +118,7 @@ def endpoints_of(
         endpoints.append(
             Endpoint(
                 number=number,
-                uri=check_uri(server.uri),
+                uri=check_uri(server.uri, "uri"),
                 username=default if server.username is None else check_text(server.username, "username"),
                 key=key if server.key is None else _check_path(server.key, "key", _A_KEY),
                 token_file=_check_path(server.token_file, "token_file", "a token"),

@@ -43,8 +43,8 @@ __all__ = [
 ]
 
 #: After so many seconds a shard in another process launches no more, and comes back with what it has; but not
-#: before so many times the duration of its longest instance. While a shard waits for its last instances, its server
-#: has less to do, which would happen too often with long ones.
+#: before so many times the duration of its longest instance. While a shard waits for its last instances, its
+#: server has less to do, which would happen too often with long ones.
 _GIVE_BACK = 5.0
 _GIVE_BACK_INSTANCES = 2.0
 
