@@ -273,11 +273,17 @@ def run_batch(
     The inputs are cut into shards. A worker runs a shard with ``client.map``, over a client of its own, which it
     keeps for further shards of the batch. The client is closed when the worker ends, or begins another batch.
 
+    Threads of the calling process hand over each outcome when it is there. A worker elsewhere launches no more of
+    its shard after 5 s, or twice the duration of its longest instance if that is more; it returns the outcomes of
+    what it has launched, and the rest of the shard is submitted again, before all others.
+
     With several servers, a shard goes to the one that has the fewest under way, relative to its speed so far. A
-    server that can't be reached, or loses its connection, has its shards run elsewhere. It is tried again, with
-    one shard, after 0.5 s, then after pauses that double up to 30 s; the logger ``pie_sync.batch`` has a warning.
-    Servers of all generations of the protocol may be mixed. Each needs the program: a function or a file is
-    uploaded to every server that lacks it, also when that comes later or was started anew.
+    server that can't be reached, loses its connection or refuses the user has its shards run elsewhere; so has a
+    server that does not launch the program, while another one does. It is tried again, with one shard, after
+    0.5 s, then after pauses that double up to 30 s; the logger ``pie_sync.batch`` has a warning. Servers of all
+    generations of the protocol may be mixed; some of them (Pie 0.3 and 0.4) want the name of a program with its
+    version. Each server needs the program: a function or a file is uploaded to every server that lacks it, also
+    when that comes later or was started anew.
 
     A shard is run again when its worker has died, three times in a row at the most, and the rest of it when it has
     lost its connection. So an instance may be run twice. (On a server up to Pie 0.4, instances of a dead worker
@@ -298,7 +304,11 @@ def run_batch(
             it; the workers don't need it.
         uri: the address of the Pie server, as for :class:`PieClient`, at which the workers reach it; or a
             :class:`Server`; or a list of both, for several servers.
-        inputs: the arguments of each instance, as for :meth:`PieClient.map`; they may be endless.
+        inputs: the arguments of each instance, as for :meth:`PieClient.map`; they may be endless, and wait for
+            earlier results. An input is taken when there is a place for its shard. Unless the inputs are a list or
+            the like, a daemon thread takes them, with a copy of the caller's :mod:`contextvars`; the end of the
+            batch waits for up to 1 s while it is at work. (What is bound to its thread, such as a connection of
+            ``sqlite3``, must not be: ``check_same_thread=False``.)
         executor: a ``concurrent.futures.Executor``, or a callable without arguments that makes one, and is called
             again when that breaks (a class, a ``functools.partial``); executors that it made are shut down in the
             end. None: a ``ProcessPoolExecutor`` that spawns a process for each processor. Of Dask:
@@ -307,7 +317,8 @@ def run_batch(
         key: the path of a private key without a password, which each worker reads for itself, or ``"agent"`` for
             the ssh-agent of each worker. The key itself never travels. None: authenticate without a key.
         shard_size: how many inputs make a shard. A smaller shard spreads short batches better and loses less with
-            a worker; a larger one keeps the workers busier, since a shard ends with its slowest instance.
+            a worker; a larger one keeps the workers busier, since a shard ends with its slowest instance. Inputs
+            that wait for 0.1 s for others while a worker is idle make a smaller shard.
         max_shards: how many shards may be submitted, or wait to be yielded. So many inputs and results are in
             the memory of the calling process. At least twice the number of workers keeps them busy. With several
             servers, no more shards are submitted than the executor has workers and the batch has servers, if the
@@ -320,9 +331,12 @@ def run_batch(
         results: the path of a journal in the calling process, as for :meth:`PieClient.map`: the same call resumes
             the batch behind the lines that are there. What has run, but was not to be yielded yet, runs again.
         progress: a function that is called with a :class:`BatchProgress`, or True for a bar, as for
-            :meth:`PieClient.map`. A shard counts when it has ended.
+            :meth:`PieClient.map`. It counts outcomes when they have come back from their worker; ``running`` is
+            at most what the workers can run, if the executor tells how many it has.
         server_timeout: for how many seconds no server may be there before the batch fails, counted from the loss
-            of the last one. None is for ever. If none can be reached at the beginning, the batch fails at once.
+            of the last one, or from the beginning. None is for ever. What does not pass is not waited for, if it
+            concerns all servers: a user or a key that is refused, the name of a host that does not exist, a
+            certificate that is not trusted.
         client_options: more arguments of each worker's :class:`PieClient`, which must be picklable (an
             ``ssl_context`` is not).
 
@@ -335,8 +349,9 @@ def run_batch(
         TypeError, PieValueError: an argument makes no sense; or ``results`` is of another program or other inputs.
         InvalidKeyError: a worker can't use the key.
         InstanceFailed, LaunchError, ProtocolError, PieTimeoutError: at the place of an instance that has failed.
-        AuthenticationError: the server does not know the user.
-        PieConnectionError: no server can be reached at the beginning, or later for ``server_timeout`` seconds.
+        AuthenticationError: no server knows the user.
+        PieConnectionError: no server was there for ``server_timeout`` seconds, or none ever will be.
+        Exception: what the iterator of ``inputs`` raises, behind the results of the inputs before it.
         concurrent.futures.BrokenExecutor: the executor is broken, and can't be replaced or breaks three times in a
             row.
         OSError: a file can't be read, or ``results`` can't be written.

@@ -77,7 +77,7 @@ def test_the_shard_of_a_lost_connection_is_run_again(server):
 
 
 def gate(server, count):
-    """Make a program whose instances from number ``count`` on wait for an event; return it, and who waited in vain."""
+    """Make a program whose instances from number ``count`` on wait for an event; return it, and who times out."""
     go_on, in_vain = threading.Event(), []
 
     @server.program("gate")
@@ -169,7 +169,7 @@ def test_no_more_inputs_are_taken_than_there_is_work_for(server):
         uris = [server.uri, second.uri]
         results = run_batch(uris, "square", inputs(), partial(ThreadPoolExecutor, 1), shard_size=5)
         assert next(results).message == "0"
-        # One worker, a shard in reserve for each server, one that is being filled, and those that came back already.
+        # One worker, a shard in reserve for each server, one that is being filled, and those that came back.
         assert len(taken) <= 10 * 5
         results.close()
 
