@@ -1,4 +1,4 @@
-"""Runs shards in a worker: what travels to the worker and back, and the worker's clients.
+"""Runs shards in a worker: what travels to the worker and back.
 
 A worker is a process or a thread of an executor. Nothing here knows the executor or the order of the shards.
 """
@@ -9,25 +9,20 @@ import os
 import socket
 import ssl
 import sys
-import threading
-from collections import deque
-from contextlib import contextmanager
-from copy import copy
 from dataclasses import dataclass, field
-from multiprocessing import util
 from operator import length_hint
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from .._runs.map import map_
 from ..errors import LaunchError, PieConnectionError, PieTimeoutError
+from ._clients import SharedClient, WorkerClients
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from .._runs.map import Outcome
     from .._runs.program_reference import ProgramReference
-    from ..client import PieClient
     from ._servers import Endpoint
 
 __all__ = [
@@ -49,10 +44,7 @@ _GIVE_BACK = 5.0
 _GIVE_BACK_INSTANCES = 2.0
 
 #: A shard in a thread of the batch's own process hands over its outcomes at most so often, in seconds.
-_HAND_OVER_INTERVAL = 0.02
-
-#: For how many seconds at the most close_clients() waits for the shards in threads of this process.
-_CLOSE_TIMEOUT = 5.0
+_HAND_OVER_INTERVAL = 0.1
 
 
 @dataclass(frozen=True)
@@ -136,7 +128,7 @@ def run_shard(options: BatchOptions, endpoint: Endpoint, shard: Shard) -> ShardR
     """Run the instances of a shard. Raises nothing, so that an exception from an executor means a lost worker."""
     result = ShardResult()
     try:
-        with _clients.using(options, endpoint) as shared:
+        with _clients.using(options.batch, endpoint) as shared:
             if options.is_uploaded and not shared.has_program:
                 if not shared.client.program_exists(options.program.identity):
                     result.lacks_program = True
@@ -170,7 +162,7 @@ def is_lasting(error: Exception) -> bool:
 class _ShardRun:
     """One shard at work. Used by one thread."""
 
-    def __init__(self, options: BatchOptions, shared: _SharedClient, shard: Shard, result: ShardResult) -> None:
+    def __init__(self, options: BatchOptions, shared: SharedClient, shard: Shard, result: ShardResult) -> None:
         self._options = options
         self._shared = shared
         self._shard = shard
@@ -239,145 +231,7 @@ class _ShardRun:
             self._hand_over(ShardOutcomes(self._shard.number, self._shard.attempt, outcomes))
 
 
-class _SharedClient:
-    """A client of one server, and the number of shards that are using it.
-
-    Attributes:
-        users: how many shards use it, or wait for it.
-        has_program: whether the server was seen to have the program.
-        has_launched: whether the server has launched an instance of the program.
-    """
-
-    def __init__(self) -> None:
-        self.users = 0
-        self.has_program = False
-        self.has_launched = False
-        self.connected: PieClient | None = None
-        # Held while connecting: the other threads that want this server wait for it.
-        self.lock = threading.Lock()
-        # How many attempts to connect have ended, and how the last one failed.
-        self.attempts = 0
-        self.failure: Exception | None = None
-
-    @property
-    def client(self) -> PieClient:
-        """The client, once it is connected."""
-        assert self.connected is not None
-        return self.connected
-
-
-class _Clients:
-    """The clients of this process, one for each batch and server. A worker may run several shards in threads."""
-
-    def __init__(self) -> None:
-        self._clients: dict[tuple[str, int], _SharedClient] = {}
-        # The last batches that have ended here: a shard that a thread has just begun must not connect any more.
-        self._ended: deque[str] = deque(maxlen=100)
-        self._closes_at_exit = False
-        # Guards all of these. Notified when a shard uses a client no more.
-        self._changed = threading.Condition()
-
-    @contextmanager
-    def using(self, options: BatchOptions, endpoint: Endpoint) -> Iterator[_SharedClient]:
-        """Lend the client of a server. It is made if there is none, or if it has lost its connection."""
-        self.check_not_ended(options.batch)
-        key = (options.batch, endpoint.number)
-        with self._changed:
-            idle = self._take_idle_of_others(options.batch)
-            shared = self._clients.setdefault(key, _SharedClient())
-            shared.users += 1
-            attempts = shared.attempts
-        try:
-            _close_all(idle)
-            with shared.lock:
-                if shared.connected is None or shared.connected.closed:
-                    if shared.failure is not None and shared.attempts != attempts:
-                        raise _copy_of(shared.failure)  # of the attempt that this thread has waited for
-                    self._connect(shared, options.batch, endpoint)
-            yield shared
-        finally:
-            with self._changed:
-                shared.users -= 1
-                self._changed.notify_all()
-
-    def _take_idle_of_others(self, batch: str) -> list[_SharedClient]:
-        # No message tells a worker that a batch has ended, so clients are closed when the next batch begins.
-        keys = [key for key, shared in self._clients.items() if key[0] != batch and not shared.users]
-        return [self._clients.pop(key) for key in keys]
-
-    def _connect(self, shared: _SharedClient, batch: str, endpoint: Endpoint) -> None:
-        if shared.connected is not None:
-            shared.connected.close()
-        shared.has_program = shared.has_launched = False  # the server may be another one by now
-        shared.failure = None
-        try:
-            shared.connected = endpoint.connect()
-        except Exception as error:
-            shared.failure = error
-            raise
-        finally:
-            shared.attempts += 1
-        # Again, after the client can be found: abandon() takes no lock, and may have looked for it before.
-        try:
-            self.check_not_ended(batch)
-        except PieConnectionError:
-            shared.connected.close()
-            raise
-        if not self._closes_at_exit:
-            self._closes_at_exit = True
-            # Processes of multiprocessing skip atexit.
-            util.Finalize(None, self.close_all, exitpriority=10)
-
-    def check_not_ended(self, batch: str) -> None:
-        """Raise if a batch has ended in this process.
-
-        Raises:
-            PieConnectionError: it has.
-        """
-        if batch in self._ended:
-            raise PieConnectionError("the batch has ended")
-
-    def close(self, batch: str) -> None:
-        """Close the clients of a batch that has ended, if this process has any.
-
-        Shards that still use them end by themselves and terminate their instances; they have five seconds for it.
-        """
-        self._ended.append(batch)
-        with self._changed:
-            mine = [self._clients.pop(key) for key in list(self._clients) if key[0] == batch]
-            self._changed.wait_for(lambda: not any(shared.users for shared in mine), _CLOSE_TIMEOUT)
-        _close_all(mine)
-
-    def abandon(self, batch: str) -> None:
-        """End the connections of a batch's clients in this process. Safe in a finalizer: takes no lock."""
-        self._ended.append(batch)
-        for key, shared in self._clients.copy().items():
-            if key[0] == batch and shared.connected is not None:
-                shared.connected._manager._abandon()
-
-    def close_all(self) -> None:
-        """Close every client."""
-        with self._changed:
-            clients = list(self._clients.values())
-            self._clients.clear()
-        _close_all(clients)
-
-
-def _copy_of(error: Exception) -> Exception:
-    """Return a new exception for one of many threads: a raised one collects the traceback of each."""
-    copied = copy(error)
-    copied.__cause__ = error.__cause__
-    return copied
-
-
-def _close_all(clients: list[_SharedClient]) -> None:
-    for shared in clients:
-        if shared.connected is not None:
-            shared.connected.close()
-
-
-_clients = _Clients()
-
+_clients = WorkerClients()
 
 #: Where the shards of a batch hand over their outcomes, in the process of the batch. The key is the batch's id.
 _listeners: dict[str, Callable[[ShardOutcomes], None]] = {}
@@ -403,7 +257,7 @@ def abandon_clients(batch: str) -> None:
 def _forget_clients() -> None:
     """In a forked child, leave the clients to the parent. Their lock may be held by a thread that is not here."""
     global _clients  # noqa: PLW0603
-    _clients = _Clients()
+    _clients = WorkerClients()
     _listeners.clear()
 
 

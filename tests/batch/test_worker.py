@@ -6,9 +6,7 @@ import os
 import pickle
 import socket
 import ssl
-import time
 import uuid
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -37,17 +35,6 @@ from pie_sync.batch._worker import (
 from tests.batch.batches import messages, numbers, processes, squares
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # a process with threads
-
-
-def test_threads_share_one_client(server, monkeypatch):
-    clients = []
-    connect = PieClient.connect
-    monkeypatch.setattr(PieClient, "connect", lambda client: clients.append(client) or connect(client))
-    with ThreadPoolExecutor(4) as executor:
-        results = run_batch(server.uri, "square", numbers(200), executor, shard_size=10)
-        assert messages(results) == squares(200)
-    assert len(set(clients)) == 1
-    assert clients[0].closed
 
 
 def test_two_batches_at_once_in_the_same_workers(server):
@@ -164,27 +151,6 @@ def test_a_lost_client_is_replaced(server):
         if result.error is None:
             break
     assert messages(result.outcomes) == ["9"]
-    close_clients(batch.batch)
-
-
-def test_a_failed_attempt_to_connect_counts_for_all_that_wait_for_it(server, monkeypatch):
-    batch, endpoint = options(), endpoint_of(server)
-    attempts = []
-
-    def fail(endpoint):
-        attempts.append(endpoint)
-        deadline = time.monotonic() + 30
-        while _worker._clients._clients[batch.batch, 0].users < 4 and time.monotonic() < deadline:
-            time.sleep(0.001)  # no event announces a thread that waits for a lock
-        raise PieConnectionError("no answer")
-
-    monkeypatch.setattr(Endpoint, "connect", fail)
-    with ThreadPoolExecutor(4) as executor:
-        results = list(executor.map(lambda n: run_shard(batch, endpoint, Shard(n, [["2"]])), range(4)))
-    assert [(str(result.error), result.is_of_server) for result in results] == [("no answer", True)] * 4
-    assert len(attempts) == 1
-    monkeypatch.undo()
-    assert messages(run_shard(batch, endpoint, Shard(4, [["2"]])).outcomes) == ["4"]
     close_clients(batch.batch)
 
 
