@@ -75,10 +75,12 @@ def map_(
     results: str | os.PathLike[str] | None = None,
     progress: ProgressOption | ProgressMeter = None,
     check: Callable[[], None] | None = None,
+    first: int = 0,
 ) -> Results[Any]:
     """Implement :meth:`PieClient.map`, which says what the arguments are, and the errors.
 
     ``check`` is called every ``_NAP`` seconds while no instance has ended. What it raises ends the map.
+    ``first`` is the number of the first input, for errors.
     """
     check_count(concurrency, "concurrency", least=1)
     check_count(retries, "retries", least=0)
@@ -103,6 +105,7 @@ def map_(
             timeout=timeout,
             meter=meter,
             check=check,
+            first=first,
         ).results()
 
     if results is None:
@@ -147,6 +150,7 @@ class _Batch:
         timeout: float | None,
         meter: ProgressMeter,
         check: Callable[[], None] | None,
+        first: int,
     ) -> None:
         self._manager = manager
         self._reference = reference
@@ -173,8 +177,8 @@ class _Batch:
         self._next_look = 0.0
         # The jobs that are to be yielded next: all in the order of the inputs, or those that are done.
         self._line: deque[_Job] = deque()
-        # How many inputs were taken.
-        self._number = 0
+        # The number of the next input.
+        self._number = first
         # How many inputs were taken whose outcomes were not, and how many may be.
         self._taken = 0
         self._most_taken = LOOK_AHEAD * concurrency

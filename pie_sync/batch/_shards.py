@@ -47,10 +47,11 @@ _News = Union["Future[ShardResult]", ShardOutcomes, None]
 class _ScheduledShard:
     """A shard whose outcomes have not been yielded yet."""
 
-    def __init__(self, number: int, inputs: list[Any]) -> None:
+    def __init__(self, number: int, inputs: list[Any], first: int) -> None:
         self.number = number
-        # What has no outcome yet.
+        # What has no outcome yet, and the position of its first one among the inputs of the batch.
         self.inputs = inputs
+        self.first = first
         # What was not yielded yet.
         self.outcomes: list[Any] = []
         self.error: BaseException | None = None
@@ -101,8 +102,9 @@ class ShardScheduler:
         self._check = check
         self._in_thread = in_thread
         self._inputs: Inputs | None = None
-        # How many shards there were.
+        # How many shards there were, and inputs in them.
         self._number = 0
+        self._taken = 0
         # In order: the outcomes of the first one are yielded next.
         self._scheduled: deque[_ScheduledShard] = deque()
         self._under_way: dict[Future[ShardResult], _ScheduledShard] = {}
@@ -177,8 +179,9 @@ class ShardScheduler:
         workers = self._executor.workers
         taken = inputs.take(self._shard_size, hurry=workers is None or len(self._under_way) < workers)
         if taken:
-            self._scheduled.append(_ScheduledShard(self._number, taken))
+            self._scheduled.append(_ScheduledShard(self._number, taken, self._taken))
             self._number += 1
+            self._taken += len(taken)
         return bool(taken)
 
     def _submit(self) -> None:
@@ -198,7 +201,9 @@ class ShardScheduler:
 
     def _submit_to(self, server: PooledServer, scheduled: _ScheduledShard) -> None:
         scheduled.attempt += 1
-        shard = Shard(scheduled.number, scheduled.inputs, scheduled.attempt, self.servers.may_move)
+        shard = Shard(
+            scheduled.number, scheduled.inputs, scheduled.first, scheduled.attempt, self.servers.may_move
+        )
         future = self._executor.submit(run_shard, self._options, server.endpoint, shard)
         scheduled.server = server
         scheduled.period = self.servers.started(server, len(scheduled.inputs))
@@ -248,6 +253,7 @@ class ShardScheduler:
         scheduled.outcomes += outcomes
         # A new list: a worker may be a thread that has the old one.
         scheduled.inputs = scheduled.inputs[len(outcomes) :]
+        scheduled.first += len(outcomes)
 
     def _take(self, future: Future[ShardResult]) -> None:
         scheduled = self._under_way.get(future)

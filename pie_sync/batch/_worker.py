@@ -73,6 +73,7 @@ class Shard:
     Attributes:
         number: the position of the shard in its batch, from 0.
         inputs: the arguments of each instance.
+        first: the position of the first of them among those of the batch, from 0.
         attempt: how often the shard has been submitted. It makes each submission another task: Dask returns the
             result that it has when a task is equal to an earlier one.
         may_move: whether the shard may go to another server if this one refuses the program.
@@ -80,6 +81,7 @@ class Shard:
 
     number: int
     inputs: list[Any]
+    first: int = 0
     attempt: int = 0
     may_move: bool = False
 
@@ -188,6 +190,7 @@ class _ShardRun:
                 on_error=options.on_error,
                 timeout=options.timeout,
                 check=self._check,
+                first=self._shard.first,
             ):
                 self._take(outcome)
         except Exception as error:

@@ -240,6 +240,13 @@ def test_an_input_that_makes_no_sense(server):
         next(results)
 
 
+def test_a_mistake_in_an_input_is_told_with_its_number_in_the_batch(server):
+    inputs = [*numbers(25), "25"]
+    results = run_batch(server.uri, "square", inputs, partial(ThreadPoolExecutor, 2), shard_size=10)
+    with pytest.raises(TypeError, match=r"^inputs\[25\]: "):
+        list(results)
+
+
 def test_endless_inputs(server):
     taken = []
 

@@ -147,7 +147,7 @@ def test_a_lost_client_is_replaced(server):
     assert messages(run_shard(batch, endpoint, Shard(0, [["2"]])).outcomes) == ["4"]
     server.drop_connections()
     for attempt in range(3):
-        result = run_shard(batch, endpoint, Shard(1, [["3"]], attempt))
+        result = run_shard(batch, endpoint, Shard(1, [["3"]], attempt=attempt))
         if result.error is None:
             break
     assert messages(result.outcomes) == ["9"]
