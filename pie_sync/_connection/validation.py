@@ -46,14 +46,14 @@ _HANDSHAKE_HEADERS = {"upgrade", "connection", "host", "sec-websocket-key", "sec
 _HASH = re.compile("[0-9a-fA-F]{64}")
 
 
-def check_uri(uri: str) -> str:
+def check_uri(uri: str, name: str = "server_uri") -> str:
     """Return the URI of a WebSocket server to which a connection may work."""
     if not isinstance(uri, str):
-        raise TypeError(f"server_uri must be a str, not {type(uri).__name__}")
+        raise TypeError(f"{name} must be a str, not {type(uri).__name__}")
     try:
         parse_uri(uri)
     except ValueError as error:
-        raise PieValueError(f"server_uri {error}") from None
+        raise PieValueError(f"{name} {error}") from None
     return uri
 
 

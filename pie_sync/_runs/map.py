@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from .._connection.validation import Arguments
     from .program_reference import Program, ProgramReference
 
-__all__ = ["LOOK_AHEAD", "Outcome", "map_"]
+__all__ = ["LOOK_AHEAD", "NEVER_WAIT", "Outcome", "map_"]
 
 logger = logging.getLogger("pie_sync.protocol")
 
@@ -51,7 +51,7 @@ LOOK_AHEAD = 4
 _NAP = 0.1
 
 #: The iterators of lists, tuples and the like. Any other may wait for what it yields, and a launch must not.
-_NEVER_WAIT = {type(iter([])), type(iter(())), type(iter({})), type(iter({}.values())), type(iter(range(0)))}
+NEVER_WAIT = {type(iter([])), type(iter(())), type(iter({})), type(iter({}.values())), type(iter(range(0)))}
 
 #: Between two results more is launched when a fourth of the places is free, or after so many seconds.
 _REFILL = 4
@@ -76,10 +76,12 @@ def map_(
     restart: bool = False,
     progress: ProgressOption | ProgressMeter = None,
     check: Callable[[], None] | None = None,
+    first: int = 0,
 ) -> Results[Any]:
     """Implement :meth:`PieClient.map`, which says what the arguments are, and the errors.
 
     ``check`` is called every ``_NAP`` seconds while no instance has ended. What it raises ends the map.
+    ``first`` is the number of the first input, for errors.
     """
     check_count(concurrency, "concurrency", least=1)
     check_count(retries, "retries", least=0)
@@ -104,6 +106,7 @@ def map_(
             timeout=timeout,
             meter=meter,
             check=check,
+            first=first,
         ).results()
 
     if results is None:
@@ -150,11 +153,12 @@ class _Batch:
         timeout: float | None,
         meter: ProgressMeter,
         check: Callable[[], None] | None,
+        first: int,
     ) -> None:
         self._manager = manager
         self._reference = reference
         self._inputs: Iterator[Any] | None = inputs
-        self._never_waits = type(inputs) in _NEVER_WAIT
+        self._never_waits = type(inputs) in NEVER_WAIT
         self._concurrency = concurrency
         self._ordered = ordered
         self._retries = retries
@@ -176,8 +180,8 @@ class _Batch:
         self._next_look = 0.0
         # The jobs that are to be yielded next: all in the order of the inputs, or those that are done.
         self._line: deque[_Job] = deque()
-        # How many inputs were taken.
-        self._number = 0
+        # The number of the next input.
+        self._number = first
         # How many inputs were taken whose outcomes were not, and how many may be.
         self._taken = 0
         self._most_taken = LOOK_AHEAD * concurrency

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
-from multiprocessing import get_context
+from multiprocessing import current_process, get_context
 from typing import Any, Callable, Union
+
+from ..errors import PieValueError
 
 __all__ = ["ExecutorProvider", "ExecutorSource"]
 
@@ -77,5 +79,10 @@ class ExecutorProvider:
 
 
 def _spawning_executor() -> Executor:
+    if current_process().daemon:  # which multiprocessing lets have no children
+        raise PieValueError(
+            "executor=None starts processes, and this process may have none, being a worker of another one",
+            "executor=ThreadPoolExecutor, or in a Dask task worker_client().get_executor()",
+        )
     # "fork", the default on some systems, harms programs with threads.
     return ProcessPoolExecutor(mp_context=get_context("spawn"))

@@ -17,8 +17,8 @@ class RayExecutor(ThreadPoolExecutor):
     again. Functions and arguments are pickled; the workers need pie-sync. What a function raises is raised by its
     future.
 
-    Works in a driver and within a task or an actor. Within a task that holds all the processors of the cluster its
-    tasks find no place: give them ``num_cpus=0`` (a shard mostly waits for its server).
+    Works in a driver and within a task or an actor. There, its tasks have ``num_cpus=0`` unless ``task_options``
+    say otherwise (a shard mostly waits for its server): the waiting task may hold all processors of the cluster.
 
     Args:
         max_workers: how many tasks may be under way at a time. None: as many as the cluster has processors now.
@@ -43,6 +43,8 @@ class RayExecutor(ThreadPoolExecutor):
             max_workers = max(1, int(ray.cluster_resources().get("CPU", 1)))
         super().__init__(max_workers, thread_name_prefix="pie-sync-ray")
         self._ray = ray
+        if ray.get_runtime_context().get_task_id() is not None:
+            task_options = {"num_cpus": 0, **task_options}
         self._task = ray.remote(**{"max_retries": 0, **task_options})(_call)
 
     def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:

@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any, Callable, Literal, TypeVar, overload
 
 from .._connection.validation import check_count
 from .._runs.journal import Journal, recorded
+from .._runs.map import NEVER_WAIT
 from .._runs.program_reference import GivenProgram, ProgramReference
 from .._runs.progress import ProgressMeter, ProgressOption, meter_of
 from .._runs.results import Results, check_on_error
+from .._support.signal_handlers import is_from_signal_handler
 from .._support.time_limits import check_polling_timeout, check_timeout
 from ..errors import PieConnectionError
 from ._executors import ExecutorProvider, ExecutorSource
 from ._server_pool import ServerPool, ServerStatus
 from ._servers import Endpoint, ServerSource, endpoints_of
 from ._shards import ShardScheduler
-from ._worker import BatchOptions
+from ._worker import BatchOptions, is_lasting
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Generator, Iterable, Mapping, Sequence
@@ -280,11 +282,17 @@ def run_batch(
     The inputs are cut into shards. A worker runs a shard with ``client.map``, over a client of its own, which it
     keeps for further shards of the batch. The client is closed when the worker ends, or begins another batch.
 
+    Threads of the calling process hand over each outcome when it is there. A worker elsewhere launches no more of
+    its shard after 5 s, or twice the duration of its longest instance if that is more; it returns the outcomes of
+    what it has launched, and the rest of the shard is submitted again, before all others.
+
     With several servers, a shard goes to the one that has the fewest under way, relative to its speed so far. A
-    server that can't be reached, or loses its connection, has its shards run elsewhere. It is tried again, with
-    one shard, after 0.5 s, then after pauses that double up to 30 s; the logger ``pie_sync.batch`` has a warning.
-    Servers of all generations of the protocol may be mixed. Each needs the program: a function or a file is
-    uploaded to every server that lacks it, also when that comes later or was started anew.
+    server that can't be reached, loses its connection or refuses the user has its shards run elsewhere; so has a
+    server that does not launch the program, while another one does. It is tried again, with one shard, after
+    0.5 s, then after pauses that double up to 30 s; the logger ``pie_sync.batch`` has a warning. Servers of all
+    generations of the protocol may be mixed; some of them (Pie 0.3 and 0.4) want the name of a program with its
+    version. Each server needs the program: a function or a file is uploaded to every server that lacks it, also
+    when that comes later or was started anew.
 
     A shard is run again when its worker has died, three times in a row at the most, and the rest of it when it has
     lost its connection. So an instance may be run twice. (On a server up to Pie 0.4, instances of a dead worker
@@ -305,7 +313,11 @@ def run_batch(
             it; the workers don't need it.
         uri: the address of the Pie server, as for :class:`PieClient`, at which the workers reach it; or a
             :class:`Server`; or a list of both, for several servers.
-        inputs: the arguments of each instance, as for :meth:`PieClient.map`; they may be endless.
+        inputs: the arguments of each instance, as for :meth:`PieClient.map`; they may be endless, and wait for
+            earlier results. An input is taken when there is a place for its shard. Unless the inputs are a list or
+            the like, a daemon thread takes them, with a copy of the caller's :mod:`contextvars`; the end of the
+            batch waits for up to 1 s while it is at work. (What is bound to its thread, such as a connection of
+            ``sqlite3``, must not be: ``check_same_thread=False``.)
         executor: a ``concurrent.futures.Executor``, or a callable without arguments that makes one, and is called
             again when that breaks (a class, a ``functools.partial``); executors that it made are shut down in the
             end. None: a ``ProcessPoolExecutor`` that spawns a process for each processor. Of Dask:
@@ -314,7 +326,8 @@ def run_batch(
         key: the path of a private key without a password, which each worker reads for itself, or ``"agent"`` for
             the ssh-agent of each worker. The key itself never travels. None: authenticate without a key.
         shard_size: how many inputs make a shard. A smaller shard spreads short batches better and loses less with
-            a worker; a larger one keeps the workers busier, since a shard ends with its slowest instance.
+            a worker; a larger one keeps the workers busier, since a shard ends with its slowest instance. Inputs
+            that wait for 0.1 s for others while a worker is idle make a smaller shard.
         max_shards: how many shards may be submitted, or wait to be yielded. So many inputs and results are in
             the memory of the calling process. At least twice the number of workers keeps them busy. With several
             servers, no more shards are submitted than the executor has workers and the batch has servers, if the
@@ -328,9 +341,12 @@ def run_batch(
             the batch behind the lines that are there. What has run, but was not to be yielded yet, runs again.
         restart: begin anew, as for :meth:`PieClient.map`.
         progress: a function that is called with a :class:`BatchProgress`, or True for a bar, as for
-            :meth:`PieClient.map`. A shard counts when it has ended.
+            :meth:`PieClient.map`. It counts outcomes when they have come back from their worker; ``running`` is
+            at most what the workers can run, if the executor tells how many it has.
         server_timeout: for how many seconds no server may be there before the batch fails, counted from the loss
-            of the last one. None is for ever. If none can be reached at the beginning, the batch fails at once.
+            of the last one, or from the beginning. None is for ever. What does not pass is not waited for, if it
+            concerns all servers: a user or a key that is refused, the name of a host that does not exist, a
+            certificate that is not trusted.
         client_options: more arguments of each worker's :class:`PieClient`, which must be picklable (an
             ``ssl_context`` is not).
 
@@ -343,8 +359,9 @@ def run_batch(
         TypeError, PieValueError: an argument makes no sense; or ``results`` is of another program or other inputs.
         InvalidKeyError: a worker can't use the key.
         InstanceFailed, LaunchError, ProtocolError, PieTimeoutError: at the place of an instance that has failed.
-        AuthenticationError: the server does not know the user.
-        PieConnectionError: no server can be reached at the beginning, or later for ``server_timeout`` seconds.
+        AuthenticationError: no server knows the user.
+        PieConnectionError: no server was there for ``server_timeout`` seconds, or none ever will be.
+        Exception: what the iterator of ``inputs`` raises, behind the results of the inputs before it.
         concurrent.futures.BrokenExecutor: the executor is broken, and can't be replaced or breaks three times in a
             row.
         OSError: a file can't be read, or ``results`` can't be written.
@@ -365,6 +382,7 @@ def run_batch(
         progress=progress,
         timeout=check_timeout(timeout),
         server_timeout=check_polling_timeout(server_timeout, "server_timeout"),
+        in_thread=True,
     )
 
 
@@ -385,6 +403,7 @@ def run_on_endpoints(  # noqa: D417 - the other arguments are those of run_batch
     restart: bool = False,
     progress: ProgressOption | ProgressMeter = None,
     shards_each: int | None = None,
+    in_thread: bool = False,
     check: Callable[[], None] | None = None,
 ) -> BatchResults[Any]:
     """Implement :func:`run_batch`, and the command's batches over several servers.
@@ -392,7 +411,7 @@ def run_on_endpoints(  # noqa: D417 - the other arguments are those of run_batch
     Args:
         endpoints: the servers.
         shards_each: how many shards one server may have under way; None for any number.
-        check: see :class:`ShardScheduler`.
+        in_thread, check: see :class:`ShardScheduler`.
         program: this and all others, see :func:`run_batch`.
     """
     given = GivenProgram(program)
@@ -422,6 +441,7 @@ def run_on_endpoints(  # noqa: D417 - the other arguments are those of run_batch
         max_shards=max_shards,
         given=given if given.is_sent else None,
         meter=meter,
+        in_thread=in_thread and type(iterator) not in NEVER_WAIT,
         check=check,
     )
     with ExitStack() as stack:
@@ -440,14 +460,20 @@ def _upload(pool: ServerPool, given: GivenProgram) -> ProgramReference:
     """Upload the program to each server that lacks it, and return its reference. A server that is not there waits.
 
     Raises:
-        PieConnectionError: none is there.
+        PieError, OSError: none can ever be used, or the program can't be uploaded.
+        PieConnectionError: none is there, and none is to be waited for.
     """
-    reference = None
     for server in pool.servers:
         try:
-            with server.endpoint.connect() as client:
-                reference = given.find(client._manager, "run_batch")
+            client = server.endpoint.connect()
+        except Exception as error:
+            if is_from_signal_handler(error):
+                raise
+            pool.lost(server, error, server.period, is_lasting=is_lasting(error))
+            continue
+        try:
+            with client:
+                given.find(client._manager, "run_batch")
         except PieConnectionError as error:
-            pool.lost(server, error, was_there=False)
-    assert reference is not None
-    return reference
+            pool.lost(server, error, server.period)
+    return given.with_hash()

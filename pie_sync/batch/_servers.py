@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Union
@@ -39,7 +39,7 @@ class Server:
 
 
 #: An address, a :class:`Server`, or several of both.
-ServerSource = Union[str, Server, Sequence[Union[str, Server]]]
+ServerSource = Union[str, Server, Iterable[Union[str, Server]]]
 
 
 @dataclass(frozen=True)
@@ -104,11 +104,11 @@ def endpoints_of(
     Raises:
         TypeError, PieValueError: an argument makes no sense, or there is no server.
     """
-    given = [servers] if isinstance(servers, (str, Server)) else servers
-    if not isinstance(given, Sequence):
-        raise TypeError(f"server_uri must be an address, a Server or a list of them, not {type(given).__name__}")
+    if isinstance(servers, (bytes, Mapping)) or not isinstance(servers, (str, Server, Iterable)):
+        raise TypeError(f"uri must be an address, a Server or a list of them, not {type(servers).__name__}")
+    given = [servers] if isinstance(servers, (str, Server)) else list(servers)
     if not given:
-        raise PieValueError("server_uri must not be an empty list: a batch needs a server")
+        raise PieValueError("uri must not be an empty list: a batch needs a server")
     default = getpass.getuser() if username is None else check_text(username, "username")
     key = _check_path(key, "key", _A_KEY)
     options = _check_client_options(client_options)
@@ -118,7 +118,7 @@ def endpoints_of(
         endpoints.append(
             Endpoint(
                 number=number,
-                uri=check_uri(server.uri),
+                uri=check_uri(server.uri, "uri"),
                 username=default if server.username is None else check_text(server.username, "username"),
                 key=key if server.key is None else _check_path(server.key, "key", _A_KEY),
                 token_file=_check_path(server.token_file, "token_file", "a token"),

@@ -22,8 +22,8 @@ SLOW = 100  # the instance with this number waits for an event
 
 
 def in_a_task(uri: str) -> list[int]:
-    """Run a batch from a task, whose own tasks need no processor of their own."""
-    with RayExecutor(2, num_cpus=0) as executor:
+    """Run a batch from a task that holds all processors."""
+    with RayExecutor(2) as executor:
         return batch(uri, executor)
 
 
@@ -68,7 +68,9 @@ def main() -> None:
         seen["with a dead worker"] = squares + [int(completed.message) for completed in results]
         seen["launches"] = len(launches)
         seen["results"] = batch(server.uri, executor)
-        seen["in a task"] = ray.get(ray.remote(in_a_task).remote(server.uri))
+        seen["in a task"] = ray.get(
+            ray.remote(num_cpus=int(ray.cluster_resources()["CPU"]))(in_a_task).remote(server.uri)
+        )
         try:
             executor.submit(divmod, 1, 0).result(60)
         except ZeroDivisionError:

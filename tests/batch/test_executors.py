@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import multiprocessing
 import subprocess
 import sys
 from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
@@ -109,6 +110,26 @@ def test_the_caller_s_own_is_neither_replaced_nor_shut_down(recorder):
         provider.close()
         assert provider.submit(pow, 2, 3).result(10) == 8
         assert executor.shut_down == 0
+
+
+def run_in_a_daemon(uri, told):
+    try:
+        next(run_batch(uri, "square", [["2"]]))
+    except Exception as error:
+        told.send(f"{type(error).__name__}: {error}")
+
+
+def test_a_worker_that_may_have_no_processes(server):
+    """Such as a worker of Dask."""
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    worker = context.Process(target=run_in_a_daemon, args=(server.uri, sender), daemon=True)
+    worker.start()
+    assert receiver.poll(60)
+    text = receiver.recv()
+    worker.join(30)
+    assert "PieValueError" in text
+    assert "executor=ThreadPoolExecutor" in text
 
 
 def test_anything_with_a_submit_is_an_executor():

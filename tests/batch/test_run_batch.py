@@ -64,7 +64,7 @@ def test_a_time_limit_for_each_instance(server):
         ({"concurrency": 0}, ValueError, "concurrency"),
         ({"retries": -1}, ValueError, "retries"),
         ({"timeout": -1}, ValueError, "timeout"),
-        ({"uri": "http://x"}, ValueError, "server_uri"),
+        ({"uri": "http://x"}, ValueError, "^uri must look like"),
         ({"username": 5}, TypeError, "username"),
         ({"program": b""}, TypeError, "program"),
         ({"inputs": 5}, TypeError, "iterable"),

@@ -10,11 +10,12 @@ import re
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 
 import pytest
 
-from pie_sync import PieClient, PieConnectionError
+from pie_sync import AuthenticationError, LaunchError, PieClient, PieConnectionError
 from pie_sync.batch import Server, run_batch
 from pie_sync.batch._servers import Endpoint, endpoints_of
 from pie_sync.testing import LocalServer
@@ -174,7 +175,107 @@ def test_none_can_be_reached_at_the_beginning():
     with LocalServer() as a, LocalServer() as b:
         uris = [a.uri, b.uri]
     with pytest.raises(PieConnectionError, match="can't connect"):
-        next(run_batch(uris, "square", numbers(5), ThreadPoolExecutor))
+        next(run_batch(uris, "square", numbers(5), ThreadPoolExecutor, server_timeout=0.5))
+
+
+def test_a_server_that_is_started_after_the_batch():
+    with LocalServer() as first:
+        port = first.port
+    with ExitStack() as stack:
+
+        def start(progress):
+            if progress.unreachable and not started:
+                started.append(stack.enter_context(LocalServer(port=port)))
+                started[0].program("square")(lambda context: str(int(context.args[0]) ** 2))
+
+        started = []
+        results = run_batch(
+            f"ws://127.0.0.1:{port}", "square", numbers(50), partial(ThreadPoolExecutor, 2), progress=start
+        )
+        assert messages(results) == squares(50)
+        assert results.servers[0].error is None
+
+
+def test_a_file_for_servers_that_are_started_after_the_batch(tmp_path):
+    path = tmp_path / "hello.wasm"
+    path.write_bytes(HELLO)
+    with LocalServer() as first:
+        port = first.port
+    results = run_batch(f"ws://127.0.0.1:{port}", path, numbers(5), partial(ThreadPoolExecutor, 2))
+    with LocalServer(port=port):
+        assert [result.stdout[:7] for result in results] == ["Hello, "] * 5
+
+
+def test_no_server_knows_the_user(strict_server):
+    """No time limit is waited for, since that does not heal."""
+    with LocalServer(users={}) as other:
+        results = run_batch(
+            [strict_server.uri, other.uri],
+            "who",
+            [[]],
+            partial(ThreadPoolExecutor, 2),
+            username="bob",
+            server_timeout=None,
+        )
+        with pytest.raises(AuthenticationError):
+            next(results)
+
+
+def test_a_server_that_does_not_know_the_user(server, strict_server):
+    results = run_batch(
+        [strict_server.uri, server.uri],
+        "square",
+        numbers(100),
+        partial(ThreadPoolExecutor, 4),
+        username="bob",
+        shard_size=5,
+    )
+    assert messages(results) == squares(100)
+    assert [status.done for status in results.servers] == [0, 100]
+    assert "bob" in results.servers[0].error
+
+
+@pytest.mark.parametrize("on_error", ["raise", "yield"])
+def test_a_server_without_the_program(server, on_error):
+    with LocalServer() as lacking:
+        results = run_batch(
+            [lacking.uri, server.uri],
+            "square",
+            numbers(100),
+            partial(ThreadPoolExecutor, 4),
+            shard_size=5,
+            on_error=on_error,
+        )
+        assert messages(results) == squares(100)
+        assert [status.done for status in results.servers] == [0, 100]
+        assert "map failed" in results.servers[0].error
+
+
+def test_no_server_has_the_program():
+    with LocalServer() as first, LocalServer() as second:
+        options = {"executor": partial(ThreadPoolExecutor, 4), "shard_size": 5}
+        results = run_batch([first.uri, second.uri], "nosuch", numbers(50), on_error="yield", **options)
+        outcomes = list(results)
+        assert [type(outcome) for outcome in outcomes] == [LaunchError] * 50
+        assert [outcome.input for outcome in outcomes] == list(numbers(50))
+        assert [status.per_second for status in results.servers] == [None, None]
+        with pytest.raises(LaunchError):
+            list(run_batch([first.uri, second.uri], "nosuch", numbers(50), **options))
+
+
+def test_a_name_without_the_version_that_some_servers_want(server):
+    with LocalServer(protocol="0.4") as newer:
+        newer.program("square@0.1.0")(lambda context: "16")
+        results = run_batch(
+            [newer.uri, server.uri],
+            "square",
+            numbers(40),
+            partial(ThreadPoolExecutor, 2),
+            shard_size=5,
+            on_error="yield",
+        )
+        assert messages(results) == squares(40)
+        assert "NAME@1.2.3" in results.servers[0].error
 
 
 def test_none_is_left_for_too_long():
@@ -262,6 +363,11 @@ def test_closing_terminates_the_instances_of_threads(server):
         assert [info for info in client.list_instances() if info.status != "Finished"] == []
 
 
+def test_the_servers_may_come_from_a_generator():
+    endpoints = endpoints_of((f"ws://{name}" for name in "ab"), "alice", None, None)
+    assert [endpoint.uri for endpoint in endpoints] == ["ws://a", "ws://b"]
+
+
 def test_the_batch_s_options_are_the_default():
     first, second = endpoints_of(
         ["ws://a", Server("ws://b", "bob", "~/b", client_options={"timeout": 5})],
@@ -276,14 +382,16 @@ def test_the_batch_s_options_are_the_default():
 @pytest.mark.parametrize(
     ("servers", "error", "text"),
     [
-        ([], ValueError, "empty list"),
-        (5, TypeError, "must be an address, a Server or a list"),
-        (["http://x"], ValueError, "server_uri"),
+        ([], ValueError, "^uri must not be an empty list"),
+        (5, TypeError, "^uri must be an address, a Server or a list"),
+        (b"ws://x", TypeError, "^uri must be an address, a Server or a list"),
+        ({"ws://x": 1}, TypeError, "^uri must be an address, a Server or a list"),
+        (["http://x"], ValueError, "^uri must look like"),
         ([Server("ws://x", username=5)], TypeError, "username"),
         ([Server("ws://x", key=b"k")], TypeError, "key must be"),
         ([Server("ws://x", token_file=5)], TypeError, "a token does not travel"),
         ([Server("ws://x", client_options=5)], TypeError, "mapping"),
-        ([5], TypeError, "server_uri must be a str"),
+        ([5], TypeError, "^uri must be a str"),
     ],
     ids=str,
 )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import itertools
+import queue
 import signal
 import threading
+import time
 import weakref
 from concurrent.futures import BrokenExecutor, CancelledError, Future, ThreadPoolExecutor
 from functools import partial
@@ -13,7 +15,7 @@ from functools import partial
 import pytest
 
 from pie_sync import InstanceFailed, PieClient, PieConnectionError
-from pie_sync.batch import run_batch
+from pie_sync.batch import _worker, run_batch
 from pie_sync.testing import LocalServer
 from tests.batch.batches import kill_the_workers, messages, numbers, processes, squares
 
@@ -74,11 +76,142 @@ def test_the_shard_of_a_lost_connection_is_run_again(server):
     assert lost
 
 
+def gate(server, count):
+    """Make a program whose instances from number ``count`` on wait for an event; return it, and who times out."""
+    go_on, in_vain = threading.Event(), []
+
+    @server.program("gate")
+    def gate(context):
+        if int(context.args[0]) >= count and not go_on.wait(30):
+            in_vain.append(context.args[0])
+        return context.args[0]
+
+    return go_on, in_vain
+
+
+def test_threads_hand_over_outcomes_before_their_shard_has_ended(server, tmp_path):
+    go_on, in_vain = gate(server, 5)
+    told = []
+    results = run_batch(
+        server.uri,
+        "gate",
+        list(numbers(200)),
+        partial(ThreadPoolExecutor, 1),
+        results=tmp_path / "out.jsonl",
+        progress=told.append,
+    )
+    assert [next(results).message for _ in range(5)] == ["0", "1", "2", "3", "4"]
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 5
+    assert (results.servers[0].done, results.servers[0].running) == (5, 195)
+    go_on.set()
+    assert messages(results) == [str(number) for number in range(5, 200)]
+    assert in_vain == []
+    assert (told[-1].done, told[-1].failed) == (200, 0)
+
+
+def test_processes_give_a_shard_back_before_its_end(server, monkeypatch):
+    monkeypatch.setattr(_worker, "_GIVE_BACK", 0.2)
+    launched, told = [], []
+
+    @server.program("slow")
+    def slow(context):
+        launched.append(int(context.args[0]))
+        time.sleep(0.03)  # the work of a model
+        return str(int(context.args[0]) ** 2)
+
+    results = run_batch(
+        server.uri, "slow", list(numbers(100)), processes(workers=1), concurrency=2, progress=told.append
+    )
+    assert next(results).message == "0"
+    assert len(launched) < 100
+    assert messages(results) == squares(100)[1:]
+    assert sorted(launched) == list(range(100))
+    assert [progress.done for progress in told[:-1] if 0 < progress.done < 100]
+    assert max(progress.running for progress in told) == 2
+
+
+def test_running_is_what_the_workers_can_run(server):
+    told = []
+    inputs = list(numbers(256))
+    results = run_batch(server.uri, "square", inputs, processes(workers=2), shard_size=32, progress=told.append)
+    assert messages(results) == squares(256)
+    assert max(progress.running for progress in told) == 32
+    assert told[-1].running == 0
+
+
+def test_inputs_may_wait_for_results(server):
+    """The inputs fill no shard, and those behind the first come only when its result is there."""
+    for options in ({}, {"shard_size": 1}):
+        more = queue.SimpleQueue()
+        more.put("2")
+
+        def inputs(more=more):
+            while (number := more.get(timeout=30)) != "256":
+                yield [number]
+
+        seen = []
+        for result in run_batch(server.uri, "square", inputs(), partial(ThreadPoolExecutor, 2), **options):
+            seen.append(result.message)
+            more.put(result.message)
+        assert seen == ["4", "16", "256"]
+
+
+def test_no_more_inputs_are_taken_than_there_is_work_for(server):
+    taken = []
+
+    def inputs():
+        for number in itertools.count():
+            taken.append(number)
+            yield [str(number)]
+
+    with LocalServer() as second:
+        second.program("square")(lambda context: str(int(context.args[0]) ** 2))
+        uris = [server.uri, second.uri]
+        results = run_batch(uris, "square", inputs(), partial(ThreadPoolExecutor, 1), shard_size=5)
+        assert next(results).message == "0"
+        # One worker, a shard in reserve for each server, one that is being filled, and those that came back.
+        assert len(taken) <= 10 * 5
+        results.close()
+
+
+def test_inputs_that_fail(server, tmp_path):
+    """What came before the error has its results, and its lines in the journal."""
+
+    def inputs():
+        yield from numbers(25)
+        raise OSError("no more disk")
+
+    results = run_batch(
+        server.uri,
+        "square",
+        inputs(),
+        partial(ThreadPoolExecutor, 2),
+        shard_size=10,
+        results=tmp_path / "out.jsonl",
+    )
+    seen = []
+    with pytest.raises(OSError, match="no more disk"):
+        for result in results:
+            seen.append(result.message)
+    assert seen == squares(25)
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 25
+
+
+def test_a_failure_that_is_raised_is_counted(server):
+    told = []
+    results = run_batch(
+        server.uri, "reciprocal", list(numbers(-2, 3)), partial(ThreadPoolExecutor, 1), progress=told.append
+    )
+    with pytest.raises(InstanceFailed):
+        list(results)
+    assert (told[-1].done, told[-1].failed) == (3, 1)
+
+
 def test_no_server():
     with LocalServer() as server:
         uri = server.uri
     with pytest.raises(PieConnectionError):
-        next(run_batch(uri, "square", numbers(5), processes()))
+        next(run_batch(uri, "square", numbers(5), processes(), server_timeout=0.5))
 
 
 def test_a_failure_is_raised_at_its_place(server):
@@ -105,6 +238,13 @@ def test_an_input_that_makes_no_sense(server):
     assert next(results).message == "4"
     with pytest.raises(TypeError, match="did you mean"):
         next(results)
+
+
+def test_a_mistake_in_an_input_is_told_with_its_number_in_the_batch(server):
+    inputs = [*numbers(25), "25"]
+    results = run_batch(server.uri, "square", inputs, partial(ThreadPoolExecutor, 2), shard_size=10)
+    with pytest.raises(TypeError, match=r"^inputs\[25\]: "):
+        list(results)
 
 
 def test_endless_inputs(server):

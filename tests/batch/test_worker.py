@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import pickle
+import socket
+import ssl
 import uuid
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,25 +18,23 @@ from pie_sync import (
     ParsedPrivateKey,
     PieClient,
     PieConnectionError,
+    PieTimeoutError,
 )
 from pie_sync._runs.program_reference import ProgramReference
 from pie_sync.batch import _worker, run_batch
 from pie_sync.batch._servers import Endpoint
-from pie_sync.batch._worker import BatchOptions, Shard, abandon_clients, close_clients, run_shard
+from pie_sync.batch._worker import (
+    BatchOptions,
+    Shard,
+    abandon_clients,
+    close_clients,
+    is_lasting,
+    listen,
+    run_shard,
+)
 from tests.batch.batches import messages, numbers, processes, squares
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # a process with threads
-
-
-def test_threads_share_one_client(server, monkeypatch):
-    clients = []
-    connect = PieClient.connect
-    monkeypatch.setattr(PieClient, "connect", lambda client: clients.append(client) or connect(client))
-    with ThreadPoolExecutor(4) as executor:
-        results = run_batch(server.uri, "square", numbers(200), executor, shard_size=10)
-        assert messages(results) == squares(200)
-    assert len(set(clients)) == 1
-    assert clients[0].closed
 
 
 def test_two_batches_at_once_in_the_same_workers(server):
@@ -148,11 +147,70 @@ def test_a_lost_client_is_replaced(server):
     assert messages(run_shard(batch, endpoint, Shard(0, [["2"]])).outcomes) == ["4"]
     server.drop_connections()
     for attempt in range(3):
-        result = run_shard(batch, endpoint, Shard(1, [["3"]], attempt))
+        result = run_shard(batch, endpoint, Shard(1, [["3"]], attempt=attempt))
         if result.error is None:
             break
     assert messages(result.outcomes) == ["9"]
     close_clients(batch.batch)
+
+
+def test_a_shard_is_given_back_after_a_while(server, monkeypatch):
+    monkeypatch.setattr(_worker, "_GIVE_BACK", 0.0)
+    monkeypatch.setattr(_worker, "_GIVE_BACK_INSTANCES", 0.0)
+    batch, shard = options(), Shard(0, [[str(number)] for number in range(100)])
+    result = run_shard(batch, endpoint_of(server), shard)
+    assert result.error is None
+    assert 0 < len(result.outcomes) < 100
+    assert messages(result.outcomes) == squares(len(result.outcomes))
+    assert result.launched == len(result.outcomes)
+    assert len(shard.inputs) == 100
+    close_clients(batch.batch)
+
+
+def test_a_shard_in_the_process_of_its_batch_hands_over_its_outcomes(server, monkeypatch):
+    monkeypatch.setattr(_worker, "_GIVE_BACK", 0.0)
+    monkeypatch.setattr(_worker, "_HAND_OVER_INTERVAL", 0.0)
+    batch, handed_over = options(), []
+    listen(batch.batch, handed_over.append)
+    result = run_shard(batch, endpoint_of(server), Shard(7, list(numbers(50)), attempt=2))
+    outcomes = [outcome for one in handed_over for outcome in one.outcomes] + result.outcomes
+    assert messages(outcomes) == squares(50)
+    assert {(one.number, one.attempt) for one in handed_over} == {(7, 2)}
+    assert result.launched == 50
+    close_clients(batch.batch)
+
+
+def caused_by(cause):
+    error = PieConnectionError("can't connect")
+    error.__cause__ = cause
+    return error
+
+
+class Refused(Exception):
+    def __init__(self, status_code):
+        self.status_code = status_code
+
+
+@pytest.mark.parametrize(
+    ("error", "lasts"),
+    [
+        (PieConnectionError("refused"), False),
+        (caused_by(ConnectionRefusedError()), False),
+        (caused_by(socket.gaierror(socket.EAI_AGAIN, "try again")), False),
+        (caused_by(socket.gaierror(socket.EAI_NONAME, "no such name")), True),
+        (caused_by(ssl.SSLCertVerificationError("self-signed")), True),
+        (caused_by(Refused(503)), False),
+        (caused_by(Refused(301)), True),
+        (caused_by(Refused(403)), True),
+        (PieTimeoutError("no answer"), False),
+        (AuthenticationError("who?"), True),
+        (InvalidKeyError("no key"), True),
+        (FileNotFoundError("key"), True),
+    ],
+    ids=repr,
+)
+def test_what_is_no_better_in_a_while(error, lasts):
+    assert is_lasting(error) is lasts
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
