@@ -505,8 +505,8 @@ class WebSocket:
         with self._send_lock:
             self._stream.close()
             self._unsent.clear()
-        # A session that was lost is in a cycle with what belongs to it. Until the garbage collector finds it, which
-        # may be thirty reconnections later, it would keep half a megabyte.
+        # A lost session is in a cycle with what belongs to it. Until the garbage collector finds it, which may be
+        # thirty reconnections later, it would keep half a megabyte.
         self._frames.release()
 
     def abort(self) -> None:

@@ -69,17 +69,16 @@ def endpoints_of(servers: Sequence[Settings]) -> list[Endpoint]:
         )
         for number, one in enumerate(servers)
     ]
-    lost: PieConnectionError | None = None
-    missing = 0
+    missing: dict[Endpoint, PieConnectionError] = {}
     for endpoint in endpoints:
         try:
             endpoint.connect().close()
         except PieConnectionError as error:
-            lost = error
-            missing += 1
+            missing[endpoint] = error
+    if len(missing) == len(endpoints):  # else a note tells when one is first wanted
+        for endpoint, error in missing.items():
             say(f"[{printable(endpoint.uri)} is not there: {explain(error).text}]")
-    if missing == len(endpoints) and lost is not None:
-        raise Failure("none of the servers is there", "are they right (--uri)?") from lost
+        raise Failure("none of the servers is there", "are they right (--uri)?") from [*missing.values()][-1]
     return list(endpoints)
 
 
