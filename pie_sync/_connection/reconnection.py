@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Callable, Protocol, TypeVar
 
 from .._printable import SHORT, printable
 from .._protocol import ProcessProtocol
+from .._support.kept_errors import without_frames
 from .._support.time_limits import TimeLimit, deadline_after, time_left
 from ..errors import AttachError, AuthenticationError, PieConnectionError, PieError
 from .instances import attach, list_instances
@@ -123,7 +124,7 @@ class Reconnector:
             except (PieConnectionError, PieError) as again:
                 logger.info("not reconnected yet: %s", again)
                 if isinstance(again, PieConnectionError):
-                    error = _without_frames(again)
+                    error = without_frames(again)
             else:
                 if self._adopt(connection):
                     connection.session.router.drop_forgotten()
@@ -212,15 +213,6 @@ class _LostInstances:
             f" on: servers of Pie 0.3 and 0.4 leave it bound to the lost connection ({printable(refusal, SHORT)});"
             f" client.terminate_instance({instance_id!r}) ends it"
         )
-
-
-def _without_frames(error: PieConnectionError) -> PieConnectionError:
-    """Return an error that is to be kept, without what its frames and their callers hold: the client among it."""
-    part: BaseException | None = error
-    while part is not None:
-        part.__traceback__ = None
-        part = part.__cause__ or part.__context__
-    return error
 
 
 def _end(events: EventQueue, reason: str, cause: Exception) -> None:

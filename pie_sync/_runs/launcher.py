@@ -5,7 +5,7 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from .._session.pending_requests import copy_of_error
+from .._support.kept_errors import copy_of_error
 from .._support.signal_handlers import is_from_signal_handler
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Union
 
 from .._connection.validation import check_args, check_count
-from .._session.pending_requests import copy_of_error
 from .._session.probes import look_again
+from .._support.kept_errors import copy_of_error
 from .._support.signal_handlers import is_from_signal_handler
 from .._support.signal_safe_queue import SignalSafeQueue
 from .._support.time_limits import DEFAULT, check_timeout, deadline_after

@@ -6,10 +6,10 @@ import logging
 import threading
 from collections import OrderedDict
 from contextlib import contextmanager
-from copy import copy
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from .._protocol.messages import Answer
+from .._support.kept_errors import copy_of_error
 from ..errors import PieConnectionError, ProtocolError, RequestError
 from .early_events import EarlyEvents
 
@@ -19,11 +19,10 @@ if TYPE_CHECKING:
     from .._protocol.messages import InstanceList
     from .pending_request import PendingRequest
 
-__all__ = ["UNATTENDED", "PendingRequests", "copy_of_error"]
+__all__ = ["UNATTENDED", "PendingRequests"]
 
 logger = logging.getLogger("pie_sync.protocol")
 
-E = TypeVar("E", bound=Exception)
 
 #: How many abandoned requests are remembered, in case their answers come after all.
 _MAX_ABANDONED = 256
@@ -240,10 +239,3 @@ def _settle(request: PendingRequest, answer: Answer | InstanceList, logs: bool) 
         request.settle(None, error)
     else:
         request.settle(answer)
-
-
-def copy_of_error(error: E) -> E:
-    """Return a new exception for one of many who get it: a raised one collects the traceback of every thread."""
-    copied = copy(error)
-    copied.__cause__ = error
-    return copied

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol
 from .._protocol.chunks import CHUNK_SIZE
 from .._protocol.messages import Answer
 from .._support.counters import ClientStats, Counters
+from .._support.kept_errors import copy_of_error, without_frames
 from .._support.signal_handlers import is_from_signal_handler, start_thread
 from .._support.time_limits import time_left
 from .._transport.frames import BINARY, FRAGMENT_SIZE, encode_frame, encode_frames, encode_message
 from .._transport.websocket import WebSocket
 from ..errors import PieConnectionError, PieValueError, RequestError
 from .pending_request import PendingRequest
-from .pending_requests import UNATTENDED, copy_of_error
+from .pending_requests import UNATTENDED
 from .probes import Probes
 from .router import Router, StreamsAborted
 from .uploads import Uploads
@@ -356,7 +357,7 @@ class Session:
             if self._close_requested:
                 return _client_closed()
             connection_logger.info("%s: %s", self.endpoint.uri, error)
-            return error
+            return without_frames(error)
         except BaseException as error:
             # A defect of this library. Whoever waits must hear of it rather than wait for ever.
             logger.exception("the reader thread failed")

@@ -69,16 +69,16 @@ def endpoints_of(servers: Sequence[Settings]) -> list[Endpoint]:
         )
         for number, one in enumerate(servers)
     ]
-    missing: dict[Endpoint, PieConnectionError] = {}
+    missing: list[tuple[str, PieConnectionError]] = []
     for endpoint in endpoints:
         try:
             endpoint.connect().close()
         except PieConnectionError as error:
-            missing[endpoint] = error
+            missing.append((endpoint.uri, error))
     if len(missing) == len(endpoints):  # else a note tells when one is first wanted
-        for endpoint, error in missing.items():
-            say(f"[{printable(endpoint.uri)} is not there: {explain(error).text}]")
-        raise Failure("none of the servers is there", "are they right (--uri)?") from [*missing.values()][-1]
+        for uri, reason in missing:
+            say(f"[{printable(uri)} is not there: {explain(reason).text}]")
+        raise Failure("none of the servers is there", "are they right (--uri)?") from reason
     return list(endpoints)
 
 

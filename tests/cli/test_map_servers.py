@@ -64,7 +64,7 @@ def test_one_is_not_there(run_here: RunHere, home: Path, server: LocalServer) ->
     result = run_here("map", "--uri", uri, "--uri", server.uri, "talk", "in.jsonl", "-o", "-")
     assert result.code == 0
     assert len(result.stdout.splitlines()) == 2
-    assert f"[{uri} is not there: can't connect to {uri}" in result.stderr
+    assert result.stderr.count(f"[{uri} is not there") == 1
 
 
 def test_none_is_there(run_here: RunHere, home: Path) -> None:
