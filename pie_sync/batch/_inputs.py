@@ -97,7 +97,7 @@ class ThreadedInputs(Inputs):
     """The inputs of one batch, taken in a daemon thread of their own, for iterators that may wait.
 
     The thread takes as many as the shard that was last asked for, no more. It runs in a copy of the context
-    (:mod:`contextvars`) of the thread that asks first.
+    (``contextvars``) of the thread that asks first.
 
     Args:
         inputs: an iterator.

@@ -315,7 +315,7 @@ def run_batch(
             :class:`Server`; or a list of both, for several servers.
         inputs: the arguments of each instance, as for :meth:`PieClient.map`; they may be endless, and wait for
             earlier results. An input is taken when there is a place for its shard. Unless the inputs are a list or
-            the like, a daemon thread takes them, with a copy of the caller's :mod:`contextvars`; the end of the
+            the like, a daemon thread takes them, with a copy of the caller's ``contextvars``; the end of the
             batch waits for up to 1 s while it is at work. (What is bound to its thread, such as a connection of
             ``sqlite3``, must not be: ``check_same_thread=False``.)
         executor: a ``concurrent.futures.Executor``, or a callable without arguments that makes one, and is called

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pie_sync import PieValueError
@@ -50,6 +50,7 @@ CHANGES = st.lists(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # which measures the machine
 @given(st.sampled_from(["", FILE, FILE.rstrip(), "[profiles.cloud-2]\n"]), CHANGES)
 def test_any_changes(text, changes):
     """Whatever is changed, in any order: the result is TOML, with these values and all others as they were."""
