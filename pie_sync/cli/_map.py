@@ -37,7 +37,7 @@ from ._settings import Settings
 Results = Union[Journal, PrintedResults]
 
 #: A program: a name or a hash, the path of a file, or a function.
-_Given = Union[str, Path, Inferlet[..., Any]]
+_Given = Union[str, Path, "Inferlet[..., Any]"]  # Python 3.9 can't evaluate it
 
 #: Takes inputs and a meter, and returns the outcomes.
 Start = Callable[[Iterator[Args], ProgressMeter], Generator[Any, None, None]]

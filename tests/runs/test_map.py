@@ -480,6 +480,7 @@ def test_a_write_that_times_out_is_the_outcome_of_each_of_its_inputs():
     def script(peer):
         peer.authenticate()
         done.wait(60)  # without reading anything
+        wait_for_close(peer)
 
     inputs = [["x" * 100_000] * 10 + [str(number)] for number in range(30)]
     with scripted_server(script, max_size=None) as uri:
