@@ -8,12 +8,15 @@ from ..errors import PieValueError
 
 __all__ = ["expand", "home"]
 
+#: What Python raises without a home directory; up to 3.9 a KeyError.
+_NO_HOME = (RuntimeError, KeyError)
+
 
 def home() -> Path | None:
     """Return the home directory; None if there is none, as for a numeric user without the variable HOME."""
     try:
         return Path.home()
-    except RuntimeError:
+    except _NO_HOME:
         return None
 
 
@@ -25,7 +28,7 @@ def expand(path: Path) -> Path:
     """
     try:
         return path.expanduser()
-    except RuntimeError as error:
+    except _NO_HOME as error:
         raise PieValueError(
             f"{path}: there is no such home directory", "give the whole path, or set HOME"
         ) from error

@@ -25,7 +25,7 @@ _CONNECTING: tuple[tuple[str, str, str, str], ...] = (
     ("wss", "SSLCertVerificationError", "", _CERTIFICATE),
     ("wss", "SSLError", "WRONG_VERSION_NUMBER|HTTP_REQUEST|PACKET_LENGTH_TOO_LONG|RECORD_LAYER", _PLAIN_HTTP),
     # A plain server that takes our greeting for nonsense hangs up.
-    ("wss", "SSLEOFError|ConnectionResetError", "", _PERHAPS_NO_TLS),
+    ("wss", "SSLEOFError|SSLZeroReturnError|ConnectionResetError", "", _PERHAPS_NO_TLS),
     # A TLS alert: its first byte, and the first of its version; and what web servers say instead.
     ("ws", "Exception", r"\\+x15\\+x03|HTTP request to an HTTPS|plain HTTP request was sent to HTTPS", _TLS),
     ("ws", "ConnectionResetError", "", _PERHAPS_TLS),

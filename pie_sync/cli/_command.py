@@ -93,6 +93,7 @@ app = typer.Typer(
     cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode="rich",  # older releases of typer show marks as they are
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
