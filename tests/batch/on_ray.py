@@ -75,6 +75,8 @@ def main() -> None:
             executor.submit(divmod, 1, 0).result(60)
         except ZeroDivisionError:
             seen["own error"] = "ZeroDivisionError"
+        with RayExecutor() as wide:
+            seen["as wide as the cluster"] = wide._max_workers == int(ray.cluster_resources()["CPU"])
         with RayExecutor(1) as narrow:
             first = narrow.submit(time.sleep, 0.2)
             seen["cancelled"] = narrow.submit(process_id, 0).cancel()

@@ -28,6 +28,7 @@ def test_a_ray_cluster():
     assert seen["in a task"] == squares
     assert seen["own error"] == "ZeroDivisionError"
     assert seen["cancelled"] is True
+    assert seen["as wide as the cluster"] is True
     assert seen["driver"] not in seen["workers"]
 
 
