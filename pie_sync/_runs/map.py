@@ -325,7 +325,7 @@ class _Batch:
             if job.deadline is not None:
                 nap = min(nap, job.deadline - monotonic())
             break
-        if self._again:
+        if self._again and len(self._running) < self._concurrency:  # else a place comes first
             nap = min(nap, self._again[0][0] - monotonic())
         return max(0.0, nap)
 

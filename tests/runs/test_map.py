@@ -24,6 +24,7 @@ from pie_sync import (
     PieValueError,
     ProtocolError,
 )
+from pie_sync._runs import map as map_module
 from pie_sync._runs.launch import Launch
 from pie_sync._runs.map import LOOK_AHEAD
 from pie_sync._session.pending_request import PendingRequest
@@ -296,6 +297,36 @@ def test_not_enough_retries(client, gauge):
     (failed,) = client.map("flaky", [["0", "9"]], retries=2, return_exceptions=True)
     assert "attempt 3" in str(failed)
     assert gauge.attempts["0"] == 3
+
+
+def test_a_retry_that_waits_for_a_place_is_not_asked_for_again_and_again(server, client, monkeypatch):
+    go_on, seen = threading.Event(), []
+
+    @server.program("fails-first")
+    def fails_first(context):
+        seen.append(context.args[0])
+        if seen == ["0"]:
+            raise RuntimeError("bad luck")
+        if context.args[0] == "1":
+            assert go_on.wait(20)
+        return context.args[0]
+
+    def collect(batch, *, block):
+        if len(seen) >= 2 and batch._again and batch._again[0][0] < time.monotonic():
+            looks.append(block)
+            if len(looks) > 5:
+                go_on.set()
+            began = time.monotonic()
+            original(batch, block=block)
+            waits.append(time.monotonic() - began)
+        else:
+            original(batch, block=block)
+
+    looks, waits, original = [], [], map_module._Batch._collect
+    monkeypatch.setattr(map_module._Batch, "_collect", collect)
+    results = client.map("fails-first", [["0"], ["1"]], concurrency=1, retries=1, ordered=False)
+    assert sorted(one.message for one in results) == ["0", "1"]
+    assert sum(waits[: len(looks) - 1]) > 0.2, "it waited for the place"
 
 
 @pytest.mark.parametrize("return_exceptions", [False, True])
