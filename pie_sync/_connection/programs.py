@@ -162,9 +162,8 @@ class Programs:
                     self._session.protocol.content_name(payload.hash) if manifest is None else manifest.program
                 )
             elif manifest is None:
-                check_is_wasm(
-                    payload
-                )  # a server since 0.4 keeps what it can't compile, and takes it for installed
+                # Servers since 0.4 keep what they can't compile, and take it for installed from then on.
+                check_is_wasm(payload)
                 self._install_unnamed(payload, limit, progress, overwrite=overwrite)
             else:
                 self._install_named(payload, manifest, limit, progress, overwrite=overwrite)

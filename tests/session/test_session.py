@@ -232,13 +232,13 @@ class TestLongMessages:
         def script(peer: Peer) -> None:
             self.largest_frames(peer.connection, sizes)
             peer.authenticate()
-            request = peer.receive()
+            request = peer.receive(60)
             got.append(request["arguments"][0])
             peer.send(
                 type="instance_launch_result", corr_id=request["corr_id"], successful=True, message="instance-1"
             )
-            got.append(peer.receive()["message"])
-            request = peer.receive()
+            got.append(peer.receive(60)["message"])
+            request = peer.receive(60)
             got.append(request["manifest"])
             peer.respond(request, request["program_hash"])
             wait_for_close(peer)
