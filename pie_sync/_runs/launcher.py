@@ -31,7 +31,7 @@ _MAX_RECENT = 16
 
 
 class Launcher:
-    """Looks up once what each launch of a program needs, and sends many launches in one write. For one thread.
+    """Looks up once what each launch of a program needs, and sends many launches in one write. Thread-safe.
 
     Blocks while a lost connection is being restored; and where the server has to be asked for the program.
 
@@ -102,7 +102,7 @@ class Launcher:
         return protocol.launch_from_registry(corr_id, name, args, False)
 
     def prepare(self) -> LaunchEncoder:
-        """Get ready for many launches."""
+        """Get ready for many launches. (If two threads do it at once, both make the same.)"""
         if self._encode is None:
             program_hash, name = self._upload or (None, self.program.name)
             assert name is not None
