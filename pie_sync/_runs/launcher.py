@@ -102,7 +102,7 @@ class Launcher:
         return protocol.launch_from_registry(corr_id, name, args, False)
 
     def prepare(self) -> LaunchEncoder:
-        """Get ready for many launches. (If two threads do it at once, both make the same.)"""
+        """Get ready for many launches. If two threads do it at once, both make the same."""
         if self._encode is None:
             program_hash, name = self._upload or (None, self.program.name)
             assert name is not None
