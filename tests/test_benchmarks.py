@@ -1,4 +1,4 @@
-"""The chart and the tables of docs/performance.md, from numbers that were not measured."""
+"""The benchmarks: each piece of work runs; chart and tables are right, from numbers that were not measured."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import chart, goals, machine, page, real_server, report, scaling
+from benchmarks import chart, goals, machine, page, real_server, report, scaling, short_instances
 from benchmarks.goals import Row, Work
-from benchmarks.measure import Bench, Sample
+from benchmarks.measure import Bench, Sample, load_source
+from tests.testing.official import official_python
 
 ROOT = Path(__file__).parent.parent
 SVG = "{http://www.w3.org/2000/svg}"
@@ -31,6 +32,33 @@ def rows(**medians: float) -> list[Row]:
 
 def real(**medians: float) -> list[Row]:
     return [measured(work, **medians) for together in real_server.works(20_000, 1_000) for work in together]
+
+
+#: Each piece of work against the load source, once for each client and in small.
+SMALL = [
+    (client, kind, {**numbers, **({"size": 1024 * 1024} if "load" in kind else {})})
+    for work in goals.works(0.001, ("ours", "official", "plain", "bare"))
+    for client, (kind, numbers) in work.runs.items()
+    if kind != "import"
+] + [
+    (client, kind, numbers)
+    for client in short_instances.CLIENTS
+    for kind, numbers in (("batch", {"count": 100, "concurrency": 16}), ("one_by_one", {"times": 20}))
+]
+
+
+@pytest.fixture(scope="module")
+def bench():
+    with load_source() as uri:
+        yield Bench(uri, official_python(goals.OFFICIAL), rounds=1)
+
+
+@pytest.mark.parametrize(("client", "kind", "numbers"), SMALL, ids=lambda value: str(value).replace(" ", ""))
+def test_each_client_can_do_its_work(bench, client, kind, numbers):
+    result = bench.run(client, kind, numbers)
+    taken = result["times"] if "times" in result else [result["seconds"]]
+    assert len(taken) == numbers.get("times", 1)
+    assert min(taken) > 0
 
 
 def texts(svg: str) -> list[str]:

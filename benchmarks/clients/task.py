@@ -29,8 +29,8 @@ def peak_memory() -> float:
 
 
 def payload(size: int) -> bytes:
-    """Return bytes to upload that are not all zeros."""
-    return (bytes(range(256)) * (size // 256 + 1))[:size]
+    """Return bytes to upload that begin as a program does, and are not all zeros."""
+    return (b"\0asm\1\0\0\0" + bytes(range(256)) * (size // 256 + 1))[:size]
 
 
 def check(counted: int, expected: int) -> None:
