@@ -1,8 +1,8 @@
 """``client.map``: one instance for each input, many at a time, without a thread for each.
 
 The caller's thread does all the work, while it waits for a result. It sends a launch without waiting for the
-answer (:class:`Launch`), so as many launches are on their way as may run at a time; in one write where no
-input can be waited for. The reader thread puts each into one queue when its instance has ended. Until then the
+answer (:class:`Launch`), so as many launches are on their way as may run at a time; many of them in one
+write where no input can be waited for. The reader thread puts each into one queue when its instance has ended. Until then the
 events of an instance stay in its event queue.
 """
 
@@ -226,6 +226,9 @@ class _Batch:
         """Launch what there are places for. An input may be waited for, but no launch waits for an input."""
         while True:
             places = self._concurrency - len(self._running)
+            if not self._running:
+                # In two writes: while this side handles the ends of one half, the server works on the other.
+                places = (places + 1) // 2
             jobs = self._next_jobs(places) if places > 0 else None
             if not jobs:
                 return

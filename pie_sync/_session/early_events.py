@@ -69,16 +69,18 @@ class EarlyEvents:
             The kept events, in order, and how many were lost between them and the end. None: nobody knows, since
             too many instances sent events; even the end may be lost.
         """
-        events = self._events.pop(instance_id, None) if self._events else None
+        events = self._events.pop(instance_id, None)
         if events is None:
             return [], None if self._is_unsure else 0
         self._size -= _INSTANCE_SIZE + len(instance_id) + sum(map(_size, events))
         return events, self._lost.pop(instance_id, 0)
 
+    def __bool__(self) -> bool:
+        """Whether there are any, or have been too many: seldom. The reader thread may ask without the lock."""
+        return bool(self._events) or self._is_unsure
+
     def clear(self) -> None:
         """Drop everything."""
-        if not self._events and not self._is_unsure:
-            return
         self._events.clear()
         self._lost.clear()
         self._size = 0

@@ -112,7 +112,9 @@ class MemoryLimit:
                 self._lose(events, items)
                 return
             events.put_batch(items)
-            self._grown(sum(memory_size(data) for _, data in items))
+            self._bytes += sum(memory_size(data) for _, data in items)
+            if self._bytes > self._next_look:
+                self._shrink()
             if self._full is not None:
                 events.fast_path = False  # so that what comes next comes through here as well
 
@@ -126,12 +128,11 @@ class MemoryLimit:
     def grown(self, size: int) -> None:
         """Take note that events of ``size`` bytes were put into queues; move some to disk if it is too much."""
         with self._lock:
-            self._grown(size)
+            self._bytes += size
+            if self._bytes > self._next_look:
+                self._shrink()
 
-    def _grown(self, size: int) -> None:
-        self._bytes += size
-        if self._bytes <= self._next_look:
-            return
+    def _shrink(self) -> None:
         if self._full is None:
             self._relieve()
         else:

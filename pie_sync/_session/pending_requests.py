@@ -157,7 +157,7 @@ class PendingRequests:
         if request.on_success is not None:
             # Only now: on_success() may need the early events.
             self._expecting.discard(request)
-            if not self._expecting:
+            if not self._expecting and self._early:
                 with self._lock:
                     self._clear_early()
 
@@ -204,6 +204,8 @@ class PendingRequests:
 
     def take_early(self, instance_id: str) -> tuple[list[Any], int | None]:
         """See :meth:`EarlyEvents.take`. For ``on_success``."""
+        if not self._early:
+            return [], 0
         with self._lock:
             return self._early.take(instance_id)
 
@@ -215,7 +217,7 @@ class PendingRequests:
 
     def _clear_early(self) -> None:
         """Drop the early events if no instance is expected any more. The caller holds the lock."""
-        if not self._expecting:
+        if not self._expecting and self._early:
             self._early.clear()
 
 

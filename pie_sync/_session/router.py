@@ -78,6 +78,8 @@ class Router:
         self._forgotten: dict[str, None] = {}
         # Events go to the queues in here. Only the reader thread adds; taking out is atomic.
         self._queues: dict[str, EventQueue] = {}
+        # Those of them that came with the messages that are being dispatched.
+        self._added: list[tuple[str, EventQueue]] = []
         # Those that got something from the messages that are being dispatched; None while none are. Consumers are
         # woken behind all of these: one that is woken before only waits for the interpreter lock.
         self._to_wake: dict[SignalSafeQueue[Any], None] | None = None
@@ -126,9 +128,8 @@ class Router:
         events = EventQueue() if events is None else events
         if self._forgotten:
             self.expect_instance(instance_id)
-        if self._prefixes is not None:
-            self._prefixes.expect(instance_id, events)  # first: forget() removes what is among the queues
         self._queues[instance_id] = events
+        self._added.append((instance_id, events))
         self._memory.watch(events)
         if self.pending.logs:
             logger.debug("instance %s: attached", instance_id)
@@ -184,6 +185,8 @@ class Router:
         events.forgotten = True  # first, for a reconnection that is about to attach to the instance
         if self._queues.get(instance_id) is events:
             self._keep_no_early_events(instance_id)
+            if self._prefixes is not None:
+                self._prefixes.forget(instance_id)  # before another queue can come for this id
             self._remove_queue(instance_id)
             self._has_forgotten = True
 
@@ -191,10 +194,19 @@ class Router:
         if len(self._forgotten) < _MAX_FORGOTTEN:
             self._forgotten[instance_id] = None
 
+    def _expect_added(self) -> None:
+        """Be quick with the messages of the instances that were added, but for those that have ended already."""
+        added, self._added = self._added, []
+        for instance_id, events in added:
+            if self._prefixes is not None and self._queues.get(instance_id) is events:
+                self._prefixes.expect(instance_id, events)
+                if self._queues.get(instance_id) is not events:  # a finalizer has just forgotten it
+                    self._prefixes.forget(instance_id)
+
     def _remove_queue(self, instance_id: str) -> None:
+        self._queues.pop(instance_id, None)
         if self._prefixes is not None:
-            self._prefixes.forget(instance_id)
-        self._queues.pop(instance_id, None)  # last: while it is there, no other queue can be expected
+            self._prefixes.forget(instance_id)  # behind that: the reader thread may be about to expect it
 
     def drop_forgotten(self) -> None:
         """Drop the instances that were forgotten, or ended, while this session was made to replace another one."""
@@ -297,6 +309,8 @@ class Router:
             to_wake, self._to_wake = self._to_wake, None
             for queue in to_wake:
                 queue.wake()
+            if self._added:
+                self._expect_added()
             if size:
                 self._memory.grown(size + ITEM_SIZE * len(messages))
 

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 
+import msgpack
 import pytest
 from blake3 import blake3
 
@@ -18,6 +19,8 @@ from pie_sync import (
     PieTimeoutError,
     ProtocolError,
 )
+from pie_sync._protocol import PROTOCOLS
+from pie_sync._session.memory_limit import MemoryLimit
 from pie_sync._session.router import Router
 from tests.scripted import Peer, connect, scripted_server, wait_for_close
 
@@ -438,3 +441,74 @@ class TestEarly:
             with pytest.raises(ProtocolError, match="even its end"):
                 client.run("x", timeout=10)
         assert terminated == [("terminate_instance", "i1")]
+
+
+class TestWhatIsExpected:
+    """Which messages the router knows by their beginnings. They go to their queue without a look for its instance."""
+
+    @staticmethod
+    def router():
+        router = Router(max_blob_size=1024, memory=MemoryLimit(1024))
+        router.protocol = PROTOCOLS["instance"]
+        return router
+
+    @staticmethod
+    def expect(router, instance_id):
+        """Have the router expect an instance, as at the end of what one read brought."""
+        events = router.add_instance(instance_id)
+        router.dispatch([])
+        return events
+
+    @staticmethod
+    def message(text, instance_id):
+        return msgpack.packb({"type": "instance_event", "instance_id": instance_id, "event": 0, "message": text})
+
+    def test_the_messages_of_an_instance_that_runs(self):
+        router = self.router()
+        events = self.expect(router, "i1")
+        assert list(router._prefixes._known.values()) == [events]
+        router.dispatch([self.message("text", "i1")])
+        assert events.get(timeout=10) == (Event.Message, "text")
+
+    def test_none_of_an_instance_that_ended_in_the_same_read(self):
+        router = self.router()
+        events = router.add_instance("i1")
+        router.dispatch([msgpack.packb({"type": "instance_event", "instance_id": "i1", "event": 1, "message": "x"})])
+        assert events.terminal == (Event.Completed, "x")
+        assert router._prefixes._known == {}
+
+    @pytest.mark.parametrize("when", ["before", "behind"])
+    def test_none_of_an_instance_that_a_finalizer_forgets_at_that_moment(self, monkeypatch, when):
+        router = self.router()
+        expect = router._prefixes.expect
+
+        def forgotten_meanwhile(instance_id, events):
+            if when == "behind":
+                expect(instance_id, events)
+            router.forget(instance_id, events)
+            if when == "before":
+                expect(instance_id, events)
+
+        monkeypatch.setattr(router._prefixes, "expect", forgotten_meanwhile)
+        self.expect(router, "i1")
+        assert router._prefixes._known == {}
+
+    def test_a_new_queue_for_an_id_gets_its_messages_while_the_old_one_is_being_forgotten(self, monkeypatch):
+        router = self.router()
+        old = self.expect(router, "i1")
+        new = []
+
+        class Queues(dict):
+            def pop(self, *args):
+                queue = super().pop(*args)
+                if not new:  # another thread attaches to the instance right behind that
+                    new.append(TestWhatIsExpected.expect(router, "i1"))
+                    router.dispatch([TestWhatIsExpected.message("to the new one", "i1")])
+                return queue
+
+        monkeypatch.setattr(router, "_queues", Queues(router._queues))
+        router.forget("i1", old)
+        assert old.empty()
+        assert new[0].get(timeout=10) == (Event.Message, "to the new one")
+        router.dispatch([self.message("later", "i1")])
+        assert new[0].get(timeout=10) == (Event.Message, "later")
