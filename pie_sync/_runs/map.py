@@ -2,8 +2,8 @@
 
 The caller's thread does all the work, while it waits for a result. It sends a launch without waiting for the
 answer (:class:`Launch`), so as many launches are on their way as may run at a time; many of them in one
-write where no input can be waited for. The reader thread puts each into one queue when its instance has ended. Until then the
-events of an instance stay in its event queue.
+write where no input can be waited for. The reader thread puts each into one queue when its instance has ended.
+Until then the events of an instance stay in its event queue.
 """
 
 from __future__ import annotations

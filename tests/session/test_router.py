@@ -444,7 +444,7 @@ class TestEarly:
 
 
 class TestWhatIsExpected:
-    """Which messages the router knows by their beginnings. They go to their queue without a look for its instance."""
+    """Which messages the router knows by their beginnings: they go to their queue without a look at their id."""
 
     @staticmethod
     def router():
@@ -473,7 +473,8 @@ class TestWhatIsExpected:
     def test_none_of_an_instance_that_ended_in_the_same_read(self):
         router = self.router()
         events = router.add_instance("i1")
-        router.dispatch([msgpack.packb({"type": "instance_event", "instance_id": "i1", "event": 1, "message": "x"})])
+        end = {"type": "instance_event", "instance_id": "i1", "event": 1, "message": "x"}
+        router.dispatch([msgpack.packb(end)])
         assert events.terminal == (Event.Completed, "x")
         assert router._prefixes._known == {}
 
@@ -502,7 +503,7 @@ class TestWhatIsExpected:
             def pop(self, *args):
                 queue = super().pop(*args)
                 if not new:  # another thread attaches to the instance right behind that
-                    new.append(TestWhatIsExpected.expect(router, "i1"))
+                    new.append(router.add_instance("i1"))
                     router.dispatch([TestWhatIsExpected.message("to the new one", "i1")])
                 return queue
 
