@@ -6,7 +6,7 @@ import sys
 import pie_sync
 import pie_sync.testing
 
-HEAVY = ["paramiko", "cryptography", "numpy", "wasmtime", "websockets", "asyncio"]
+HEAVY = ["paramiko", "cryptography", "numpy", "wasmtime", "websockets", "asyncio", "tomllib", "html"]
 
 
 def test_import_is_quick():

@@ -9,18 +9,13 @@ from __future__ import annotations
 import json
 import os
 import re
-import sys
 from pathlib import Path
 from typing import Any, Union
 
 from .._support.text_files import read_text
+from .._support.toml import parse_toml
 from .._support.user_paths import expand, home
 from ..errors import PieValueError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 __all__ = ["KEYS", "ConfigFile", "Value", "check_profile_name", "default_path", "parse_value"]
 
@@ -176,8 +171,8 @@ class ConfigFile:
                 section[key] = value
         # The replacements do not know all of TOML's syntax. Parsing the result shows whether they worked.
         try:
-            is_as_expected = tomllib.loads(text) == expected
-        except tomllib.TOMLDecodeError:
+            is_as_expected = parse_toml(text) == expected
+        except ValueError:
             is_as_expected = False
         if not is_as_expected:
             raise PieValueError(
@@ -250,8 +245,8 @@ def _split(text: str, profile: str | None) -> tuple[str, str, str]:
 
 def _parse(path: Path | None, text: str) -> dict[str, Any]:
     try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        return parse_toml(text)
+    except ValueError as error:
         raise PieValueError(
             f"{path} is no TOML: {error}", "correct it, or write a new one: `pie-sync config init --force`"
         ) from error

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from typing import Any, Union
 
 from .._protocol.program_names import ProgramName
 from .._support.text_files import read_text
+from .._support.toml import parse_toml
 from ..errors import PieValueError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 __all__ = ["Manifest", "ManifestSource"]
 
@@ -84,7 +79,6 @@ class Manifest:
 
 def _parse(text: str) -> dict[str, Any]:
     try:
-        fields: dict[str, Any] = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        return parse_toml(text)
+    except ValueError as error:
         raise PieValueError(f"the manifest is not TOML: {error}") from error
-    return fields
