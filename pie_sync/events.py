@@ -210,40 +210,26 @@ class CompletedInstance(Generic[R_co]):
         A batch of short instances does little else, so it is made for speed.
 
         Args:
-            events: the events.
+            events: the events; the last one is the terminal one.
             instance_id: whose they are.
             launch: what is known of its launch.
             ended: when its end came, by ``time.monotonic()``. Default: now.
         """
-        stdout: list[str] = []
-        stderr: list[str] = []
-        messages: list[str] = []
-        blobs: list[Blob] = []
-        terminal = None
-        for event, data in events:
-            if event.terminal:
-                terminal = event, data
-            elif isinstance(data, bytes):
-                blobs.append(data)
-            elif event is Event.Message:
-                messages.append(data)
-            elif event is Event.Stdout:
-                stdout.append(data)
-            else:
-                stderr.append(data)
-        assert terminal is not None
+        *sent, (terminal, message) = events
+        assert terminal.terminal
+        stdout, stderr, messages, blobs = _by_kind(sent) if sent else ("", "", (), ())
         elapsed = None
         if launch is not None:
             elapsed = (monotonic() if ended is None else ended) - launch.began
         completed: CompletedInstance[Any] = object.__new__(cls)
         # What __init__ does: that takes a call for each field of a frozen dataclass, three times as long in all.
         fields = {
-            "event": terminal[0],
-            "message": terminal[1],
-            "stdout": "".join(stdout),
-            "stderr": "".join(stderr),
-            "messages": tuple(messages),
-            "blobs": tuple(blobs),
+            "event": terminal,
+            "message": message,
+            "stdout": stdout,
+            "stderr": stderr,
+            "messages": messages,
+            "blobs": blobs,
             "id": instance_id,
             "input": None if launch is None else launch.input,
             "elapsed": elapsed,
@@ -370,3 +356,21 @@ class QueryResult(NamedTuple):
     """Whether the server could answer."""
     result: str
     """The answer, or the reason why there is none."""
+
+
+def _by_kind(events: Iterable[tuple[Event, Data]]) -> tuple[str, str, tuple[str, ...], tuple[Blob, ...]]:
+    """Return what an instance has sent before its end: its two outputs, its messages and its blobs."""
+    stdout: list[str] = []
+    stderr: list[str] = []
+    messages: list[str] = []
+    blobs: list[Blob] = []
+    for event, data in events:
+        if isinstance(data, bytes):
+            blobs.append(data)
+        elif event is Event.Message:
+            messages.append(data)
+        elif event is Event.Stdout:
+            stdout.append(data)
+        else:
+            stderr.append(data)
+    return "".join(stdout), "".join(stderr), tuple(messages), tuple(blobs)

@@ -22,7 +22,7 @@ class PendingRequest:
         on_success: called by the reader thread with a positive answer, before the caller wakes up and before
             any later message is looked at: so an instance has its queue before its first event.
         on_settled: called once by the thread that settles the request, as a rule the reader thread, right after
-            that. Must not wait.
+            that, and before the caller is woken. Must not wait.
         is_probe: whether no thread waits for it, and every server understands it.
 
     Attributes:
@@ -71,16 +71,25 @@ class PendingRequest:
 
     @property
     def settled(self) -> bool:
-        """Whether there is an answer, or an error. Call :meth:`wait` before looking at either."""
-        return not self._unsettled.locked()
+        """Whether there is an answer, or an error."""
+        return self.answer is not None or self.error is not None
 
-    def settle(self, answer: Answer | InstanceList | None, error: Exception | None = None) -> None:
-        """Wake the caller. Only the first call counts: a request may have several correlation ids."""
-        if self.answer is None and self.error is None:
-            self.answer, self.error = answer, error
-            self._unsettled.release()
-            if self.on_settled is not None:
-                self.on_settled()
+    def settle(self, answer: Answer | InstanceList | None, error: Exception | None = None) -> bool:
+        """Set the outcome; :meth:`wake` has to follow. Only the first call counts: there may be several answers.
+
+        Returns:
+            Whether it was the first one: a request may have several correlation ids.
+        """
+        if self.settled:
+            return False
+        self.answer, self.error = answer, error
+        if self.on_settled is not None:
+            self.on_settled()
+        return True
+
+    def wake(self) -> None:
+        """Wake the caller. Once, behind :meth:`settle`."""
+        self._unsettled.release()
 
     def wait(self, deadline: float | None) -> bool:
         """Block until the request is settled, or the deadline. Return whether it is settled."""

@@ -42,10 +42,12 @@ class PendingRequests:
 
     Attributes:
         logs: whether answers are to be logged. The reader thread asks the logger once for all messages of a read.
+        answered: the requests that the messages of a read have answered; their callers have to be woken.
     """
 
     def __init__(self) -> None:
         self.logs = False
+        self.answered: list[PendingRequest] = []
         # Guards everything below. One thing happens without it: the reader thread takes a request out of _pending,
         # which is one step. So it waits for this lock only for requests that bring an instance.
         self._lock = threading.Lock()
@@ -138,7 +140,7 @@ class PendingRequests:
     # --- for the reader thread ----------------------------------------------------------------------------
 
     def answer(self, answer: Answer | InstanceList) -> None:
-        """Settle the request that an answer belongs to."""
+        """Settle the request that an answer belongs to, and append it to :attr:`answered`."""
         corr_id = answer.corr_id
         request = self._pending.pop(corr_id, None)
         if request is None:
@@ -149,7 +151,8 @@ class PendingRequests:
             logger.debug("request %d: ignored a %r message, which nobody waits for", corr_id, answer.kind)
             return
         try:
-            _settle(request, answer, self.logs)
+            if _settle(request, answer, self.logs):
+                self.answered.append(request)
         except BaseException:
             # A defect of this library, which ends the reader thread: fail_all() tells the caller.
             self._pending[corr_id] = request
@@ -180,7 +183,8 @@ class PendingRequests:
         if request is None:
             return False
         logger.debug("request %d: %s failed: %s", corr_id, request.name, error)
-        request.settle(None, error)
+        if request.settle(None, error):
+            request.wake()
         return True
 
     def fail_all(self, error: PieConnectionError) -> None:
@@ -194,7 +198,8 @@ class PendingRequests:
             if self._pending.pop(corr_id, None) is None:
                 continue  # nobody waits for it any more
             logger.debug("request %d: %s failed: %s", corr_id, request.name, error)
-            request.settle(None, copy_of_error(error))
+            if request.settle(None, copy_of_error(error)):
+                request.wake()
 
     def keep_early(self, instance_id: str, decoded: Any) -> None:
         """Keep an event of an unknown instance, if the answer that tells its id may be on its way."""
@@ -221,7 +226,7 @@ class PendingRequests:
             self._early.clear()
 
 
-def _settle(request: PendingRequest, answer: Answer | InstanceList, logs: bool) -> None:
+def _settle(request: PendingRequest, answer: Answer | InstanceList, logs: bool) -> bool:
     refused = isinstance(answer, Answer) and not answer.ok
     if logs:
         logger.debug(
@@ -232,12 +237,11 @@ def _settle(request: PendingRequest, answer: Answer | InstanceList, logs: bool) 
             answer.kind,
         )
     if answer.kind not in request.kinds and not (refused and answer.kind == "response"):
-        request.settle(None, ProtocolError(f"{request.name}: the server answered with a {answer.kind!r} message"))
-        return
+        error = ProtocolError(f"{request.name}: the server answered with a {answer.kind!r} message")
+        return request.settle(None, error)
     try:
         if request.on_success is not None and isinstance(answer, Answer) and answer.ok:
             request.on_success(answer)
-    except ProtocolError as error:
-        request.settle(None, error)
-    else:
-        request.settle(answer)
+    except ProtocolError as senseless:
+        return request.settle(None, senseless)
+    return request.settle(answer)

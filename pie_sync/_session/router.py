@@ -80,8 +80,7 @@ class Router:
         self._queues: dict[str, EventQueue] = {}
         # Those of them that came with the messages that are being dispatched.
         self._added: list[tuple[str, EventQueue]] = []
-        # Those that got something from the messages that are being dispatched; None while none are. Consumers are
-        # woken behind all of these: one that is woken before only waits for the interpreter lock.
+        # Those that got something from the messages that are being dispatched; None while none are.
         self._to_wake: dict[SignalSafeQueue[Any], None] | None = None
         self._memory = memory
         self.unclaimed: UnclaimedInstances = UnclaimedInstances() if predecessor is None else predecessor.unclaimed
@@ -244,9 +243,10 @@ class Router:
     # --- messages -----------------------------------------------------------------------------------------
 
     def dispatch(self, messages: list[Message]) -> None:
-        """Route the messages of one read, in order. Consumers are woken once, after all of them.
+        """Route the messages of one read, in order. Whoever waits is woken once, last of all.
 
-        Only for the reader thread.
+        Only for the reader thread. Whoever is woken needs the interpreter lock next, which this thread has until
+        it waits for the next read: so it has nothing left to do but that.
 
         Raises:
             StreamsAborted: the server sends no events any more.
@@ -304,15 +304,18 @@ class Router:
         finally:
             if staging:
                 self._hand_over(staging)
-            for events in waking:
-                events.notify()
-            to_wake, self._to_wake = self._to_wake, None
-            for queue in to_wake:
-                queue.wake()
             if self._added:
                 self._expect_added()
             if size:
                 self._memory.grown(size + ITEM_SIZE * len(messages))
+            to_wake, self._to_wake = self._to_wake, None
+            answered = self.pending.answered
+            for events in waking:
+                events.notify()
+            for queue in to_wake:
+                queue.wake()
+            while answered:
+                answered.pop().wake()
 
     def put(self, queue: SignalSafeQueue[T], item: T) -> None:
         """Put something into a queue, and wake its consumer now or behind the messages that are being dispatched.

@@ -493,7 +493,7 @@ class Session:
 
     def _expect_events(self) -> None:
         """Let what the server says unasked, from now on, be acknowledged at once if that makes it write sooner."""
-        if self.protocol.writes_with_delay and self._websocket is not None:
+        if self.router.protocol.writes_with_delay and self._websocket is not None:
             self._websocket.acknowledges_at_once = True
 
     def request_by_any(self, request: PendingRequest, messages: list[bytes], deadline: float | None) -> None:

@@ -121,6 +121,8 @@ class FrameReader:
         used = self._end - self._start
         if used == 0:
             self._start = self._end = 0
+            if len(self._buffer) == self._resting_size:  # nearly always: whoever was woken waits for this thread
+                return self._view[: self._read_size]
         # As much as the incomplete frame takes: a buffer that grows while a large frame comes in small pieces
         # would be copied with each piece.
         wanted = self._needed or used + self._read_size

@@ -334,8 +334,6 @@ class WebSocket:
             self._waits_for_input = is_drained
             try:
                 if is_drained and not self._has_unsent():
-                    if self.acknowledges_at_once:
-                        self._stream.acknowledge_at_once()
                     spin = _SPIN if self._stream_reads >= _STREAM_READS else 0.0
                     count = self._stream.recv_waiting(buffer, timeout, spin)
                 else:
@@ -360,6 +358,8 @@ class WebSocket:
             self._ping_sent = None
             self._counters.bytes_received += count
             self._is_drained = count < len(buffer) and not self._stream.is_tls
+            if self.acknowledges_at_once and self._is_drained:
+                self._stream.acknowledge_at_once()
             messages = self._frames.received(count)
             if self._frames.has_control:
                 messages = self._handle_control(messages)
