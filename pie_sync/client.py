@@ -478,7 +478,7 @@ class PieClient:
         reference = given.find(self._manager, "launch", lambda: timeout)
         limit = self._manager.limit(timeout)
         connection = self._manager.authenticated("launch", limit)
-        record = reference.launch_record(input_, monotonic())
+        record = LaunchRecord(input_, monotonic(), reference.result_form)
         if reference.hash is not None:
             return self._launch_by_hash(connection, "launch", reference.hash, checked, detached, limit, record)
         assert reference.name is not None

@@ -117,7 +117,7 @@ class Launch(PendingRequest):
 
     def record(self, args: list[str] | dict[str, Any]) -> LaunchRecord:
         """Return what is to be remembered of it; ``args`` are the arguments, as the user gave them."""
-        return self._launcher.program.launch_record(args, self._began)
+        return LaunchRecord(args, self._began, self._launcher.result_form)
 
     def check(self) -> None:
         """Raise if the launch did not succeed. Only when it is settled.

@@ -43,6 +43,7 @@ class Launcher:
 
     Attributes:
         manager, method, program: see above.
+        result_form: see :class:`ProgramReference`.
         session: of the connection.
         kinds: the types of messages that answer a launch.
 
@@ -60,6 +61,7 @@ class Launcher:
         self.manager = manager
         self.method = method
         self.program = program
+        self.result_form = program.result_form
         self.session = connection.session
         protocol = self.session.protocol
         self.kinds = (protocol.launch_answer,)

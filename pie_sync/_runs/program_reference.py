@@ -10,7 +10,7 @@ from .._functions.function_program import FunctionProgram, RemoteFunction, funct
 from .._session.payloads import check_is_wasm, open_payload
 from .._support.time_limits import DEFAULT, Timeout
 from ..errors import PieValueError
-from ..events import LaunchRecord, ResultForm
+from ..events import ResultForm
 
 if TYPE_CHECKING:
     from .._connection.manager import ConnectionManager
@@ -61,10 +61,6 @@ class ProgramReference(NamedTuple):
             TypeError: they can't be the arguments of this program.
         """
         return args if self.signature is None else self.signature.check(args)
-
-    def launch_record(self, args: list[str] | dict[str, Any], began: float) -> LaunchRecord:
-        """Return what is to be remembered of a launch; ``args`` are the arguments as the user gave them."""
-        return LaunchRecord(args, began, self.result_form)
 
 
 class GivenProgram:
