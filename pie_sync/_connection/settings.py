@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import getpass
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -30,8 +29,7 @@ DEFAULT_IDENTITY = "default/pie-sync"
 _KEY_NAMES = ("id_ed25519", "id_rsa", "id_ecdsa")
 
 
-@dataclass(frozen=True)
-class Given:
+class Given(NamedTuple):
     """What was given for this one run, rather than set for all; None for each that was not."""
 
     uri: str | None = None

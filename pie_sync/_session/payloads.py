@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
-import tempfile
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, Protocol, Union
 
@@ -125,6 +123,8 @@ def open_payload(source: PayloadSource, hint: str = "") -> Iterator[Payload]:
         if _can_seek(source):
             yield _FilePayload(source)
         else:
+            import tempfile  # noqa: PLC0415 - seldom needed
+
             with tempfile.TemporaryFile() as copy:
                 _copy(source, copy)
                 yield _FilePayload(copy)
@@ -171,6 +171,8 @@ def _can_seek(file: IO[bytes]) -> bool:
 
 
 def _copy(source: IO[bytes], copy: IO[bytes]) -> None:
+    import shutil  # noqa: PLC0415 - seldom needed
+
     try:
         shutil.copyfileobj(source, copy, _READ_SIZE)
     except TypeError as error:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import struct
 import sys
-import tempfile
 import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -70,6 +69,8 @@ class _File:
         self.size = 0
         # A bare descriptor: the garbage collector would finalize a file object first, which then warns that it was
         # not closed. And what a full disk does not take must not wait in a buffer to be tried again.
+        import tempfile  # noqa: PLC0415 - see SpillSpace
+
         with tempfile.TemporaryFile(prefix="pie-sync-", buffering=0) as file:
             self._descriptor = os.dup(file.fileno())
         self._limit = limit
@@ -189,6 +190,10 @@ class SpillSpace:
     make_file = SeekingFile if sys.platform == "win32" else _File
 
     def __init__(self) -> None:
+        # Not with `import pie_sync`, which is quick; and not when it is needed: by then the process may have no
+        # descriptor left to import anything with.
+        import tempfile  # noqa: PLC0415, F401
+
         # Weak: the extents hold their files.
         self._files: WeakSet[_File] = WeakSet()
 
