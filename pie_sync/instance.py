@@ -6,7 +6,6 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Iterator
-from itertools import chain
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Callable, Generic
 
@@ -248,7 +247,9 @@ class Instance(Generic[R_co]):
                 self._collected.append(self._recv_slowly(events, time_left(deadline)))
         except InstanceEnded:
             assert events.terminal is not None
-            received = chain(self._collected or (), [events.terminal])
+            received = self._collected or []
+            if not received or not received[-1][0].terminal:  # the end was received otherwise
+                received = [*received, events.terminal]
             completed = CompletedInstance.from_events(received, self._id, self._launch, events.ended)
         except PieTimeoutError:
             raise self._timed_out(f"not ended within {timeout} s") from None
