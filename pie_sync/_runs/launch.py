@@ -103,7 +103,7 @@ class Launch(PendingRequest):
         """Put the launch into ``done``, now or at the end of its instance. In the reader thread."""
         if self._done is None:
             return
-        report = partial(self._launcher.session.router.put, self._done, self)
+        report = partial(self._launcher.put, self._done, self)
         events = self._outcome.get(_EVENTS)
         if events is None:
             report()

@@ -46,6 +46,7 @@ class Launcher:
         result_form: see :class:`ProgramReference`.
         session: of the connection.
         kinds: the types of messages that answer a launch.
+        put: see :meth:`Router.put`.
 
     Raises:
         AuthenticationError: the client isn't authenticated.
@@ -65,6 +66,7 @@ class Launcher:
         self.session = connection.session
         protocol = self.session.protocol
         self.kinds = (protocol.launch_answer,)
+        self.put = self.session.router.put
         self._hash = _hash_of(connection, program)
         self._until = monotonic() + _KEPT
         # What launches an upload: its hash and its name. None if the server is to find the program by its name.

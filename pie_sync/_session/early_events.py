@@ -28,9 +28,14 @@ class EarlyEvents:
     (:meth:`clear`); :meth:`take` says so.
 
     Not thread-safe: the lock of :class:`PendingRequests` guards it.
+
+    Attributes:
+        is_empty: whether nothing has come since the last :meth:`clear`; nearly always so. May be read without the
+            lock by the thread that adds events.
     """
 
     def __init__(self) -> None:
+        self.is_empty = True
         self._events: dict[str, list[Any]] = {}
         self._lost: dict[str, int] = {}
         self._size = 0
@@ -38,6 +43,7 @@ class EarlyEvents:
 
     def add(self, instance_id: str, decoded: Any) -> None:
         """Keep an event or a chunk; beyond the limit, only count it. Events behind a terminal one are ignored."""
+        self.is_empty = False
         kept = self._events.get(instance_id)
         if kept is None:
             size = _INSTANCE_SIZE + len(instance_id)
@@ -75,12 +81,9 @@ class EarlyEvents:
         self._size -= _INSTANCE_SIZE + len(instance_id) + sum(map(_size, events))
         return events, self._lost.pop(instance_id, 0)
 
-    def __bool__(self) -> bool:
-        """Whether there are any, or have been too many: seldom. The reader thread may ask without the lock."""
-        return bool(self._events) or self._is_unsure
-
     def clear(self) -> None:
         """Drop everything."""
+        self.is_empty = True
         self._events.clear()
         self._lost.clear()
         self._size = 0

@@ -100,13 +100,15 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
         "fast_path",
         "forgotten",
         "is_whole",
-        "maxsize",
         "mutex",
         "queue",
         "terminal",
-        "unfinished_tasks",
         "waiting",
     )
+
+    #: Of queue.Queue: there is always room, and tasks are not counted.
+    maxsize = 0
+    unfinished_tasks = 0
 
     #: Errors that wait to be consumed; what a server does wrong beyond that is not worth the memory.
     MAX_ERRORS = 100
@@ -114,10 +116,8 @@ class EventQueue(queue.Queue):  # type: ignore[type-arg]  # not subscriptable at
     def __init__(self) -> None:
         # Not super().__init__(), which makes three conditions. What isn't there costs no time to make, no memory,
         # and nothing in each garbage collection.
-        self.maxsize = 0
         self.queue = deque()
         self.mutex = threading.Lock()
-        self.unfinished_tasks = 0
         self.terminal: tuple[Event, str] | None = None
         self.ended = 0.0
         self.fast_path = HAS_INTERPRETER_LOCK

@@ -80,7 +80,7 @@ class PendingRequest:
         Returns:
             Whether it was the first one: a request may have several correlation ids.
         """
-        if self.settled:
+        if self.answer is not None or self.error is not None:
             return False
         self.answer, self.error = answer, error
         if self.on_settled is not None:

@@ -42,6 +42,7 @@ class PendingRequests:
 
     Attributes:
         logs: whether answers are to be logged. The reader thread asks the logger once for all messages of a read.
+        early: the events of instances whose ids are not known yet.
         answered: the requests that the messages of a read have answered; their callers have to be woken.
     """
 
@@ -57,7 +58,7 @@ class PendingRequests:
         # The requests of both kinds that bring an instance. While there are any, events may come before the id of
         # their instance is known. A set, so that an interrupted call can't make a wrong count of them.
         self._expecting: set[PendingRequest] = set()
-        self._early = EarlyEvents()
+        self.early = EarlyEvents()
         self._lost: PieConnectionError | None = None
 
     def __len__(self) -> int:
@@ -160,7 +161,7 @@ class PendingRequests:
         if request.on_success is not None:
             # Only now: on_success() may need the early events.
             self._expecting.discard(request)
-            if not self._expecting and self._early:
+            if not self._expecting and not self.early.is_empty:
                 with self._lock:
                     self._clear_early()
 
@@ -193,7 +194,7 @@ class PendingRequests:
             self._lost = error
             self._abandoned.clear()
             self._expecting.clear()
-            self._early.clear()
+            self.early.clear()
         for corr_id, request in self._pending.copy().items():
             if self._pending.pop(corr_id, None) is None:
                 continue  # nobody waits for it any more
@@ -205,14 +206,12 @@ class PendingRequests:
         """Keep an event of an unknown instance, if the answer that tells its id may be on its way."""
         with self._lock:
             if self._expecting:
-                self._early.add(instance_id, decoded)
+                self.early.add(instance_id, decoded)
 
     def take_early(self, instance_id: str) -> tuple[list[Any], int | None]:
         """See :meth:`EarlyEvents.take`. For ``on_success``."""
-        if not self._early:
-            return [], 0
         with self._lock:
-            return self._early.take(instance_id)
+            return self.early.take(instance_id)
 
     def _settled(self, request: PendingRequest) -> None:
         """Note that a request brings no instance any more. The caller holds the lock."""
@@ -222,8 +221,8 @@ class PendingRequests:
 
     def _clear_early(self) -> None:
         """Drop the early events if no instance is expected any more. The caller holds the lock."""
-        if not self._expecting and self._early:
-            self._early.clear()
+        if not self._expecting:
+            self.early.clear()
 
 
 def _settle(request: PendingRequest, answer: Answer | InstanceList, logs: bool) -> bool:

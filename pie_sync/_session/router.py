@@ -132,6 +132,8 @@ class Router:
         self._memory.watch(events)
         if self.pending.logs:
             logger.debug("instance %s: attached", instance_id)
+        if self.pending.early.is_empty:
+            return events
         early, lost = self.pending.take_early(instance_id)
         end = early.pop()[1:] if early and isinstance(early[-1], tuple) and early[-1][1].terminal else None
         for decoded in early:
