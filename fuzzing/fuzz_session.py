@@ -74,8 +74,8 @@ def check(data: bytes) -> None:
     check_said(line.said, model)
     pending = session.router.pending
     assert len(pending) == len(pending._expecting) == 0
-    assert pending._early._events == {}
-    assert pending._early._size == 0
+    assert pending.early._events == {}
+    assert pending.early._size == 0
     assert session.router._blobs._buffered == 0
 
 
