@@ -141,9 +141,12 @@ ECHO_COMPONENT = """
       (i32.store (i32.const 8) (local.get $length))
       (i32.const 0)))
   (core instance $code (instantiate $code))
+  ;; Named here, since wasmtime 40 does not know the short form.
+  (alias core export $code "memory" (core memory $bytes))
+  (alias core export $code "allocate" (core func $allocate))
   (func $run (param "input" string) (result (result string (error string)))
     (canon lift (core func $code "run")
-      (memory (core memory $code "memory")) (realloc (core func $code "allocate"))))
+      (memory $bytes) (realloc $allocate)))
   (instance $program (export "run" (func $run)))
   (export "pie:inferlet/run@0.3.0" (instance $program)))
 """
