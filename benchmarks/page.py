@@ -91,12 +91,12 @@ takes 20 ms, in which its server sleeps; 16 run at a time on each server, so tha
   all processes on one processor (`taskset -c 0`) no thread wakes another across processors, and pie-sync's ping is
   the quicker one. When the machine is busy, the scheduler may keep the server and the only thread of an asyncio
   client on one processor. Then the ping of that client takes 70 µs, and pie-sync's still takes 120 µs.
-- `run`, one after the other, and `map` with few instances at a time pay for the two threads as well. The fewer other
-  programs run, the more: each thread that wakes finds the caches of its processor cold, or what it needs in those of
-  the other one. With both threads of pie-sync bound to one processor and the server to the other, `run` took 126 µs
-  instead of 180 on a quiet machine with two processors, and each of 16 instances at a time 51 µs instead of 62
-  (medians of 15 rounds in turn). pie-sync leaves its threads where the system puts them, for a thread that is bound
-  has to wait for whatever else runs there.
+- `run`, one after the other, and `map` with few instances at a time pay for the two threads as well. The fewer
+  other programs run, the more: each thread that wakes finds the caches of its processor cold, or what it needs in
+  those of the other one. With both threads of pie-sync bound to one processor and the server to the other, `run`
+  took 126 µs instead of 180 on a quiet machine with two processors, and each of 16 instances at a time 51 µs
+  instead of 62 (medians of 15 rounds in turn). pie-sync leaves its threads where the system puts them, for a
+  thread that is bound has to wait for whatever else runs there.
 - A large blob is written to new memory twice: when it arrives, and when it becomes a `Blob`. A `Blob` is a `bytes`
   with a name, and CPython can make one only by copying. Touching memory for the first time takes longer than the
   copy. From 32 MiB on, pie-sync asks Linux for large pages for the first of the two; for the second, only the user
