@@ -378,8 +378,6 @@ class Session:
         Raises:
             PieConnectionError: the connection is lost, or was made before a fork.
         """
-        if self.is_usable:
-            return
         self.check_process()
         if self._error is not None:
             raise copy_of_error(self._error)

@@ -66,11 +66,11 @@ class _File:
     _descriptor: int | None = None  # for __del__, if there is none
 
     def __init__(self, limit: int) -> None:
+        import tempfile  # noqa: PLC0415 - see SpillSpace
+
         self.size = 0
         # A bare descriptor: the garbage collector would finalize a file object first, which then warns that it was
         # not closed. And what a full disk does not take must not wait in a buffer to be tried again.
-        import tempfile  # noqa: PLC0415 - see SpillSpace
-
         with tempfile.TemporaryFile(prefix="pie-sync-", buffering=0) as file:
             self._descriptor = os.dup(file.fileno())
         self._limit = limit
