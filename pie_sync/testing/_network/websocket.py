@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import selectors
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Iterable
 from typing import Any, Callable, Optional, Union, cast
 
@@ -28,6 +29,7 @@ MAX_MESSAGE_SIZE = 64 * 1024 * 1024
 GROUP_SIZE = 256 * 1024  # bytes that go into one system call
 OPEN_TIMEOUT = 10.0  # seconds
 CLOSE_TIMEOUT = 1.0
+ACCEPT_PAUSE = 0.1  # seconds after a connection could not be accepted
 
 Message = Union[bytes, str]
 """The payload of a WebSocket message: bytes for a binary message, str for a text message."""
@@ -122,6 +124,9 @@ class Connection(ServerConnection):
 class Listener:
     """Accepts connections and runs ``handler`` for each, in a thread of its own.
 
+    The library serves each connection, but does not accept them: what its ``shutdown()`` waits for differs from
+    version to version, and none waits until a deadline.
+
     Logs each upgrade request, with its path and headers, to ``pie_sync.testing.requests`` at level DEBUG.
 
     Args:
@@ -152,28 +157,27 @@ class Listener:
         self._ssl_context = ssl_context
         self._inconvenience = inconvenience
         self._nagle = nagle
-        self._closing = False
+        self._closing = threading.Event()
         # What aborts each connection, by the threads that handle them.
-        self._handlers: dict[threading.Thread, Callable[[], None]] = {}
+        self._aborts: dict[threading.Thread, Callable[[], None]] = {}
         self._leaked: list[socket.socket] = []
         # Guards the three above.
         self._lock = threading.Lock()
         self._thread_pool = ThreadPool()
-        self._server: Server = serve(
-            cast(Callable[[ServerConnection], None], handler),
-            host,
-            port,
-            create_connection=cast("type[ServerConnection]", self._open),
-            process_request=self._process_request,
-            compression=None,
-            open_timeout=OPEN_TIMEOUT,
-            ping_interval=None,
-            close_timeout=CLOSE_TIMEOUT,
-            max_size=MAX_MESSAGE_SIZE,
-            logger=logger,
-        )
-        self.port: int = self._server.socket.getsockname()[1]
-        self._thread_pool.run(self._server.serve_forever, f"listener-{self.port}")
+        # What the thread that accepts gives back at its end.
+        self._resources = contextlib.ExitStack()
+        try:
+            self._server = self._open_server(host, port, handler)
+            self.port: int = self._server.socket.getsockname()[1]
+            # Opened before the thread starts: the process may have no descriptor left then.
+            self._selector = self._resources.enter_context(selectors.DefaultSelector())
+            self._selector.register(self._server.socket, selectors.EVENT_READ)
+            wakes, self._wake = map(self._resources.enter_context, socket.socketpair())
+            self._selector.register(wakes, selectors.EVENT_READ)
+            self._thread_pool.run(self._accept_all, f"listener-{self.port}")
+        except BaseException:
+            self._resources.close()
+            raise
 
     @property
     def leaked(self) -> int:
@@ -188,23 +192,66 @@ class Listener:
             deadline: a ``time.monotonic()``.
 
         Returns:
-            Whether all threads have ended.
+            Whether all threads have ended, apart from the calling one if it handles a connection.
         """
         with self._lock:
-            self._closing = True
-            handlers = dict(self._handlers)
+            self._closing.set()
+            aborts = list(self._aborts.values())
             leaked, self._leaked = self._leaked, []
-        for abort in handlers.values():
+        self._wake.close()
+        for abort in aborts:
             abort()
         for sock in leaked:
             sock.close()
-        # Wait for the handlers here: the library's shutdown() would wait for them by polling.
-        for thread in handlers:
-            if thread is not threading.current_thread():
-                thread.join(max(deadline - time.monotonic(), 0))
-        # In a thread, since the library's shutdown() waits without a limit for a handler that is stuck.
-        self._thread_pool.run(self._server.shutdown, f"listener-{self.port}-shutdown")
         return self._thread_pool.close(deadline)
+
+    def _open_server(self, host: str, port: int, handler: Callable[[Connection], None]) -> Server:
+        server = serve(
+            cast(Callable[[ServerConnection], None], handler),
+            host,
+            port,
+            create_connection=cast("type[ServerConnection]", self._open),
+            process_request=self._process_request,
+            compression=None,
+            open_timeout=OPEN_TIMEOUT,
+            ping_interval=None,
+            close_timeout=CLOSE_TIMEOUT,
+            max_size=MAX_MESSAGE_SIZE,
+            logger=logger,
+        )
+        server.socket.setblocking(False)
+        # With a closed socket both return at once, and close what the library opened to stop its own accepting.
+        self._resources.callback(server.shutdown)
+        self._resources.callback(server.serve_forever)
+        self._resources.callback(server.socket.close)
+        return server
+
+    def _accept_all(self) -> None:
+        """Give each connection a thread, until :meth:`close` is called."""
+        with self._resources:
+            while not self._closing.is_set():
+                self._selector.select()
+                try:
+                    self._accept()
+                except BlockingIOError:
+                    pass  # close() was called, or the client has gone again
+                except OSError as error:
+                    logger.warning("a connection could not be accepted: %s", error)
+                    self._closing.wait(ACCEPT_PAUSE)
+
+    def _accept(self) -> None:
+        sock, address = self._server.socket.accept()
+        try:
+            self._thread_pool.run(lambda: self._handle(sock, address), f"connection-{self.port}")
+        except RuntimeError:  # the system has no thread left, or close() was called
+            sock.close()
+
+    def _handle(self, sock: socket.socket, address: object) -> None:
+        try:
+            self._server.handler(sock, address)
+        finally:
+            with self._lock:
+                self._aborts.pop(threading.current_thread(), None)
 
     def _open(self, sock: socket.socket, protocol: ServerProtocol, *args: Any, **options: Any) -> Connection:
         """Create the connection. The library calls this in the thread that is going to handle it."""
@@ -225,14 +272,13 @@ class Listener:
     def _keep(self, abort: Callable[[], None]) -> None:
         """Take note of what aborts the connection of this thread."""
         with self._lock:
-            if self._closing:
+            if self._closing.is_set():
                 raise ConnectionAbortedError("the server is closing")
-            self._handlers = {t: a for t, a in self._handlers.items() if t.is_alive()}
-            self._handlers[threading.current_thread()] = abort
+            self._aborts[threading.current_thread()] = abort
 
     def _leak(self, sock: socket.socket) -> None:
         with self._lock:
-            if not self._closing:
+            if not self._closing.is_set():
                 self._leaked.append(sock)
                 return
         sock.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import socket
 import threading
@@ -61,8 +62,7 @@ def test_a_handler_may_close_the_listener() -> None:
     listener = Listener("127.0.0.1", 0, None, handle, lambda _path, _headers: None)
     client = websocket.create_connection(f"ws://127.0.0.1:{listener.port}", timeout=PATIENCE)
     accepted.set()
-    # It did not wait for itself, but the library waits for every handler.
-    assert closed.get(timeout=PATIENCE) is False
+    assert closed.get(timeout=PATIENCE)  # it did not wait for itself
     client.shutdown()
     for thread in set(threading.enumerate()) - before:
         thread.join(PATIENCE)
@@ -85,6 +85,31 @@ def test_close_does_not_wait_for_clients_that_connect_at_that_moment() -> None:
                     assert sock.recv(1) == b""
                 except ConnectionResetError:
                     pass  # it was still waiting to be accepted
+
+
+def test_a_connection_waits_until_the_process_has_a_descriptor_for_it() -> None:
+    resource = pytest.importorskip("resource")
+    told = threading.Event()
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            told.set()
+
+    handler = Handler()
+    logger = logging.getLogger("pie_sync.testing.websocket")
+    logger.addHandler(handler)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        with LocalServer() as server, socket.socket() as sock:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (1, limits[1]))
+            try:
+                sock.connect(("127.0.0.1", server.port))
+                assert told.wait(PATIENCE)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            websocket.create_connection(server.uri, socket=sock).close()
+    finally:
+        logger.removeHandler(handler)
 
 
 def test_a_connection_can_be_lost_before_the_first_message_or_later() -> None:
