@@ -34,6 +34,12 @@ class Peer:
     def send(self, **message: Any) -> None:
         self.connection.send(msgpack.packb(message))
 
+    def send_together(self, *messages: dict[str, Any]) -> None:
+        """Send messages in one write, so that one read brings them."""
+        for message in messages:
+            self.connection.protocol.send_binary(msgpack.packb(message))
+        self.connection.socket.sendall(b"".join(self.connection.protocol.data_to_send()))
+
     def send_raw(self, data: bytes | str) -> None:
         self.connection.send(data)
 

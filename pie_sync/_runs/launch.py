@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Union
 
 from .._session.event_queue import EventQueue
 from .._session.pending_request import PendingRequest
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from .._support.signal_safe_queue import SignalSafeQueue
     from .._support.time_limits import TimeLimit
     from .launcher import Launcher
+
+    _Outcome = Union[EventQueue, tuple[list[tuple[Event, str]], float], None]
 
 __all__ = ["Launch"]
 
@@ -37,15 +39,34 @@ class Launch(PendingRequest):
         launcher: what it has in common with others.
         limit: how long the server's answer may take.
         done: gets this launch when it is refused or fails, and when its instance has ended or has met an error.
+        takes_end: whether :meth:`collect` is all that is wanted of an instance that has ended: then a short one
+            gets no queue, and is no :attr:`instance`.
 
     Attributes:
-        limit: see above.
+        limit, takes_end: see above.
         is_terminated: whether the server was asked to terminate the instance.
     """
 
-    __slots__ = ("_began", "_done", "_instance", "_instance_id", "_launcher", "_outcome", "is_terminated", "limit")
+    __slots__ = (
+        "_began",
+        "_done",
+        "_instance",
+        "_instance_id",
+        "_launcher",
+        "_outcome",
+        "is_terminated",
+        "limit",
+        "takes_end",
+    )
 
-    def __init__(self, launcher: Launcher, limit: TimeLimit, done: SignalSafeQueue[Launch] | None = None) -> None:
+    def __init__(
+        self,
+        launcher: Launcher,
+        limit: TimeLimit,
+        done: SignalSafeQueue[Launch] | None = None,
+        *,
+        takes_end: bool = True,
+    ) -> None:
         # Not super().__init__(), which sets what are methods here.
         self.name = launcher.method
         self.kinds = launcher.kinds
@@ -60,12 +81,14 @@ class Launch(PendingRequest):
         self._done = done
         # The instance's events, once there is one; None once nobody wants them any more. The reader thread brings
         # the one, another thread the other, and dict.setdefault() is atomic: whoever comes second finds what the
-        # first one left, and terminates the instance.
-        self._outcome: dict[str, EventQueue | None] = {}
+        # first one left, and terminates the instance. Of an instance that had no queue: all its events, and when
+        # it ended.
+        self._outcome: dict[str, _Outcome] = {}
         self._instance_id = ""
         self._instance: Instance[Any] | None = None
         self._began = monotonic()
         self.limit = limit
+        self.takes_end = takes_end
         self.is_terminated = False
 
     # --- the request --------------------------------------------------------------------------------------
@@ -99,16 +122,21 @@ class Launch(PendingRequest):
         if self._outcome.setdefault(_EVENTS, events) is None:
             self._let_go(events)
 
+    def on_end(self, answer: Answer, events: list[tuple[Event, str]]) -> None:
+        """Take the instance, which has ended. In the reader thread."""
+        self._instance_id = answer.text
+        self._outcome.setdefault(_EVENTS, (events, monotonic()))
+
     def on_settled(self) -> None:
         """Put the launch into ``done``, now or at the end of its instance. In the reader thread."""
-        if self._done is None:
+        done = self._done
+        if done is None:
             return
-        report = partial(self._launcher.put, self._done, self)
         events = self._outcome.get(_EVENTS)
-        if events is None:
-            report()
+        if type(events) is EventQueue:
+            events.call_at_end(partial(self._launcher.put, done, self))
         else:
-            events.call_at_end(report)
+            self._launcher.put(done, self)
 
     def give_up(self) -> None:
         """Wait for the answer no more. An instance that it brings after all is terminated; see :meth:`drop`."""
@@ -135,9 +163,12 @@ class Launch(PendingRequest):
 
     @property
     def instance(self) -> Instance[Any] | None:
-        """The instance, once the server has told of it, until :meth:`drop`. Only for the thread that launches."""
+        """The instance, once the server has told of it, until :meth:`drop`. Only for the thread that launches.
+
+        None also if it has ended and needed no queue: see ``takes_end``.
+        """
         events = self._outcome.get(_EVENTS)
-        if events is None:
+        if type(events) is not EventQueue:
             return None
         if self._instance is None:
             launcher = self._launcher
@@ -166,16 +197,16 @@ class Launch(PendingRequest):
         Raises:
             PieError, PieConnectionError: events are lost, or the connection was.
         """
-        events = self._outcome[_EVENTS]
-        assert events is not None
-        record = self.record(args)
-        return CompletedInstance.from_events(events.drain(), self._instance_id, record, events.ended)
+        outcome = self._outcome[_EVENTS]
+        assert outcome is not None
+        events, ended = outcome if isinstance(outcome, tuple) else (outcome.drain(), outcome.ended)
+        return CompletedInstance.from_events(events, self._instance_id, self.record(args), ended)
 
     @property
     def is_running(self) -> bool:
         """Whether there is an instance whose end has not arrived."""
         events = self._outcome.get(_EVENTS)
-        return events is not None and events.terminal is None
+        return type(events) is EventQueue and events.terminal is None
 
     def watch(self) -> Silence | None:
         """Return what is known of the instance's silence; None if there is no instance."""
@@ -197,9 +228,9 @@ class Launch(PendingRequest):
         An instance that an answer has yet to bring is terminated when it comes. Neither waits nor takes a lock
         that may be held: finalizers call it.
         """
-        events = self._outcome.setdefault(_EVENTS, None)
+        events: _Outcome = self._outcome.setdefault(_EVENTS, None)
         self._outcome[_EVENTS] = None
-        if events is not None:
+        if isinstance(events, EventQueue):
             self._let_go(events)
 
     def _let_go(self, events: EventQueue) -> None:

@@ -70,15 +70,16 @@ def run(
             limit = TimeLimit(timeout)  # what its upload takes does not count
         launcher = Launcher(manager, "run", reference, manager.limit(DEFAULT) if timeout is None else limit)
         launchers.keep(program, launcher)
-    launch = Launch(launcher, manager.limit(DEFAULT) if timeout is None else limit)
+    only_result = input is None and on_event is None
+    launch = Launch(launcher, manager.limit(DEFAULT) if timeout is None else limit, takes_end=only_result)
     conversation = None
     try:
         launch.send(arguments)
         if not launch.wait(launch.limit.deadline()):
             raise launch.limit.expired("run", "no answer to the launch from the server")
         launch.check()
-        if not launch.is_running and input is None and on_event is None:
-            completed = launch.collect(checked)  # it has ended already, and nobody talks with it
+        if only_result and not launch.is_running:
+            completed = launch.collect(checked)  # it has ended already
         else:
             assert launch.instance is not None
             conversation = _Conversation(launch.instance, launch.record(checked), limit, on_event)

@@ -9,6 +9,7 @@ from .._support.time_limits import remaining
 
 if TYPE_CHECKING:
     from .._protocol.messages import Answer, InstanceList
+    from ..events import Event
 
 __all__ = ["PendingRequest"]
 
@@ -26,6 +27,7 @@ class PendingRequest:
         is_probe: whether no thread waits for it, and every server understands it.
 
     Attributes:
+        takes_end: whether :meth:`on_end` may be called instead of ``on_success``.
         corr_ids: the correlation ids under which it can be answered. Only :class:`PendingRequests` adds some.
         is_sent: whether the server may have the request, or a part of it. Only for one with ``on_success``.
     """
@@ -42,6 +44,8 @@ class PendingRequest:
         "on_settled",
         "on_success",
     )
+
+    takes_end: bool = False
 
     def __init__(
         self,
@@ -64,6 +68,14 @@ class PendingRequest:
         # A lock that is released when the request is settled: a third of the cost of a threading.Event.
         self._unsettled = threading.Lock()
         self._unsettled.acquire()
+
+    def on_end(self, answer: Answer, events: list[tuple[Event, str]]) -> None:
+        """Take a positive answer together with all that the instance has sent, the end included.
+
+        Called by the reader thread instead of ``on_success``, where :attr:`takes_end`: what a short instance sends
+        comes in the same read as the answer to its launch, and needs no queue.
+        """
+        raise NotImplementedError
 
     def mark_as_sent(self) -> None:
         """Note that the server may have it. Called right before its first byte is written."""

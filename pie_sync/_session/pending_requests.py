@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from .._protocol.messages import InstanceList
+    from ..events import Event
     from .pending_request import PendingRequest
 
 __all__ = ["UNATTENDED", "PendingRequests"]
@@ -140,8 +141,19 @@ class PendingRequests:
 
     # --- for the reader thread ----------------------------------------------------------------------------
 
-    def answer(self, answer: Answer | InstanceList) -> None:
-        """Settle the request that an answer belongs to, and append it to :attr:`answered`."""
+    def takes_end(self, corr_id: int) -> bool:
+        """Whether the request with this correlation id takes its answer together with its instance's end."""
+        request = self._pending.get(corr_id)
+        return request is not None and request.takes_end
+
+    def answer(self, answer: Answer | InstanceList, events: list[tuple[Event, str]] | None = None) -> None:
+        """Settle the request that an answer belongs to, and append it to :attr:`answered`.
+
+        Args:
+            answer: the answer.
+            events: all events of the instance that it brings, for a request that :meth:`takes_end`. Default: they
+                are still to come.
+        """
         corr_id = answer.corr_id
         request = self._pending.pop(corr_id, None)
         if request is None:
@@ -152,7 +164,7 @@ class PendingRequests:
             logger.debug("request %d: ignored a %r message, which nobody waits for", corr_id, answer.kind)
             return
         try:
-            if _settle(request, answer, self.logs):
+            if _settle(request, answer, events, self.logs):
                 self.answered.append(request)
         except BaseException:
             # A defect of this library, which ends the reader thread: fail_all() tells the caller.
@@ -225,7 +237,9 @@ class PendingRequests:
             self.early.clear()
 
 
-def _settle(request: PendingRequest, answer: Answer | InstanceList, logs: bool) -> bool:
+def _settle(
+    request: PendingRequest, answer: Answer | InstanceList, events: list[tuple[Event, str]] | None, logs: bool
+) -> bool:
     refused = isinstance(answer, Answer) and not answer.ok
     if logs:
         logger.debug(
@@ -240,7 +254,10 @@ def _settle(request: PendingRequest, answer: Answer | InstanceList, logs: bool) 
         return request.settle(None, error)
     try:
         if request.on_success is not None and isinstance(answer, Answer) and answer.ok:
-            request.on_success(answer)
+            if events is None:
+                request.on_success(answer)
+            else:
+                request.on_end(answer, events)
     except ProtocolError as senseless:
         return request.settle(None, senseless)
     return request.settle(answer)

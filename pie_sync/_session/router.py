@@ -12,7 +12,7 @@ from .._transport.frames import BINARY
 from ..errors import InstanceEnded, PieConnectionError, ProtocolError
 from ..events import Event
 from .blobs import BlobAssembler, BlobError
-from .event_queue import MESSAGE, EventQueue
+from .event_queue import MESSAGE, EventQueue, memory_size
 from .pending_requests import PendingRequests
 from .spill_file import ITEM_SIZE
 from .unclaimed import UnclaimedInstances
@@ -39,6 +39,10 @@ _LOST_END = (
     "the server has lost the end of this instance: it does not know the instance any more, and has not said how it"
     " ended (hint: launch it again, if its work may be done twice)"
 )
+
+#: How many events, of how many characters in all, an instance may send that gets no queue: they count in no limit
+#: of memory.
+_MAX_SHORT_EVENTS, _MAX_SHORT_TEXT = 10, 1000
 
 #: Of how many forgotten instances the ids are kept.
 _MAX_FORGOTTEN = 10_000
@@ -80,6 +84,9 @@ class Router:
         self._queues: dict[str, EventQueue] = {}
         # Those of them that came with the messages that are being dispatched.
         self._added: list[tuple[str, EventQueue]] = []
+        # The answers among these messages that are kept for a moment, and what their instances, by their ids, have
+        # sent since: if that is all, no queue is needed, which is a third of the work for a short instance.
+        self._postponed: dict[str, tuple[Answer, list[tuple[Event, str]]]] = {}
         # Those that got something from the messages that are being dispatched; None while none are.
         self._to_wake: dict[SignalSafeQueue[Any], None] | None = None
         self._memory = memory
@@ -299,13 +306,17 @@ class Router:
                         staging.setdefault(events, []).append((event, text))
                 except BadMessage as bad:
                     self._hand_over(staging)
+                    self._answer_postponed()
                     self._complain(bad)
                 except MemoryError:
                     self._hand_over(staging)
+                    self._answer_postponed()
                     self._complain(too_large(message if isinstance(message, bytes) else message[1]))
         finally:
             if staging:
                 self._hand_over(staging)
+            if self._postponed:
+                self._answer_postponed()
             if self._added:
                 self._expect_added()
             if size:
@@ -344,7 +355,17 @@ class Router:
         self.unclaimed.end(instance_id)
 
     def _handle(self, decoded: Any) -> None:
-        if type(decoded) is Answer or type(decoded) is InstanceList:
+        if type(decoded) is Answer:
+            if decoded.ok and self.pending.takes_end(decoded.corr_id) and self._may_postpone(decoded.text):
+                self._postponed[decoded.text] = (decoded, [])
+                return
+            if self._postponed and decoded.text in self._postponed:  # the first one of an id is to have it
+                self._answer_postponed()
+            self.pending.answer(decoded)
+            return
+        if self._postponed:  # what comes behind an answer may need the queue of its instance
+            self._answer_postponed()
+        if type(decoded) is InstanceList:
             self.pending.answer(decoded)
         elif isinstance(decoded, BlobChunk):
             self._handle_chunk(decoded)
@@ -363,8 +384,62 @@ class Router:
         except TypeError:
             raise BadMessage("an event with an instance id that can't be one") from None
         if events is None:
-            self._keep_early(decoded[0], decoded)
+            postponed = self._postponed.get(decoded[0])
+            if postponed is None:
+                self._keep_early(decoded[0], decoded)
+            else:
+                self._collect(*postponed, *decoded[1:])
         return events
+
+    def _may_postpone(self, instance_id: str) -> bool:
+        """Whether an instance that a launch brings is new in every respect, as they all should be."""
+        if (
+            instance_id in self._queues
+            or instance_id in self._postponed
+            or len(instance_id) > _MAX_ID_LENGTH
+            or not self.pending.early.is_empty
+        ):
+            return False
+        if self._forgotten:
+            self.expect_instance(instance_id)
+        return True
+
+    def _collect(self, answer: Answer, events: list[tuple[Event, str]], event: Event, text: str) -> None:
+        """Take an event of an instance without a queue."""
+        events.append((event, text))
+        if not event.terminal and len(events) < _MAX_SHORT_EVENTS:
+            return
+        del self._postponed[answer.text]
+        if not event.terminal or sum(len(data) for _, data in events) > _MAX_SHORT_TEXT:
+            self._answer_with_queue(answer, events)
+            return
+        if self.pending.logs:
+            logger.debug("instance %s: attached", answer.text)
+            logger.debug("instance %s: %s", answer.text, event.name)
+        self.pending.answer(answer, events)
+
+    def _answer_postponed(self) -> None:
+        """Settle the launches whose instances have not ended, which get their queues now."""
+        postponed, self._postponed = self._postponed, {}
+        for answer, events in postponed.values():
+            try:
+                self._answer_with_queue(answer, events)
+            except MemoryError:
+                self.pending.fail(answer.corr_id, ProtocolError(f"no memory for instance {answer.text}"))
+
+    def _answer_with_queue(self, answer: Answer, events: list[tuple[Event, str]]) -> None:
+        self.pending.answer(answer)
+        queue = self._queues.get(answer.text)
+        if queue is None:  # nobody wanted the launch any more
+            for event, data in events:
+                self._keep_early(answer.text, (answer.text, event, data))
+            return
+        terminal = events.pop() if events and events[-1][0].terminal else None
+        if events:
+            self._memory.put(queue, events)
+        if terminal is not None:
+            self._end_instance(answer.text, queue, *terminal)
+            self._memory.grown(memory_size(terminal[1]))
 
     def _keep_early(self, instance_id: str, decoded: Any) -> None:
         """Keep an event of an unknown instance: the answer that tells its id may be on its way.
@@ -380,6 +455,7 @@ class Router:
             self._forgotten.pop(instance_id, None)
 
     def _handle_text(self, text: str) -> None:
+        self._answer_postponed()
         decoded = self._decoder.decode_text(text)
         if isinstance(decoded, Refusal):
             logger.warning("the server could not understand a message: %s", decoded.text[:1000])
