@@ -7,7 +7,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
 from .._connection.validation import check_args
-from .._support.time_limits import DEFAULT, TimeLimit, Timeout, check_timeout, time_left
+from .._support.time_limits import DEFAULT, NO_LIMIT, TimeLimit, Timeout, check_timeout, time_left
 from ..errors import InstanceEnded, InstanceFailed, PieConnectionError, PieError, PieTimeoutError
 from ..events import Event
 from .launch import Launch
@@ -49,7 +49,7 @@ def run(
 ) -> CompletedInstance[Any]:
     """Implement :meth:`PieClient.run`, which says what the arguments are, and the errors."""
     items, checked = _items(input), check_args(args)
-    limit = TimeLimit(check_timeout(timeout))
+    limit = NO_LIMIT if timeout is None else TimeLimit(check_timeout(timeout))
 
     def left() -> Timeout:
         """Return the time limit of a request: what is left of that of the whole call, else the client's own."""

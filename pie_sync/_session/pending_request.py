@@ -21,7 +21,8 @@ class PendingRequest:
         name: the client's method, for error messages.
         kinds: the types of messages that may answer it.
         on_success: called by the reader thread with a positive answer, before the caller wakes up and before
-            any later message is looked at: so an instance has its queue before its first event.
+            any later message is looked at: so an instance has its queue before its first event. (Only for a
+            request that :attr:`takes_end` messages of others may have been looked at before.)
         on_settled: called once by the thread that settles the request, as a rule the reader thread, right after
             that, and before the caller is woken. Must not wait.
         is_probe: whether no thread waits for it, and every server understands it.

@@ -410,7 +410,8 @@ class Router:
         if not event.terminal and len(events) < _MAX_SHORT_EVENTS:
             return
         del self._postponed[answer.text]
-        if not event.terminal or sum(len(data) for _, data in events) > _MAX_SHORT_TEXT:
+        size = len(text) if len(events) == 1 else sum(len(data) for _, data in events)
+        if not event.terminal or size > _MAX_SHORT_TEXT:
             self._answer_with_queue(answer, events)
             return
         if self.pending.logs:

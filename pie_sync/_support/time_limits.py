@@ -10,6 +10,7 @@ from ..errors import PieTimeoutError, PieValueError
 
 __all__ = [
     "DEFAULT",
+    "NO_LIMIT",
     "Default",
     "TimeLimit",
     "Timeout",
@@ -149,3 +150,7 @@ class TimeLimit:
         if self._stall:
             return PieTimeoutError(f"{name}: no progress for {self._timeout} s: {what}")
         return PieTimeoutError(f"{name}: {what} within {self._timeout} s{remark}")
+
+
+#: None at all.
+NO_LIMIT = TimeLimit(None)
