@@ -325,7 +325,7 @@ class RecordedInputs:
 def recorded(
     journal: Journal,
     inputs: Iterator[Any],
-    start: Callable[[Iterator[Any]], Iterable[CompletedInstance[Any] | Exception]],
+    start: Callable[[Iterator[Any], int], Iterable[CompletedInstance[Any] | Exception]],
     meter: ProgressMeter,
     form: ResultForm = ResultForm.JSON,
 ) -> Generator[Any, None, None]:
@@ -334,16 +334,19 @@ def recorded(
     Args:
         journal: the journal.
         inputs: all inputs.
-        start: takes the inputs without a line, and returns their outcomes. It is called behind the last line.
+        start: takes the inputs without a line, and the number of the first of them, and returns their outcomes. It
+            is called behind the last line.
         meter: counts the lines.
         form: the form of the program's result.
     """
+    lines = 0
     for line in journal.resume(inputs):
+        lines += 1
         outcome = restore(line, form)
         meter.count(failed=isinstance(outcome, Exception), kept=True)
         yield outcome
     taken = RecordedInputs(inputs)
-    for outcome in start(iter(taken)):
+    for outcome in start(iter(taken), lines):
         journal.write(record(taken.next(), outcome))
         yield outcome
     journal.end()

@@ -94,7 +94,7 @@ def map_(
     reference = given.find(manager, "map")
     meter = meter_of(progress, inputs)
 
-    def start(inputs: Iterator[Any]) -> Generator[Outcome, None, None]:
+    def start(inputs: Iterator[Any], lines: int = 0) -> Generator[Outcome, None, None]:
         return _Batch(
             manager,
             reference,
@@ -106,7 +106,7 @@ def map_(
             timeout=timeout,
             meter=meter,
             check=check,
-            first=first,
+            first=first + lines,
         ).results()
 
     if results is None:

@@ -102,7 +102,7 @@ class ShardScheduler:
         self._check = check
         self._in_thread = in_thread
         self._inputs: Inputs | None = None
-        # How many shards there were, and inputs in them.
+        # How many shards there were, and the number of the next input.
         self._number = 0
         self._taken = 0
         # In order: the outcomes of the first one are yielded next.
@@ -117,8 +117,14 @@ class ShardScheduler:
         self._done_before = -1
         self._breaks = 0
 
-    def outcomes(self, inputs: Iterator[Any]) -> Generator[Any, None, None]:
-        """Yield the outcomes in order. Call :meth:`close` or :meth:`abandon` when nobody iterates any more."""
+    def outcomes(self, inputs: Iterator[Any], number: int = 0) -> Generator[Any, None, None]:
+        """Yield the outcomes in order. Call :meth:`close` or :meth:`abandon` when nobody iterates any more.
+
+        Args:
+            inputs: the inputs.
+            number: that of the first one, for errors.
+        """
+        self._taken = number
         news = self._news
         taken = ThreadedInputs(inputs, lambda: news.put(None)) if self._in_thread else Inputs(inputs)
         self._inputs = taken

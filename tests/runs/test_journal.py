@@ -255,6 +255,21 @@ def test_an_input_that_makes_no_sense(client, runs, path):
     assert len(lines(path)) == 1
 
 
+@pytest.mark.parametrize("with_client", [True, False])
+def test_a_mistake_behind_the_lines_has_its_number_among_all_inputs(server, client, runs, path, with_client):
+    def run(inputs):
+        if with_client:
+            return messages(client.map("square", inputs, results=path))
+        with ThreadPoolExecutor(1) as executor:
+            return messages(run_batch(server.uri, "square", inputs, executor=executor, shard_size=2, results=path))
+
+    inputs = [["2"], ["3"], ["4"], ["5"], ["6"], "7"]
+    assert run(inputs[:3]) == ["4", "9", "16"]
+    with pytest.raises(TypeError, match=r"^inputs\[5\]: "):
+        run(inputs)
+    assert len(lines(path)) == 5
+
+
 def test_not_out_of_order(client, runs, path):
     with pytest.raises(ValueError, match="ordered=False"):
         client.map("square", numbers(3), results=path, ordered=False)
