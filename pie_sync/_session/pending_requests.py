@@ -260,4 +260,7 @@ def _settle(
                 request.on_end(answer, events)
     except ProtocolError as senseless:
         return request.settle(None, senseless)
+    except MemoryError:
+        error = ProtocolError(f"{request.name}: there is no memory for what the server's answer brings")
+        return request.settle(None, error)
     return request.settle(answer)

@@ -423,10 +423,7 @@ class Router:
         """Settle the launches whose instances have not ended, which get their queues now."""
         postponed, self._postponed = self._postponed, {}
         for answer, events in postponed.values():
-            try:
-                self._answer_with_queue(answer, events)
-            except MemoryError:
-                self.pending.fail(answer.corr_id, ProtocolError(f"no memory for instance {answer.text}"))
+            self._answer_with_queue(answer, events)
 
     def _answer_with_queue(self, answer: Answer, events: list[tuple[Event, str]]) -> None:
         self.pending.answer(answer)
@@ -436,8 +433,11 @@ class Router:
                 self._keep_early(answer.text, (answer.text, event, data))
             return
         terminal = events.pop() if events and events[-1][0].terminal else None
-        if events:
-            self._memory.put(queue, events)
+        try:
+            if events:
+                self._memory.put(queue, events)
+        except MemoryError:
+            queue.put_error(ProtocolError(f"instance {answer.text}: there is no memory for its events"))
         if terminal is not None:
             self._end_instance(answer.text, queue, *terminal)
             self._memory.grown(memory_size(terminal[1]))

@@ -103,6 +103,23 @@ class TestAnswers:
 
         self.run(script, use)
 
+    def test_of_a_launch_without_memory_for_its_queue(self, monkeypatch):
+        def no_memory(self, instance_id, events=None):
+            raise MemoryError
+
+        def script(peer):
+            peer.launch("i1")
+            peer.respond(peer.receive(), "Pong")
+
+        def use(client):
+            with monkeypatch.context() as patch:
+                patch.setattr(Router, "add_instance", no_memory)
+                with pytest.raises(ProtocolError, match="launch_instance_from_registry: there is no memory"):
+                    client.launch_instance_from_registry("x")
+            client.ping()
+
+        self.run(script, use)
+
     def test_that_make_no_sense_reach_their_request(self):
         def script(peer):
             request = peer.receive()

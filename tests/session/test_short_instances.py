@@ -15,6 +15,7 @@ from pie_sync import Event, InstanceFailed, LaunchError, PieClient, ProtocolErro
 from pie_sync._runs.launch import Launch
 from pie_sync._runs.launcher import Launcher
 from pie_sync._runs.program_reference import ProgramReference
+from pie_sync._session.memory_limit import MemoryLimit
 from pie_sync._session.router import Router
 from pie_sync._support.signal_safe_queue import SignalSafeQueue
 from pie_sync._support.time_limits import TimeLimit
@@ -234,9 +235,39 @@ class TestInOneRead:
             client.authenticate("alice")
             with monkeypatch.context() as patch:
                 patch.setattr(Router, "add_instance", no_memory)
-                with pytest.raises(ProtocolError, match="no memory for instance i1"):
+                with pytest.raises(ProtocolError, match="run: there is no memory for what"):
                     client.run("any")
             assert client.ping() > 0
+
+    @pytest.mark.parametrize("events", [[event(0, "one")], [event(0, "one"), end("x" * 1001)]])
+    def test_without_memory_for_the_events(self, monkeypatch, events):
+        """The error comes in their place, and the end behind it."""
+
+        def no_memory(self, queue, items):
+            raise MemoryError
+
+        def script(peer: Peer) -> None:
+            peer.authenticate()
+            request = peer.receive()
+            peer.send_together(answer(corr_id=request["corr_id"]), *events)
+            peer.respond(peer.receive(), "Pong")
+            if len(events) == 1:
+                peer.send(**end())
+            wait_for_close(peer)
+
+        with scripted_server(script) as uri, connect(uri) as client:
+            client.authenticate("alice")
+            launcher = Launcher(client._manager, "map", ProgramReference("any", None), TimeLimit(20))
+            launch = Launch(launcher, TimeLimit(20))
+            with monkeypatch.context() as patch:
+                patch.setattr(MemoryLimit, "put", no_memory)
+                launch.send([])
+                assert launch.wait(None)
+                client.ping()
+            with pytest.raises(ProtocolError, match="instance i1: there is no memory for its events"):
+                launch.instance.recv(10)
+            assert launch.instance.recv(10)[0] is Event.Completed
+            launch.drop()
 
     def test_of_a_launch_that_nobody_waits_for_any_more(self, queues):
         def script(peer: Peer) -> None:
