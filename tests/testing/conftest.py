@@ -51,10 +51,7 @@ def connect(server: LocalServer, protocol: str, gateway: bool) -> Iterator[Conne
 
     yield connect
     for client in clients:
-        if protocol in ("0.3", "0.4"):
-            client.vanish()  # these servers do not answer a close frame
-        else:
-            client.close()
+        client.close()
 
 
 @pytest.fixture
