@@ -60,8 +60,8 @@ here. "Processor time of each" is what all threads of the client take for an eve
 
 Each instance of this table ends with one event right behind the answer to its launch, so what counts is what a
 launch and an end cost the client. `client.map` with a list of inputs is compared with `asyncio.gather`, a
-semaphore and the official client; the last row compares `client.run` with a launch and a `recv()`. The load source
-answers all that one read brings in one write. The medians are of {more} rounds.
+semaphore and the official client; the last two rows compare `client.run` with a launch and a `recv()`. The load
+source answers all that one read brings in one write. The medians are of {more} rounds.
 
 {short}
 
@@ -91,11 +91,11 @@ takes 20 ms, in which its server sleeps; 16 run at a time on each server, so tha
   all processes on one processor (`taskset -c 0`) no thread wakes another across processors, and pie-sync's ping is
   the quicker one. When the machine is busy, the scheduler may keep the server and the only thread of an asyncio
   client on one processor. Then the ping of that client takes 70 µs, and pie-sync's still takes 120 µs.
-- `run`, one after the other, and `map` with few instances at a time pay for the two threads as well. The fewer
-  other programs run, the more: each thread that wakes finds the caches of its processor cold, or what it needs in
-  those of the other one. With both threads of pie-sync bound to one processor and the server to the other, `run`
-  took 126 µs instead of 180 on a quiet machine with two processors, and each of 16 instances at a time 51 µs
-  instead of 62 (medians of 15 rounds in turn). pie-sync leaves its threads where the system puts them, for a
+- `run`, one after the other, pays for the two threads as well. The caller, the server and the reader thread wake
+  each other in turn, and who wakes another is still running then. So with two processors a thread is often woken
+  where it was not the last time, and finds the caches cold. (`perf stat` counted from 0 to 2.5 migrations for each
+  `run`, and none with the official client.) Where each client is bound to one processor, in the last row of the
+  short instances, that is not so. pie-sync leaves its threads where the system puts them all the same, since a
   thread that is bound has to wait for whatever else runs there.
 - A large blob is written to new memory twice: when it arrives, and when it becomes a `Blob`. A `Blob` is a `bytes`
   with a name, and CPython can make one only by copying. Touching memory for the first time takes longer than the

@@ -9,7 +9,7 @@ import os
 import sys
 from contextlib import nullcontext
 
-from pie_sync import Event, PieClient, inferlet
+from pie_sync import Event, PieClient, PieTimeoutError, inferlet
 from pie_sync.testing import EngineServer, EngineUnavailableError
 
 
@@ -89,9 +89,17 @@ def main() -> int:
         ):
             client.authenticate("alice")
             print(prompt, end="", flush=True)
-            done = client.run(
-                generate, {"prompt": prompt, "max_tokens": 8}, on_event=show
-            )
+            try:
+                done = client.run(
+                    generate,
+                    {"prompt": prompt, "max_tokens": 8},
+                    timeout=300,
+                    on_event=show,
+                )
+            except PieTimeoutError as error:
+                log = f" (the engine's log: {server.log})" if server else ""
+                print(f"\n{error}{log}", file=sys.stderr)
+                return 1
             print(f"\n{len(done.value['tokens'])} tokens: {done.value['tokens']}")
     except EngineUnavailableError as error:
         print(error, file=sys.stderr)

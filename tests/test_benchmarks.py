@@ -43,7 +43,11 @@ SMALL = [
 ] + [
     (client, kind, numbers)
     for client in short_instances.CLIENTS
-    for kind, numbers in (("batch", {"count": 100, "concurrency": 16}), ("one_by_one", {"times": 20}))
+    for kind, numbers in (
+        ("batch", {"count": 100, "concurrency": 16}),
+        ("one_by_one", {"times": 20}),
+        ("one_by_one", {"times": 20, "on_one_processor": True}),
+    )
 ]
 
 

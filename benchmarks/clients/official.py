@@ -7,7 +7,7 @@ from time import perf_counter
 from typing import Any
 
 from pie_client import Event, Instance, PieClient
-from task import Clock, blocking, check, payload, peak_memory, run
+from task import Clock, blocking, check, payload, peak_memory, run, stay_on_one_processor
 
 
 async def events(uri: str, instances: int, count: int, size: int) -> dict[str, Any]:
@@ -91,7 +91,9 @@ async def batch(uri: str, count: int, concurrency: int) -> dict[str, Any]:
     return {**result, "growth": peak_memory() - before}
 
 
-async def one_by_one(uri: str, times: int) -> dict[str, Any]:
+async def one_by_one(uri: str, times: int, on_one_processor: bool = False) -> dict[str, Any]:
+    if on_one_processor:
+        stay_on_one_processor()
     taken = []
     async with PieClient(uri) as client:
         await client.authenticate("alice")

@@ -10,7 +10,7 @@ from itertools import islice
 from time import perf_counter
 from typing import Any
 
-from task import Clock, check, payload, peak_memory, run
+from task import Clock, check, payload, peak_memory, run, stay_on_one_processor
 
 from pie_sync import Event, Instance, PieClient
 
@@ -146,7 +146,9 @@ def batch(uri: str, count: int, concurrency: int) -> dict[str, Any]:
     return {**result, "growth": peak_memory() - before}
 
 
-def one_by_one(uri: str, times: int) -> dict[str, Any]:
+def one_by_one(uri: str, times: int, on_one_processor: bool = False) -> dict[str, Any]:
+    if on_one_processor:
+        stay_on_one_processor()
     taken = []
     with connected(uri) as client:
         for number in range(times):

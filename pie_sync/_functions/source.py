@@ -54,16 +54,21 @@ def definition_of(function: Any) -> Definition:
     name = code.co_name
     if name == "<lambda>":
         raise PieValueError("a lambda has no name to run it by: write a function with def")
+    unreadable = PieValueError(
+        f"the source of {name}() can't be read, and a function is sent as source: define it in a file or in a"
+        " notebook cell, not in an interpreter's prompt and not with exec()"
+    )
     try:
         text = inspect.getsource(code)
     except (OSError, TypeError, IndentationError, SyntaxError) as error:
-        raise PieValueError(
-            f"the source of {name}() can't be read, and a function is sent as source: define it in a file or in a"
-            " notebook cell, not in an interpreter's prompt and not with exec()"
-        ) from error
+        raise unreadable from error
     module = _BLOCK + text if text[:1] in " \t" else text
     node = _parse_one(module)
     if node is None or node.name != name or not _fits(node, code):
+        if (
+            code.co_filename == "<string>"
+        ):  # since Python 3.13 that is the text of "python -c", not what exec() ran
+            raise unreadable
         raise PieValueError(
             f"{code.co_filename} has changed since {name}() was defined: import it again, or restart Python"
         )

@@ -74,7 +74,12 @@ def test_a_notebook_cell():
     assert run(definition_of(namespace["cell"]).source, "cell", 4) == 8
 
 
-def test_what_has_no_source():
+@pytest.mark.parametrize("command", [None, "import sys\n\n\nclass Other:\n    pass\n"])
+def test_what_has_no_source(monkeypatch, command):
+    """Since Python 3.13 the name that exec() gives what it runs also stands for the text of ``python -c``."""
+    if command is not None:
+        lines = command.splitlines(keepends=True)
+        monkeypatch.setitem(linecache.cache, "<string>", (len(command), None, lines, "<string>"))
     namespace = {}
     exec("def executed(): pass", namespace)
     with pytest.raises(
