@@ -65,9 +65,8 @@ def definition_of(function: Any) -> Definition:
     module = _BLOCK + text if text[:1] in " \t" else text
     node = _parse_one(module)
     if node is None or node.name != name or not _fits(node, code):
-        if (
-            code.co_filename == "<string>"
-        ):  # since Python 3.13 that is the text of "python -c", not what exec() ran
+        # Since Python 3.13 that is the name of the text of "python -c", and still what exec() calls what it runs.
+        if code.co_filename == "<string>":
             raise unreadable
         raise PieValueError(
             f"{code.co_filename} has changed since {name}() was defined: import it again, or restart Python"
