@@ -60,8 +60,8 @@ here. "Processor time of each" is what all threads of the client take for an eve
 
 Each instance of this table ends with one event right behind the answer to its launch, so what counts is what a
 launch and an end cost the client. `client.map` with a list of inputs is compared with `asyncio.gather`, a
-semaphore and the official client; the last two rows compare `client.run` with a launch and a `recv()`. The load
-source answers all that one read brings in one write. The medians are of {more} rounds.
+semaphore and the official client; the last rows compare `client.run` with a launch and a `recv()`. The load source
+answers all that one read brings in one write. The medians are of {more} rounds.
 
 {short}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -48,6 +49,7 @@ SMALL = [
         ("one_by_one", {"times": 20}),
         ("one_by_one", {"times": 20, "on_one_processor": True}),
     )
+    if sys.platform == "linux" or "on_one_processor" not in numbers
 ]
 
 

@@ -24,9 +24,12 @@ class Clock:
 
 
 def stay_on_one_processor() -> None:
-    """Let the threads of this process run on one processor only, so that none has to be woken on another one."""
-    if sys.platform == "linux":
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    """Let the threads of this process run on one processor only, so that none has to be woken on another one.
+
+    Linux only.
+    """
+    assert sys.platform == "linux"
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
 
 def peak_memory() -> float:

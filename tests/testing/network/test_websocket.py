@@ -62,7 +62,7 @@ def test_a_handler_may_close_the_listener() -> None:
     listener = Listener("127.0.0.1", 0, None, handle, lambda _path, _headers: None)
     client = websocket.create_connection(f"ws://127.0.0.1:{listener.port}", timeout=PATIENCE)
     accepted.set()
-    assert closed.get(timeout=PATIENCE)  # it did not wait for itself
+    assert closed.get(timeout=PATIENCE) is True  # it did not wait for itself
     client.shutdown()
     for thread in set(threading.enumerate()) - before:
         thread.join(PATIENCE)
